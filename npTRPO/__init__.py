@@ -1,0 +1,1 @@
+"""Trust Region Policy Optimization in pure NumPy."""

@@ -1,0 +1,166 @@
+"""NumPy functions that need no rule of their own: compositions, constants, and methods of arrays.
+
+A function that can be said with others is traced as that composition; one that is locally constant,
+or only looks at shapes, gives a plain array.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from npTRPO.autograd.rules import as_array, as_axes, joined, max_over, reshaped, sum_over
+from npTRPO.autograd.tracer import Box, apply, define_composition, define_constants
+
+Composition: TypeAlias = Callable[..., Any]
+
+
+def _define(function: Callable[..., Any]) -> Callable[[Composition], Composition]:
+    """Register the decorated composition for a NumPy function."""
+
+    def register(composition: Composition) -> Composition:
+        define_composition(function, composition)
+        return composition
+
+    return register
+
+
+@_define(np.sum)
+def _np_sum(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
+    return sum_over(a, as_axes(axis, a.ndim), keepdims)
+
+
+@_define(np.mean)
+def _np_mean(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
+    axes = as_axes(axis, a.ndim)
+    count = 1
+    for i in axes:
+        count *= a.shape[i]
+    return sum_over(a, axes, keepdims) / count
+
+
+@_define(np.max)
+def _np_max(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
+    return max_over(a, as_axes(axis, a.ndim), keepdims)
+
+
+@_define(np.min)
+def _np_min(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
+    return -max_over(-a, as_axes(axis, a.ndim), keepdims)
+
+
+@_define(np.reshape)
+def _np_reshape(a: Any, shape: Any) -> Any:
+    return reshaped(a, shape)
+
+
+@_define(np.ravel)
+def _np_ravel(a: Any) -> Any:
+    return reshaped(a, -1)
+
+
+@_define(np.expand_dims)
+def _np_expand_dims(a: Any, axis: Any) -> Any:
+    return reshaped(a, np.expand_dims(np.empty(a.shape, dtype=bool), axis).shape)
+
+
+@_define(np.squeeze)
+def _np_squeeze(a: Any, axis: Any = None) -> Any:
+    return reshaped(a, np.squeeze(np.empty(a.shape, dtype=bool), axis).shape)
+
+
+@_define(np.swapaxes)
+def _np_swapaxes(a: Any, axis1: int, axis2: int) -> Any:
+    order = list(range(a.ndim))
+    order[axis1], order[axis2] = order[axis2], order[axis1]
+    return np.transpose(a, order)
+
+
+@_define(np.dot)
+def _np_dot(a: Any, b: Any) -> Any:
+    if np.ndim(a) == 0 or np.ndim(b) == 0:
+        return a * b
+    if np.ndim(b) > 2:
+        raise NotImplementedError("np.dot has no derivative rule for a right operand with more than two axes")
+    return a @ b
+
+
+@_define(np.clip)
+def _np_clip(a: Any, a_min: Any = None, a_max: Any = None) -> Any:
+    a = a if a_min is None else np.maximum(a, a_min)
+    return a if a_max is None else np.minimum(a, a_max)
+
+
+@_define(np.concatenate)
+def _np_concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Any:
+    if axis is None:
+        return joined(*(np.ravel(a) for a in arrays), axis=0)
+    return joined(*(as_array(a) for a in arrays), axis=axis)
+
+
+@_define(np.stack)
+def _np_stack(arrays: Sequence[Any], axis: int = 0) -> Any:
+    return joined(*(np.expand_dims(as_array(a), axis) for a in arrays), axis=axis)
+
+
+@_define(np.take_along_axis)
+def _np_take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
+    if axis is None:
+        return np.ravel(arr)[indices]
+    axis %= arr.ndim
+    along = np.asarray(indices)
+    index = [
+        np.arange(n).reshape((1,) * i + (-1,) + (1,) * (arr.ndim - i - 1)) if i != axis else along
+        for i, n in enumerate(arr.shape)
+    ]
+    return arr[tuple(index)]
+
+
+define_constants(
+    *(np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal),
+    *(np.logical_and, np.logical_or, np.logical_not, np.isfinite, np.isnan, np.isinf),
+    *(np.sign, np.floor, np.ceil, np.rint, np.signbit, np.argmax, np.argmin, np.argsort),
+    *(np.shape, np.ndim, np.size, np.zeros_like, np.ones_like, np.full_like, np.empty_like),
+    *(np.result_type, np.all, np.any, np.isclose, np.allclose, np.array_equal, np.iscomplexobj),
+)
+
+
+# --- what an array can do with a dot ---------------------------------------------------------------
+
+
+def _method(function: Any) -> Any:
+    def method(self: Box, *args: Any, **kwargs: Any) -> Any:
+        return function(self, *args, **kwargs)
+
+    method.__name__ = function.__name__
+    method.__doc__ = f"The same as ``np.{function.__name__}(self, ...)``."
+    return method
+
+
+for _function in (np.sum, np.mean, np.max, np.min, np.ravel, np.squeeze, np.swapaxes, np.clip, np.dot):
+    setattr(Box, _function.__name__, _method(_function))
+
+
+def _box_reshape(self: Box, *shape: Any) -> Any:
+    return np.reshape(self, shape[0] if len(shape) == 1 else shape)
+
+
+def _box_transpose(self: Box, *axes: Any) -> Any:
+    return np.transpose(self, (axes[0] if len(axes) == 1 else axes) or None)
+
+
+def _box_getitem(self: Box, index: Any) -> Any:
+    return apply(operator.getitem, (self, index), {})
+
+
+for _name, _attribute in {
+    "reshape": _box_reshape,
+    "transpose": _box_transpose,
+    "flatten": _method(np.ravel),
+    "T": property(_box_transpose),
+    "__getitem__": _box_getitem,
+}.items():
+    setattr(Box, _name, _attribute)

@@ -1,0 +1,331 @@
+"""Boxes, nodes and levels: how plain NumPy code is recorded while it runs.
+
+A :class:`Box` stands in for an array. NumPy hands every call that meets one to the box
+(``__array_ufunc__`` and ``__array_function__``), and the box evaluates the call on the value it
+holds and writes one :class:`Node` on the tape of its :class:`Trace`: who the parents were and which
+linear map leads from each of them to the result. Nothing in this file knows any NumPy function; the
+linear maps come from the rules registered with :func:`define_rule`.
+
+Derivatives of derivatives need no code of their own. Every differentiation opens a trace with a
+level higher than all before it; a call is recorded by the trace with the highest level among its
+arguments, and evaluated on values that may be boxes of a lower one, which record it in turn.
+Levels count upwards for the life of the process and are never reused, so a box that outlives its
+trace is recognised and refused instead of giving a wrong gradient.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["Box", "LinearMap", "Node", "Trace", "define_rule", "primitive"]
+
+_levels = itertools.count()
+
+
+class LinearMap(NamedTuple):
+    """How one argument of a call moves its result, to first order.
+
+    Both functions are linear and each is the other's transpose (not its conjugate transpose, so
+    that complex-step differentiation works through them). They are written in NumPy calls that have
+    rules themselves, and so can be differentiated again.
+    """
+
+    jvp: Callable[[Any], Any]
+    """Tangent of the argument to tangent of the result."""
+    vjp: Callable[[Any], Any]
+    """Cotangent of the result to cotangent of the argument."""
+    vjp_into: Callable[[Any, Any], None] | None = None
+    """``vjp_into(total, cotangent)`` adds ``vjp(cotangent)`` to an array in place, where that is cheaper."""
+
+
+class Node(NamedTuple):
+    """One recorded call: the tape positions of its traced arguments and the map from each."""
+
+    parents: tuple[int, ...]
+    maps: tuple[LinearMap, ...]
+
+
+Rule = Callable[[int, Any, tuple[Any, ...], dict[str, Any]], LinearMap]
+
+_rules: dict[Callable[..., Any], Rule] = {}
+_compositions: dict[Callable[..., Any], Callable[..., Any]] = {}
+_constants: set[Callable[..., Any]] = set()
+
+
+class Trace:
+    """The tape of one differentiation."""
+
+    __slots__ = ("level", "nodes", "open")
+
+    def __init__(self) -> None:
+        self.level = next(_levels)
+        self.nodes: list[Node] = []
+        self.open = True
+
+    def box(self, value: Any, node: Node) -> Box:
+        """Write a node on the tape and return the box that stands for its result."""
+        self.nodes.append(node)
+        return Box(value, self, len(self.nodes) - 1)
+
+
+class Box(np.lib.mixins.NDArrayOperatorsMixin):
+    """An array that is being differentiated through; it looks like the array it holds."""
+
+    __slots__ = ("index", "trace", "value")
+
+    def __init__(self, value: Any, trace: Trace, index: int) -> None:
+        self.value = value
+        self.trace = trace
+        self.index = index
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        if method != "__call__":
+            raise NotImplementedError(
+                f"{_name(ufunc)}.{method} has no derivative rule; use the function it stands for, "
+                f"such as np.sum for np.add.reduce"
+            )
+        if kwargs:
+            if "out" in kwargs:
+                raise TypeError(
+                    f"{_name(ufunc)} would write into an existing array, which can't be traced: "
+                    f"write x = x + y instead of x += y, and leave out= away"
+                )
+            raise NotImplementedError(
+                f"{_name(ufunc)} with {', '.join(sorted(kwargs))} has no derivative rule"
+            )
+        return apply(ufunc, inputs, {})
+
+    def __array_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        return apply(func, args, kwargs)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        raise TypeError(
+            "an array that is being differentiated can't be turned into a plain one (np.asarray, np.array, "
+            "a C function): use np.stack to build an array from traced parts"
+        )
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise TypeError(
+            "an array that is being differentiated can't be assigned to in place: "
+            "build the result with np.where, np.concatenate or np.stack"
+        )
+
+    def __float__(self) -> float:
+        raise TypeError("float() of an array that is being differentiated would lose its derivative")
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.__getitem__(i) for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"Box({self.value!r})"
+
+    def __getattr__(self, name: str) -> Any:
+        if hasattr(np.ndarray, name) and not name.startswith("__"):
+            raise AttributeError(
+                f"ndarray.{name} has no derivative rule; numpy functions get one with "
+                f"npTRPO.autograd.define_rule"
+            )
+        raise AttributeError(f"'Box' object has no attribute {name!r}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return self.value.shape  # type: ignore[no-any-return]
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return self.value.ndim  # type: ignore[no-any-return]
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self.value.size  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Element type."""
+        return self.value.dtype  # type: ignore[no-any-return]
+
+
+def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Evaluate ``function`` and record it on the tape of the innermost trace among its arguments."""
+    composition = _compositions.get(function)
+    if composition is not None:
+        try:
+            return composition(*args, **kwargs)
+        except TypeError as error:
+            if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+                raise  # from inside the composition; else the call itself has arguments it doesn't know
+            raise NotImplementedError(
+                f"no derivative rule for this call of {_name(function)}: {error}"
+            ) from None
+    boxes = [a for a in args if isinstance(a, Box)]
+    rule = _rules.get(function)
+    if rule is None and function in _constants:
+        return function(*(_plain(a) for a in args), **{k: _plain(v) for k, v in kwargs.items()})
+    if rule is None or not boxes or any(isinstance(v, Box) for v in kwargs.values()):
+        raise NotImplementedError(
+            f"{_name(function)} has no derivative rule; give it one with "
+            f"npTRPO.autograd.define_rule({_name(function)}, ...) or write it with functions that have one"
+        )
+    trace = max((b.trace for b in boxes), key=lambda t: t.level)
+    if not trace.open:
+        raise RuntimeError(
+            f"{_name(function)} met an array of a differentiation that has already ended: "
+            f"return values from the function instead of storing them while it is differentiated"
+        )
+    values = tuple(a.value if isinstance(a, Box) and a.trace is trace else a for a in args)
+    answer = function(*values, **kwargs)
+    parents, maps = [], []
+    for position, argument in enumerate(args):
+        if isinstance(argument, Box) and argument.trace is trace:
+            parents.append(argument.index)
+            maps.append(rule(position, answer, values, kwargs))
+    return trace.box(answer, Node(tuple(parents), tuple(maps)))
+
+
+def define_rule(function: Callable[..., Any], *derivatives: Callable[..., Any] | None) -> None:
+    """Teach the engine the derivative of a function.
+
+    Parameters
+    ----------
+    function : callable
+        A NumPy or SciPy function, or one of your own marked with :func:`primitive`.
+    *derivatives : callable or None
+        One for each positional argument, called as ``derivative(answer, *args, **kwargs)`` with
+        what the function returned and was given. It returns the partial derivative as an array, for
+        a function that works element by element (broadcasting is taken care of), or a
+        :class:`LinearMap`. None: the function can't be differentiated in that argument.
+
+    Notes
+    -----
+    Write derivatives in NumPy calls that have rules, and keep float32 as float32 and complex as
+    complex: then all orders, dtypes and complex-step differentiation work.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from npTRPO.autograd import define_rule, grad
+    >>> define_rule(np.arctan, lambda answer, x: 1 / (1 + x * x))
+    >>> float(grad(np.arctan)(1.0))
+    0.5
+    """
+    if not callable(function):
+        raise TypeError(f"define_rule needs a function to define a rule for, not {function!r}")
+    if not derivatives:
+        raise TypeError(f"define_rule({_name(function)}) needs one derivative for each positional argument")
+
+    def rule(position: int, answer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> LinearMap:
+        derivative = derivatives[position] if position < len(derivatives) else None
+        if derivative is None:
+            raise NotImplementedError(
+                f"{_name(function)} has no derivative rule for its argument number {position + 1}"
+            )
+        result = derivative(answer, *args, **kwargs)
+        if isinstance(result, LinearMap):
+            return result
+        return _elementwise(result, args[position], answer)
+
+    _rules[function] = rule
+
+
+def define_variadic_rule(function: Callable[..., Any], derivative: Callable[..., LinearMap]) -> None:
+    """As :func:`define_rule`, for any number of arguments; ``derivative`` is also told the position."""
+    _rules[function] = lambda position, answer, args, kwargs: derivative(position, answer, *args, **kwargs)
+
+
+def define_composition(function: Callable[..., Any], composition: Callable[..., Any]) -> None:
+    """Trace ``function`` as ``composition``, which says the same with functions that have rules."""
+    _compositions[function] = composition
+
+
+def define_constants(*functions: Callable[..., Any]) -> None:
+    """Functions that are locally constant, or only look at shapes: their results aren't traced."""
+    _constants.update(functions)
+
+
+def primitive(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function of your own one recorded step, with the rule given by :func:`define_rule`.
+
+    Inside it any Python is allowed, as it never sees a traced array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from npTRPO.autograd import define_rule, grad, primitive
+    >>> @primitive
+    ... def cube(x):
+    ...     return x**3
+    >>> define_rule(cube, lambda answer, x: 3 * x * x)
+    >>> float(grad(cube)(2.0))
+    12.0
+    """
+
+    @functools.wraps(function)
+    def step(*args: Any, **kwargs: Any) -> Any:
+        if any(isinstance(a, Box) for a in args) or any(isinstance(v, Box) for v in kwargs.values()):
+            return apply(step, args, kwargs)
+        return function(*args, **kwargs)
+
+    return step
+
+
+def unbroadcast(cotangent: Any, shape: tuple[int, ...]) -> Any:
+    """Transpose of broadcasting from ``shape``: sum over the axes along which copies were made."""
+    if cotangent.shape == shape:
+        return cotangent
+    extra = cotangent.ndim - len(shape)
+    axes = tuple(range(extra)) + tuple(
+        extra + i for i, n in enumerate(shape) if n == 1 and cotangent.shape[extra + i] != 1
+    )
+    return np.reshape(np.sum(cotangent, axis=axes), shape)
+
+
+def broadcast(tangent: Any, shape: tuple[int, ...]) -> Any:
+    """Broadcast to ``shape``, or the array itself if it has that shape already."""
+    return tangent if tangent.shape == shape else np.broadcast_to(tangent, shape)
+
+
+def _elementwise(partial: Any, argument: Any, answer: Any) -> LinearMap:
+    """Multiplication by a partial derivative; 1 and −1 (as Python numbers) are not multiplied out."""
+    inner, outer = np.shape(argument), np.shape(answer)
+    if isinstance(partial, int) and partial == 1:
+        return LinearMap(lambda t: broadcast(t, outer), lambda g: unbroadcast(g, inner))
+    if isinstance(partial, int) and partial == -1:
+        return LinearMap(lambda t: broadcast(-t, outer), lambda g: -unbroadcast(g, inner))
+    return LinearMap(
+        lambda t: broadcast(t * partial, outer),
+        lambda g: unbroadcast(g * partial, inner),
+    )
+
+
+def _plain(argument: Any) -> Any:
+    """The array inside all boxes."""
+    while isinstance(argument, Box):
+        argument = argument.value
+    if isinstance(argument, (list, tuple)):
+        return type(argument)(_plain(a) for a in argument)
+    return argument
+
+
+def _name(function: Callable[..., Any]) -> str:
+    """How a reader would write the function."""
+    name = getattr(function, "__name__", repr(function))
+    if isinstance(function, np.ufunc):
+        return f"np.{name}" if getattr(np, name, None) is function else f"scipy.special.{name}"
+    module = getattr(function, "__module__", None) or ""
+    return f"np.{name}" if module.split(".")[0] == "numpy" else name

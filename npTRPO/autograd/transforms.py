@@ -1,0 +1,286 @@
+"""Derivatives of functions of arrays: each transform is a few lines around :func:`linearize`.
+
+All of them take ``f``, a function of one array (or of one tuple of arrays) written in plain NumPy,
+that returns one array (or a tuple of arrays), and all of them can be nested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from npTRPO.autograd.tracer import Box, Node, Trace
+
+__all__ = [
+    "Linearization",
+    "grad",
+    "hessian",
+    "hvp",
+    "jacobian",
+    "jvp",
+    "linearize",
+    "value_and_grad",
+    "vjp",
+]
+
+Function = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Linearization:
+    """A function near one point, recorded once: its value there and its Jacobian as two products.
+
+    Attributes
+    ----------
+    value : array or tuple of arrays
+        f(x).
+    """
+
+    value: Any
+    _shapes: tuple[tuple[int, ...], ...]  # of the inputs
+    _outputs: tuple[tuple[int | None, tuple[int, ...], Any], ...]  # tape position (or None), shape, dtype
+    _nodes: tuple[tuple[int, Node], ...]  # of the tape, those that lead to an output
+    _tuple_in: bool
+    _tuple_out: bool
+
+    def jvp(self, v: Any) -> Any:
+        """Jacobian-vector product J v: how f(x) moves when x moves along ``v`` (shaped as x)."""
+        tangents: dict[int, Any] = dict(enumerate(_checked("jvp", v, self._tuple_in, self._shapes)))
+        for index, node in self._nodes:
+            total = None
+            for parent, linear in zip(node.parents, node.maps, strict=True):
+                if parent in tangents:
+                    part = linear.jvp(tangents[parent])
+                    total = part if total is None else total + part
+            if total is not None:
+                tangents[index] = total
+        results = tuple(
+            tangents[index] if index in tangents else np.zeros(shape, dtype)
+            for index, shape, dtype in self._outputs
+        )
+        return results if self._tuple_out else results[0]
+
+    def vjp(self, u: Any) -> Any:
+        """Vector-Jacobian product Jᵀ u: the gradient of ⟨u, f(x)⟩ in x, for ``u`` shaped as f(x)."""
+        shapes = tuple(shape for _, shape, _ in self._outputs)
+        totals: dict[int, Any] = {}
+        ours: set[int] = set()  # totals that nobody else holds, so that they may be added to in place
+        dtype = None
+        for cotangent, (index, _, _) in zip(
+            _checked("vjp", u, self._tuple_out, shapes), self._outputs, strict=True
+        ):
+            dtype = cotangent.dtype if dtype is None else dtype
+            if index is not None:
+                totals[index] = totals[index] + cotangent if index in totals else cotangent
+        for index, node in reversed(self._nodes):
+            if index not in totals:
+                continue
+            cotangent = totals.pop(index)
+            ours.discard(index)
+            for parent, linear in zip(node.parents, node.maps, strict=True):
+                if parent not in totals:
+                    totals[parent] = linear.vjp(cotangent)
+                    if linear.vjp_into is not None:
+                        ours.add(parent)
+                elif (
+                    linear.vjp_into is not None
+                    and parent in ours
+                    and type(totals[parent]) is type(cotangent) is np.ndarray
+                ):
+                    linear.vjp_into(totals[parent], cotangent)
+                else:
+                    totals[parent] = totals[parent] + linear.vjp(cotangent)
+                    ours.add(parent)
+        results = tuple(
+            totals[i] if i in totals else np.zeros(shape, dtype) for i, shape in enumerate(self._shapes)
+        )
+        return results if self._tuple_in else results[0]
+
+
+def linearize(f: Function, x: Any) -> Linearization:
+    """Run ``f`` once at ``x`` and keep its Jacobian there as a pair of matrix-free products.
+
+    Parameters
+    ----------
+    f : callable
+        Plain NumPy code of one array, or of one tuple of arrays.
+    x : array or tuple of arrays
+        Real or complex floating point; the dtype is kept.
+
+    Returns
+    -------
+    Linearization
+        With ``value``, ``jvp(v)`` and ``vjp(u)``, which can be applied any number of times; neither
+        runs ``f`` again.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from npTRPO.autograd import linearize
+    >>> lin = linearize(lambda x: x * x[::-1], np.array([2.0, 3.0]))
+    >>> lin.value, lin.jvp(np.array([1.0, 0.0])), lin.vjp(np.array([1.0, 0.0]))
+    (array([6., 6.]), array([3., 3.]), array([3., 2.]))
+    """
+    tuple_in = isinstance(x, tuple)
+    inputs = tuple(_floating(part) for part in (x if tuple_in else (x,)))
+    trace = Trace()
+    boxes = tuple(trace.box(part, Node((), ())) for part in inputs)
+    try:
+        result = f(boxes if tuple_in else boxes[0])
+    finally:
+        trace.open = False
+    tuple_out = isinstance(result, tuple)
+    positions, values = [], []
+    for part in result if tuple_out else (result,):
+        traced = isinstance(part, Box) and part.trace is trace
+        positions.append(part.index if traced else None)
+        value = part.value if traced else part
+        values.append(value if isinstance(value, Box) else np.asarray(value))
+    needed = {index for index in positions if index is not None}
+    nodes = []
+    for index in range(len(trace.nodes) - 1, len(inputs) - 1, -1):
+        if index in needed:
+            nodes.append((index, trace.nodes[index]))
+            needed.update(trace.nodes[index].parents)
+    return Linearization(
+        value=tuple(values) if tuple_out else values[0],
+        _shapes=tuple(part.shape for part in inputs),
+        _outputs=tuple((i, v.shape, v.dtype) for i, v in zip(positions, values, strict=True)),
+        _nodes=tuple(reversed(nodes)),
+        _tuple_in=tuple_in,
+        _tuple_out=tuple_out,
+    )
+
+
+def vjp(f: Function, x: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """Value of ``f`` at ``x`` and its pullback ``u ↦ Jᵀ u`` (reverse mode)."""
+    lin = linearize(f, x)
+    return lin.value, lin.vjp
+
+
+def jvp(f: Function, x: Any, v: Any) -> tuple[Any, Any]:
+    """Value of ``f`` at ``x`` and its derivative J v along ``v``."""
+    lin = linearize(f, x)
+    return lin.value, lin.jvp(v)
+
+
+def value_and_grad(f: Function) -> Callable[[Any], tuple[Any, Any]]:
+    """Function that returns f(x), a scalar, together with its gradient.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from npTRPO.autograd import value_and_grad
+    >>> value, gradient = value_and_grad(lambda x: np.sum(np.exp(x)))(np.zeros(2))
+    >>> float(value), gradient
+    (2.0, array([1., 1.]))
+    """
+
+    def of(x: Any) -> tuple[Any, Any]:
+        lin = linearize(f, x)
+        if isinstance(lin.value, tuple) or lin.value.shape != ():
+            came = "a tuple" if isinstance(lin.value, tuple) else f"shape {lin.value.shape}"
+            raise ValueError(
+                f"a gradient needs a function with a scalar value, but this one returned {came}: "
+                f"sum it, or use jacobian or vjp"
+            )
+        return lin.value, lin.vjp(np.ones_like(lin.value))
+
+    return of
+
+
+def grad(f: Function) -> Function:
+    """Gradient of a scalar function, by reverse mode.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from npTRPO.autograd import grad
+    >>> W = np.array([[1.0, 2.0], [3.0, 4.0]])
+    >>> grad(lambda x: np.sum(np.tanh(x @ W)))(np.zeros(2))
+    array([3., 7.])
+    >>> float(grad(grad(grad(np.sin)))(0.0))
+    -1.0
+    """
+    return lambda x: value_and_grad(f)(x)[1]
+
+
+def hvp(f: Function, x: Any, v: Any) -> Any:
+    """Hessian-vector product of a scalar function: the derivative of its gradient along ``v``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from npTRPO.autograd import hvp
+    >>> hvp(lambda x: np.sum(x**3), np.array([1.0, 2.0]), np.array([1.0, 1.0]))
+    array([ 6., 12.])
+    """
+    return jvp(grad(f), x, v)[1]
+
+
+def jacobian(f: Function) -> Function:
+    """Jacobian of a function of one array, shaped ``f(x).shape + x.shape``, by the cheaper mode.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from npTRPO.autograd import jacobian
+    >>> jacobian(lambda x: np.stack([x[0] * x[1], x[0]]))(np.array([2.0, 3.0]))
+    array([[3., 2.],
+           [1., 0.]])
+    """
+
+    def of(x: Any) -> Any:
+        lin = linearize(f, x)
+        if isinstance(x, tuple) or isinstance(lin.value, tuple):
+            raise TypeError("jacobian works on a function of one array with one array as its value")
+        outer, inner = lin.value.shape, np.shape(x)
+        rows, columns = int(np.prod(outer)), int(np.prod(inner))
+        if rows <= columns:
+            units = np.eye(rows, dtype=lin.value.dtype).reshape((rows, *outer))
+            stacked = [lin.vjp(unit) for unit in units]
+        else:
+            units = np.eye(columns, dtype=lin.value.dtype).reshape((columns, *inner))
+            stacked = [lin.jvp(unit) for unit in units]
+        if not stacked:
+            return np.zeros(outer + inner, lin.value.dtype)
+        if rows <= columns:
+            return np.reshape(np.stack(stacked), outer + inner)
+        return np.reshape(np.stack(stacked, axis=-1), outer + inner)
+
+    return of
+
+
+def hessian(f: Function) -> Function:
+    """Matrix of second derivatives of a scalar function of one array, shaped ``x.shape + x.shape``."""
+    return jacobian(grad(f))
+
+
+def _floating(x: Any) -> Any:
+    """The array to differentiate in; integers have no derivatives."""
+    array = x if isinstance(x, Box) else np.asarray(x)
+    if not np.issubdtype(array.dtype, np.inexact):
+        raise TypeError(
+            f"derivatives need floating-point numbers, but x has dtype {array.dtype}: "
+            f"use np.asarray(x, float)"
+        )
+    return array
+
+
+def _checked(
+    product: str, given: Any, is_tuple: bool, shapes: tuple[tuple[int, ...], ...]
+) -> tuple[Any, ...]:
+    """The parts of a tangent or cotangent, with the shapes they must have."""
+    parts = tuple(given) if is_tuple else (given,)
+    parts = tuple(part if isinstance(part, Box) else np.asarray(part) for part in parts)
+    came = tuple(part.shape for part in parts)
+    if came != shapes:
+        raise ValueError(f"{product} needs shape {_one(shapes)}, but the given vector has shape {_one(came)}")
+    return parts
+
+
+def _one(shapes: tuple[tuple[int, ...], ...]) -> Any:
+    return shapes[0] if len(shapes) == 1 else shapes
