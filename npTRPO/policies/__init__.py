@@ -1,0 +1,21 @@
+"""Policies: networks with one flat parameter vector, and distributions over actions."""
+
+from npTRPO.policies.distributions import (
+    Bernoulli,
+    Categorical,
+    DiagGaussian,
+    Distribution,
+    MultiCategorical,
+)
+from npTRPO.policies.mlp import MLP
+from npTRPO.policies.policy import Policy
+
+__all__ = [
+    "MLP",
+    "Bernoulli",
+    "Categorical",
+    "DiagGaussian",
+    "Distribution",
+    "MultiCategorical",
+    "Policy",
+]

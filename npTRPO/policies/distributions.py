@@ -1,0 +1,287 @@
+"""Distributions over actions: log-probability, entropy, KL divergence, samples and Fisher information.
+
+A distribution is made of a network's outputs, one row per state, and everything it computes is
+plain NumPy, so that it can be differentiated in them. KL always reads KL(old ‖ new): ``old.kl(new)``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from npTRPO._typing import Array
+from npTRPO.autograd import log_softmax
+
+__all__ = ["Bernoulli", "Categorical", "DiagGaussian", "Distribution", "MultiCategorical"]
+
+
+class Distribution(Protocol):
+    """What the trust region asks of a distribution; rows are states, N of them."""
+
+    def log_prob(self, actions: Any) -> Any:
+        """Log-probability (or density) of one action per state, shape (N,)."""
+        ...
+
+    def entropy(self) -> Any:
+        """Entropy per state in nats, shape (N,)."""
+        ...
+
+    def kl(self, new: Self) -> Any:
+        """KL(self ‖ new) per state in nats, shape (N,)."""
+        ...
+
+    def sample(self, rng: np.random.Generator) -> Array:
+        """One action per state."""
+        ...
+
+    def mode(self) -> Array:
+        """The most probable action per state."""
+        ...
+
+    def fisher_product(self, v: Any) -> Any:
+        """Fisher information M in the outputs times ``v``, which is shaped as they are (E22)."""
+        ...
+
+
+class Categorical:
+    """Softmax over the last axis: π(a|s) = exp z_a / Σ_b exp z_b.
+
+    Parameters
+    ----------
+    logits : array, shape (..., n)
+        Unnormalised log-probabilities z.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> old, new = Categorical(np.log([[0.5, 0.5]])), Categorical(np.log([[0.25, 0.75]]))
+    >>> old.kl(new).round(4), old.entropy().round(4)
+    (array([0.1438]), array([0.6931]))
+    """
+
+    def __init__(self, logits: Any) -> None:
+        self.logits = logits
+
+    @cached_property
+    def log_probs(self) -> Any:
+        """Log π of every action, shape (..., n)."""
+        return log_softmax(self.logits, axis=-1)
+
+    @cached_property
+    def probs(self) -> Any:
+        """π of every action, shape (..., n)."""
+        return np.exp(self.log_probs)
+
+    def log_prob(self, actions: Any) -> Any:
+        """Log π(a|s) for integer actions 0 … n − 1, shape (...)."""
+        index = np.asarray(actions)[..., None]
+        return np.take_along_axis(self.log_probs, index, axis=-1)[..., 0]
+
+    def entropy(self) -> Any:
+        """−Σ_a π log π in nats, shape (...)."""
+        return -np.sum(self.probs * self.log_probs, axis=-1)
+
+    def kl(self, new: Categorical) -> Any:
+        """E16: Σ_a π(a|s) log(π(a|s) / π'(a|s)) in nats, shape (...).
+
+        Source: Schulman et al. 2015 (TRPO), Appendix C.1; KL(old ‖ new) with old = self.
+        """
+        return np.sum(self.probs * (self.log_probs - new.log_probs), axis=-1)
+
+    def sample(self, rng: np.random.Generator) -> Array:
+        """Actions drawn by inverting the cumulative distribution, int64, shape (...)."""
+        cumulative = np.cumsum(self.probs, axis=-1, dtype=np.float64)
+        threshold = rng.random((*cumulative.shape[:-1], 1)) * cumulative[..., -1:]
+        return np.sum(cumulative[..., :-1] <= threshold, axis=-1)  # type: ignore[no-any-return]
+
+    def mode(self) -> Array:
+        """The action with the largest logit (the first, at a tie), shape (...)."""
+        return np.asarray(np.argmax(self.logits, axis=-1))
+
+    def fisher_product(self, v: Any) -> Any:
+        """E22: (diag(π) − π πᵀ) v, the Fisher information in the logits; shape (..., n)."""
+        weighted = self.probs * v
+        return weighted - self.probs * np.sum(weighted, axis=-1, keepdims=True)
+
+
+class MultiCategorical:
+    """Several independent categorical actions at once.
+
+    Parameters
+    ----------
+    logits : array, shape (..., sum(nvec))
+        The logits of all components, one component after the other.
+    nvec : sequence of int
+        Number of choices of each component.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> MultiCategorical(np.zeros((1, 5)), [2, 3]).log_prob(np.array([[0, 2]])).round(4)
+    array([-1.7918])
+    """
+
+    def __init__(self, logits: Any, nvec: Sequence[int]) -> None:
+        self.logits = logits
+        self.nvec = tuple(int(n) for n in nvec)
+        if logits.shape[-1] != sum(self.nvec):
+            raise ValueError(f"nvec {self.nvec} needs {sum(self.nvec)} logits, not {logits.shape[-1]}")
+
+    @cached_property
+    def components(self) -> tuple[Categorical, ...]:
+        """One categorical distribution per component."""
+        return tuple(Categorical(part) for part in self._split(self.logits))
+
+    def log_prob(self, actions: Any) -> Any:
+        """Log π(a|s) for integer actions (..., len(nvec)): the sum over components."""
+        return self._total(c.log_prob(actions[..., i]) for i, c in enumerate(self.components))
+
+    def entropy(self) -> Any:
+        """Entropy in nats: the sum over components."""
+        return self._total(c.entropy() for c in self.components)
+
+    def kl(self, new: MultiCategorical) -> Any:
+        """E18: the KL divergence of a product is the sum over its components (each E16)."""
+        return self._total(c.kl(d) for c, d in zip(self.components, new.components, strict=True))
+
+    def sample(self, rng: np.random.Generator) -> Array:
+        """Actions, int64, shape (..., len(nvec))."""
+        return np.stack([c.sample(rng) for c in self.components], axis=-1)
+
+    def mode(self) -> Array:
+        """The most probable choice of each component."""
+        return np.stack([c.mode() for c in self.components], axis=-1)
+
+    def fisher_product(self, v: Any) -> Any:
+        """E22: block-diagonal, one categorical block per component; shaped as the logits."""
+        parts = zip(self.components, self._split(v), strict=True)
+        return np.concatenate([c.fisher_product(part) for c, part in parts], axis=-1)
+
+    def _split(self, x: Any) -> list[Any]:
+        ends = np.cumsum(self.nvec)
+        return [x[..., end - n : end] for n, end in zip(self.nvec, ends, strict=True)]
+
+    @staticmethod
+    def _total(parts: Any) -> Any:
+        first, *rest = parts
+        return sum(rest, start=first)
+
+
+class Bernoulli:
+    """Several independent binary actions: component i is 1 with probability 1 / (1 + exp(−z_i)).
+
+    Parameters
+    ----------
+    logits : array, shape (..., n)
+        Log-odds z of a 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Bernoulli(np.zeros((1, 3))).log_prob(np.array([[0, 1, 1]])).round(4)
+    array([-2.0794])
+    """
+
+    def __init__(self, logits: Any) -> None:
+        self.logits = logits
+
+    @cached_property
+    def _log_probs(self) -> tuple[Any, Any]:
+        """Log P(0) and log P(1), each (..., n): a softmax over the logits 0 and z."""
+        pair = log_softmax(np.stack([np.zeros_like(self.logits), self.logits]), axis=0)
+        return pair[0], pair[1]
+
+    @cached_property
+    def probs(self) -> Any:
+        """Probability of a 1, shape (..., n)."""
+        return np.exp(self._log_probs[1])
+
+    def log_prob(self, actions: Any) -> Any:
+        """Log π(a|s) for actions of 0 and 1, shape (..., n): the sum over components."""
+        zero, one = self._log_probs
+        return np.sum(np.where(np.asarray(actions) == 1, one, zero), axis=-1)
+
+    def entropy(self) -> Any:
+        """Entropy in nats: the sum over components."""
+        zero, one = self._log_probs
+        return -np.sum(np.exp(zero) * zero + np.exp(one) * one, axis=-1)
+
+    def kl(self, new: Bernoulli) -> Any:
+        """E18: the sum over components of E16 with two actions."""
+        (zero, one), (new_zero, new_one) = self._log_probs, new._log_probs
+        return np.sum(np.exp(zero) * (zero - new_zero) + np.exp(one) * (one - new_one), axis=-1)
+
+    def sample(self, rng: np.random.Generator) -> Array:
+        """Actions of 0 and 1, int64, shape (..., n)."""
+        return (rng.random(self.probs.shape) < self.probs).astype(np.int64)  # type: ignore[no-any-return]
+
+    def mode(self) -> Array:
+        """1 where it is more probable than 0."""
+        return (self.logits > 0).astype(np.int64)  # type: ignore[no-any-return]
+
+    def fisher_product(self, v: Any) -> Any:
+        """E22: p(1 − p) v, the Fisher information in the log-odds."""
+        zero, one = self._log_probs
+        return np.exp(zero + one) * v
+
+
+class DiagGaussian:
+    """Independent normal distributions, one per action dimension.
+
+    Parameters
+    ----------
+    mean : array, shape (..., n)
+        Means μ, in units of the action.
+    log_std : array, broadcastable to (..., n)
+        Logarithms of the standard deviations σ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> old, new = DiagGaussian(np.zeros((1, 1)), np.zeros(1)), DiagGaussian(np.ones((1, 1)), np.zeros(1))
+    >>> old.kl(new), old.entropy().round(4)
+    (array([0.5]), array([1.4189]))
+    """
+
+    def __init__(self, mean: Any, log_std: Any) -> None:
+        self.mean = mean
+        self.log_std = log_std if log_std.shape == mean.shape else np.broadcast_to(log_std, mean.shape)
+
+    def log_prob(self, actions: Any) -> Any:
+        """Log π(a|s) per unit of action volume for actions (..., n): the sum over dimensions."""
+        standardized = (actions - self.mean) * np.exp(-self.log_std)
+        constant = 0.5 * self.mean.shape[-1] * math.log(2 * math.pi)
+        return -0.5 * np.sum(standardized**2, axis=-1) - np.sum(self.log_std, axis=-1) - constant
+
+    def entropy(self) -> Any:
+        """Differential entropy in nats: Σ_i log σ_i + ½ log(2πe)."""
+        return np.sum(self.log_std, axis=-1) + 0.5 * self.mean.shape[-1] * math.log(2 * math.pi * math.e)
+
+    def kl(self, new: DiagGaussian) -> Any:
+        """E17: Σ_i [log(σ'_i/σ_i) + (σ_i² + (μ_i − μ'_i)²) / (2σ'_i²) − ½] in nats.
+
+        The primed parameters are those of ``new``. Many texts print the roles exchanged, which is
+        KL(new ‖ old). With u = log(σ_i/σ'_i), log(σ'_i/σ_i) + σ_i²/(2σ'_i²) − ½ is computed as
+        ½(exp(2u) − 1) − u, which is 0 to the bit where the standard deviations agree.
+        """
+        u = self.log_std - new.log_std
+        distance = (self.mean - new.mean) * np.exp(-new.log_std)
+        return np.sum(0.5 * np.expm1(2 * u) - u + 0.5 * distance**2, axis=-1)
+
+    def sample(self, rng: np.random.Generator) -> Array:
+        """Actions μ + σ ε with standard normal ε, in the dtype of the means."""
+        noise = rng.standard_normal(self.mean.shape, dtype=self.mean.dtype)
+        return self.mean + np.exp(self.log_std) * noise  # type: ignore[no-any-return]
+
+    def mode(self) -> Array:
+        """The means."""
+        return self.mean  # type: ignore[no-any-return]
+
+    def fisher_product(self, v: tuple[Any, Any]) -> tuple[Any, Any]:
+        """E22: diag(1/σ², 2) v, the Fisher information in (μ, log σ), for ``v`` a pair shaped as they are."""
+        along_mean, along_log_std = v
+        return along_mean * np.exp(-2 * self.log_std), 2 * along_log_std

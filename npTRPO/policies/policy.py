@@ -1,0 +1,154 @@
+"""π(a|s; θ): a network, and the distribution that its outputs stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from npTRPO._typing import Array
+from npTRPO.policies.distributions import (
+    Bernoulli,
+    Categorical,
+    DiagGaussian,
+    Distribution,
+    MultiCategorical,
+)
+from npTRPO.policies.mlp import MLP
+from npTRPO.policies.spaces import Space, action_converter, check_supported, encode, encoded_size
+
+__all__ = ["Policy"]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A family of distributions over actions, one for each parameter vector θ and observation.
+
+    Make one with :meth:`for_spaces`. θ holds the network's parameters and, for Box actions, the
+    logarithms of the standard deviations last (one per action dimension, the same in every state).
+
+    Attributes
+    ----------
+    observation_space, action_space : gymnasium.Space
+        Of one environment, not of a batch.
+    network : MLP
+        From encoded observations to logits or means.
+    family : callable
+        From the outputs (an array, or the pair of means and log standard deviations) to the
+        distribution.
+    n_log_std : int
+        How many log standard deviations end θ.
+    log_std_init : float
+        Their initial value.
+    to_env : callable
+        From a distribution's actions to what the environment takes.
+    """
+
+    observation_space: Space
+    action_space: Space
+    network: MLP
+    family: Callable[[Any], Distribution]
+    n_log_std: int
+    log_std_init: float
+    ortho_init: bool
+    to_env: Callable[[Array], Array]
+
+    @classmethod
+    def for_spaces(
+        cls,
+        observation_space: Space,
+        action_space: Space,
+        net_arch: Sequence[int] = (64, 64),
+        activation_fn: str = "tanh",
+        log_std_init: float = 0.0,
+        ortho_init: bool = True,
+    ) -> Policy:
+        """Policy for a pair of Gymnasium spaces.
+
+        Parameters
+        ----------
+        observation_space, action_space : gymnasium.Space
+            Discrete actions give a :class:`Categorical`, Box a :class:`DiagGaussian`, MultiDiscrete a
+            :class:`MultiCategorical`, MultiBinary a :class:`Bernoulli`.
+        net_arch : sequence of int
+            Widths of the hidden layers; empty for a linear policy.
+        activation_fn : {"tanh", "relu", "sigmoid", "silu"}
+            Activation of the hidden layers.
+        log_std_init : float
+            Initial log σ of a Gaussian, in log units of the action.
+        ortho_init : bool
+            Orthogonal initialisation of the weights.
+
+        Raises
+        ------
+        NotImplementedError
+            For a space that isn't supported; the message says what to do instead.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from gymnasium import spaces
+        >>> policy = Policy.for_spaces(spaces.Box(-1, 1, (3,)), spaces.Discrete(2))
+        >>> theta = policy.init(np.random.default_rng(0))
+        >>> policy(theta, np.zeros((5, 3))).probs.shape
+        (5, 2)
+        """
+        check_supported(observation_space, "observation")
+        check_supported(action_space, "action")
+        n_outputs, family = _family(action_space)
+        n_log_std = n_outputs if isinstance(action_space, spaces.Box) else 0
+        sizes = (encoded_size(observation_space), *(int(n) for n in net_arch), n_outputs)
+        return cls(
+            observation_space=observation_space,
+            action_space=action_space,
+            network=MLP(sizes, activation_fn),
+            family=family,
+            n_log_std=n_log_std,
+            log_std_init=float(log_std_init),
+            ortho_init=bool(ortho_init),
+            to_env=action_converter(action_space),
+        )
+
+    @property
+    def n_parameters(self) -> int:
+        """Length of θ."""
+        return self.network.n_parameters + self.n_log_std
+
+    def init(self, rng: np.random.Generator, dtype: npt.DTypeLike = np.float64) -> Array:
+        """Draw θ: the last layer's weights are 100 times smaller, so that the policy starts indifferent."""
+        network = self.network.init(rng, output_gain=0.01, orthogonal=self.ortho_init, dtype=dtype)
+        return np.concatenate([network, np.full(self.n_log_std, self.log_std_init, dtype=dtype)])
+
+    def encode(self, observations: Any, dtype: npt.DTypeLike = np.float64) -> Array:
+        """A batch of the space's observations as the rows the network takes, shape (N, features)."""
+        return encode(self.observation_space, observations, dtype)
+
+    def outputs(self, theta: Any, observations: Any) -> Any:
+        """What the distribution is made of, for encoded observations (N, features).
+
+        Logits (N, n), or the pair of means and log standard deviations, each (N, n).
+        """
+        if not self.n_log_std:
+            return self.network(theta, observations)
+        mean = self.network(theta[: -self.n_log_std], observations)
+        return mean, np.broadcast_to(theta[-self.n_log_std :], mean.shape)
+
+    def __call__(self, theta: Any, observations: Any) -> Distribution:
+        """π_θ(·|s) for encoded observations (N, features); those of a Box with one axis are encoded as is."""
+        return self.family(self.outputs(theta, observations))
+
+
+def _family(space: Space) -> tuple[int, Callable[[Any], Distribution]]:
+    """How many outputs the network needs, and the distribution made of them."""
+    if isinstance(space, spaces.Discrete):
+        return int(space.n), Categorical
+    if isinstance(space, spaces.MultiDiscrete):
+        nvec = tuple(int(n) for n in space.nvec.ravel())
+        return sum(nvec), lambda logits: MultiCategorical(logits, nvec)
+    if isinstance(space, spaces.MultiBinary):
+        return int(np.prod(space.shape)), Bernoulli
+    return int(np.prod(space.shape or ())), lambda outputs: DiagGaussian(*outputs)

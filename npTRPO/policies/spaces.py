@@ -1,0 +1,136 @@
+"""Between Gymnasium's spaces and arrays: observations to rows of numbers, actions to what a space holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from npTRPO._typing import Array
+
+__all__ = ["action_converter", "check_supported", "encode", "encoded_size"]
+
+Space = gymnasium.Space[Any]
+
+_WAYS_OUT = {
+    spaces.Graph: "encode the graph as a Box of fixed size in a gymnasium.ObservationWrapper",
+    spaces.Sequence: "pad the sequence to a Box of fixed shape in a gymnasium.ObservationWrapper",
+    spaces.Text: "encode the text as a Box or MultiDiscrete in a gymnasium.ObservationWrapper",
+    spaces.OneOf: "choose one of the spaces in a wrapper, or offer them together as a Dict",
+}
+
+
+def check_supported(space: Space, role: str) -> None:
+    """Raise an error that names the space and a way out, if it can't be used as observation or action.
+
+    Raises
+    ------
+    NotImplementedError
+        If the space, or one inside it, isn't supported.
+    """
+    if role == "observation":
+        if isinstance(space, spaces.Dict):
+            for part in space.spaces.values():
+                check_supported(part, role)
+        elif isinstance(space, spaces.Tuple):
+            for part in space.spaces:
+                check_supported(part, role)
+        elif isinstance(space, spaces.Box) and not np.issubdtype(space.dtype, np.number):
+            raise NotImplementedError(f"observations of dtype {space.dtype} aren't supported: {space}")
+    known = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+    nested = (spaces.Dict, spaces.Tuple) if role == "observation" else ()
+    if not isinstance(space, known + nested):
+        names = ", ".join(kind.__name__ for kind in known + nested)
+        way_out = next(
+            (text for kind, text in _WAYS_OUT.items() if isinstance(space, kind)),
+            f"convert it to one of these in a gymnasium.{role.capitalize()}Wrapper",
+        )
+        raise NotImplementedError(
+            f"{type(space).__name__} {role} spaces aren't supported ({space}); "
+            f"supported are {names}. A way out: {way_out}"
+        )
+
+
+def encoded_size(space: Space) -> int:
+    """Length of one encoded observation: the number of features a network sees."""
+    if isinstance(space, spaces.Dict):
+        return sum(encoded_size(part) for part in space.spaces.values())
+    if isinstance(space, spaces.Tuple):
+        return sum(encoded_size(part) for part in space.spaces)
+    if isinstance(space, spaces.Discrete):
+        return int(space.n)
+    if isinstance(space, spaces.MultiDiscrete):
+        return int(np.sum(space.nvec))
+    return int(np.prod(space.shape or ()))
+
+
+def encode(space: Space, observations: Any, dtype: npt.DTypeLike = np.float64) -> Array:
+    """Encode a batch of observations as rows, in the order of :func:`gymnasium.spaces.flatten`.
+
+    Parameters
+    ----------
+    space : gymnasium.Space
+        The space of one observation.
+    observations : array, dict or tuple
+        A batch as Gymnasium's vector environments return it: N in front of each array's shape.
+    dtype : dtype
+        float32 or float64.
+
+    Returns
+    -------
+    array, shape (N, encoded_size(space))
+        Box as it is, row by row; Discrete and MultiDiscrete as indicators (one-hot).
+    """
+    if isinstance(space, spaces.Dict):
+        parts = [encode(part, observations[key], dtype) for key, part in space.spaces.items()]
+        return np.concatenate(parts, axis=1)
+    if isinstance(space, spaces.Tuple):
+        pairs = zip(space.spaces, observations, strict=True)
+        return np.concatenate([encode(part, observation, dtype) for part, observation in pairs], axis=1)
+    if isinstance(space, spaces.Discrete):
+        return _one_hot(np.asarray(observations) - space.start, int(space.n), dtype)
+    if isinstance(space, spaces.MultiDiscrete):
+        shifted = (np.asarray(observations) - space.start).reshape(-1, space.nvec.size)
+        columns = [_one_hot(shifted[:, i], int(n), dtype) for i, n in enumerate(space.nvec.ravel())]
+        return np.concatenate(columns, axis=1)
+    array = np.asarray(observations, dtype=dtype)
+    return array if array.ndim == 2 and len(space.shape or ()) == 1 else array.reshape(len(array), -1)
+
+
+def _one_hot(indices: Array, n: int, dtype: npt.DTypeLike) -> Array:
+    if indices.size and not (indices.min() >= 0 and indices.max() < n):
+        raise ValueError(f"observations lie outside their Discrete space of {n} values: {indices.min()} …")
+    rows = np.zeros((indices.size, n), dtype=dtype)
+    rows[np.arange(indices.size), indices.ravel()] = 1
+    return rows
+
+
+def action_converter(space: Space) -> Callable[[Array], Array]:
+    """The function from a distribution's actions (N, …) to what the environment's batch holds.
+
+    Box actions are clipped to the bounds here, on their way to the environment, and nowhere else:
+    log-probabilities are those of the action as it was drawn.
+    """
+    if isinstance(space, spaces.Discrete):
+        start, dtype = space.start, space.dtype
+        return lambda actions: (actions + start).astype(dtype, copy=False)
+    if isinstance(space, spaces.Box):
+        low, high, shape, kind = space.low, space.high, space.shape, space.dtype
+        round_off = np.rint if np.issubdtype(kind, np.integer) else lambda actions: actions
+
+        def convert(actions: Array) -> Array:
+            shaped = actions.reshape((len(actions), *shape))
+            return round_off(np.clip(shaped, low, high)).astype(kind, copy=False)  # type: ignore[no-any-return]
+
+        return convert
+    if isinstance(space, spaces.MultiDiscrete):
+        offset, whole, kind = space.start, space.shape, space.dtype
+        return lambda actions: (actions.reshape((len(actions), *whole)) + offset).astype(kind, copy=False)
+    if isinstance(space, spaces.MultiBinary):
+        whole, kind = space.shape, space.dtype
+        return lambda actions: actions.reshape((len(actions), *whole)).astype(kind, copy=False)
+    raise NotImplementedError(f"{type(space).__name__} action spaces aren't supported: {space}")

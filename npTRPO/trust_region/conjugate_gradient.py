@@ -1,0 +1,184 @@
+"""Conjugate gradients for a symmetric positive definite system that is known by its products."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from npTRPO._typing import Array
+
+__all__ = ["CGOutcome", "CGResult", "conjugate_gradient"]
+
+
+class CGOutcome(enum.Enum):
+    """How the iteration ended."""
+
+    CONVERGED = "The residual norm is within the tolerance."
+    MAXITER = "The iteration limit was reached before the residual norm was within the tolerance."
+    NEGATIVE_CURVATURE = "A direction p with pᵀAp ≤ 0 was met: A isn't positive definite. x precedes it."
+    INDEFINITE_PRECONDITIONER = (
+        "A residual r with rᵀMr ≤ 0 was met: M isn't positive definite. x precedes it."
+    )
+    NOT_FINITE = "A product was not finite. x precedes it."
+
+
+@dataclass(frozen=True)
+class CGResult:
+    """Solution of conjugate gradients and how it was found.
+
+    Attributes
+    ----------
+    x : array, shape (n,)
+        The iterate at which the iteration ended.
+    iterations : int
+        Number of steps taken, which is the number of products with A (plus one if x0 was given).
+    residual_norm : float
+        ‖b − A x‖ as the recursion E33 carries it.
+    outcome : CGOutcome
+        Why the iteration ended; its value is a sentence.
+    """
+
+    x: Array
+    iterations: int
+    residual_norm: float
+    outcome: CGOutcome
+
+    @property
+    def converged(self) -> bool:
+        """Whether the residual norm is within the tolerance."""
+        return self.outcome is CGOutcome.CONVERGED
+
+
+def conjugate_gradient(
+    A: Any,
+    b: Array,
+    x0: Array | None = None,
+    *,
+    rtol: float = 1e-5,
+    atol: float = 0.0,
+    maxiter: int | None = None,
+    M: Any = None,
+    beta: Literal["fletcher-reeves", "polak-ribiere"] = "fletcher-reeves",
+    callback: Callable[[Array], Any] | None = None,
+) -> CGResult:
+    r"""Solve A x = b for a symmetric positive definite A.
+
+    E33: with r₀ = b − A x₀ and p₀ = r₀, repeat α = rᵀr / pᵀAp, x ← x + αp, r ← r − αAp, p ← r + βp.
+    E34: β is Fletcher–Reeves, r'ᵀr' / rᵀr, or Polak–Ribière, r'ᵀ(r' − r) / rᵀr, where r' is the new
+    residual; in exact arithmetic they are equal. E35: with a preconditioner, z = M r takes the place
+    of one r in each product. E36: in exact arithmetic the residuals are orthogonal, the directions
+    conjugate, and x is exact after as many steps as A has distinct eigenvalues.
+
+    Parameters
+    ----------
+    A : array (n, n), scipy LinearOperator, or callable
+        The system; a callable is given an array of shape (n,) and returns A times it.
+    b : array, shape (n,)
+        Right-hand side. It isn't changed. Vectors keep its dtype; their inner products are float64.
+    x0 : array, shape (n,), optional
+        Starting point; zero unless given.
+    rtol, atol : float
+        E37: the iteration ends when ‖r‖ ≤ max(rtol · ‖b‖, atol).
+    maxiter : int, optional
+        Largest number of steps; 10 n unless given.
+    M : array (n, n), scipy LinearOperator, or callable, optional
+        Preconditioner, symmetric positive definite and near to A⁻¹.
+    beta : {"fletcher-reeves", "polak-ribiere"}
+        Formula for β.
+    callback : callable, optional
+        Called as ``callback(x)`` after each step, with an array that later steps don't change.
+
+    Returns
+    -------
+    CGResult
+        With ``x``, ``iterations``, ``residual_norm``, ``outcome``.
+
+    Raises
+    ------
+    ValueError
+        For ill-shaped or non-finite input and for options out of range.
+
+    References
+    ----------
+    Nocedal and Wright, "Numerical Optimization", 2nd ed., Algorithms 5.2 and 5.3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> result = conjugate_gradient(np.diag([1.0, 2.0, 4.0]), np.ones(3))
+    >>> result.x, result.iterations, result.outcome.value
+    (array([1.  , 0.5 , 0.25]), 3, 'The residual norm is within the tolerance.')
+    """
+    b = np.asarray(b)
+    if not np.issubdtype(b.dtype, np.floating):
+        b = b.astype(float)
+    n = b.size
+    if b.shape != (n,) or not np.all(np.isfinite(b)):
+        raise ValueError(f"b must be a vector of finite real numbers, not of shape {b.shape}: {b}")
+    if x0 is not None and np.shape(x0) != b.shape:
+        raise ValueError(f"x0 must have the shape of b, {b.shape}, not {np.shape(x0)}")
+    if beta not in ("fletcher-reeves", "polak-ribiere"):
+        raise ValueError(f"beta must be 'fletcher-reeves' or 'polak-ribiere', not {beta!r}")
+    if not (rtol >= 0 and atol >= 0):
+        raise ValueError(f"rtol and atol must not be negative, but they are {rtol!r} and {atol!r}")
+    maxiter = 10 * n if maxiter is None else maxiter
+    product, precondition = _as_product(A, "A", n), _as_product(M, "M", n)
+
+    tolerance = max(rtol * float(np.sqrt(_dot(b, b))), atol)
+    x = np.zeros_like(b) if x0 is None else np.array(x0, dtype=b.dtype)
+    r = b.copy() if x0 is None else b - product(x)
+    z = precondition(r)
+    p = z
+    rz = _dot(r, z)
+    residual = float(np.sqrt(_dot(r, r)))
+    iterations = 0
+
+    def ended(outcome: CGOutcome) -> CGResult:
+        return CGResult(x, iterations, residual, outcome)
+
+    while residual > tolerance or not np.isfinite(residual):
+        if not np.isfinite(residual) or not np.isfinite(rz):
+            return ended(CGOutcome.NOT_FINITE)
+        if rz <= 0:
+            return ended(CGOutcome.INDEFINITE_PRECONDITIONER)
+        if iterations >= maxiter:
+            return ended(CGOutcome.MAXITER)
+        Ap = product(p)
+        curvature = _dot(p, Ap)
+        if not np.isfinite(curvature):
+            return ended(CGOutcome.NOT_FINITE)
+        if curvature <= 0:
+            return ended(CGOutcome.NEGATIVE_CURVATURE)
+        alpha = b.dtype.type(rz / curvature)
+        x = x + alpha * p
+        r_new = r - alpha * Ap
+        z_new = precondition(r_new)
+        rz_new = _dot(r_new, z_new)
+        carried = 0.0 if beta == "fletcher-reeves" else _dot(r, z_new)
+        p = z_new + b.dtype.type((rz_new - carried) / rz) * p
+        r, z, rz = r_new, z_new, rz_new
+        residual = float(np.sqrt(_dot(r, r)))
+        iterations += 1
+        if callback is not None:
+            callback(x)
+    return ended(CGOutcome.CONVERGED)
+
+
+def _dot(u: Array, v: Array) -> float:
+    """Inner product in float64, whatever the vectors' dtype."""
+    return float(np.dot(u.astype(np.float64, copy=False), v.astype(np.float64, copy=False)))
+
+
+def _as_product(A: Any, name: str, n: int) -> Callable[[Array], Array]:
+    """The function v ↦ A v."""
+    if A is None:
+        return lambda v: v
+    if callable(A) and not hasattr(A, "shape"):
+        return A  # type: ignore[no-any-return]
+    if np.shape(A) != (n, n) and getattr(A, "shape", None) != (n, n):
+        raise ValueError(f"{name} must have shape ({n}, {n}), as b has {n} elements, not {A.shape}")
+    return lambda v: A @ v

@@ -1,0 +1,91 @@
+"""The Fisher information of a policy as an operator: products with it, never the matrix."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator
+
+from npTRPO._typing import Array
+from npTRPO.policies.policy import Policy
+from npTRPO.trust_region.rows import LinearizedRows
+
+__all__ = ["FisherOperator"]
+
+
+class FisherOperator(LinearOperator):  # type: ignore[misc]
+    """E21, E22: F + λI, with F = 1/N Σ_n J_nᵀ M_n J_n, as a SciPy linear operator.
+
+    J_n is the Jacobian of the distribution's outputs in state n with respect to θ, and M_n the Fisher
+    information of the distribution in its outputs, which is known in closed form. The product is
+    exact: no sampling of actions, no differences, and no second differentiation. F is also the
+    Hessian at θ of the mean KL divergence from π_θ (E20, E23).
+
+    Parameters
+    ----------
+    policy : Policy
+        The family of distributions.
+    theta : array, shape (p,)
+        Parameters θ at which to linearise.
+    observations : array, shape (N, features)
+        Encoded observations. To sub-sample, give only some of them.
+    damping : float
+        λ ≥ 0, added to the diagonal.
+    linearized : LinearizedRows, optional
+        ``policy.outputs`` already linearised at θ for these observations.
+
+    Raises
+    ------
+    ValueError
+        For negative damping, no observations, or a θ of the wrong length.
+
+    References
+    ----------
+    Schulman et al. 2015, "Trust region policy optimization", Appendix C.1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gymnasium import spaces
+    >>> from npTRPO import Policy
+    >>> policy = Policy.for_spaces(spaces.Box(-1, 1, (3,)), spaces.Discrete(2), net_arch=(4,))
+    >>> theta = policy.init(np.random.default_rng(0))
+    >>> F = FisherOperator(policy, theta, np.eye(3))
+    >>> F.shape, F.dtype, (F @ theta).shape
+    ((26, 26), dtype('float64'), (26,))
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        theta: Array,
+        observations: Array,
+        damping: float = 0.0,
+        linearized: LinearizedRows | None = None,
+    ) -> None:
+        if np.shape(theta) != (policy.n_parameters,):
+            raise ValueError(f"theta must have shape ({policy.n_parameters},), not {np.shape(theta)}")
+        if not len(observations):
+            raise ValueError("the Fisher information is a mean over observations, but there are none")
+        if not damping >= 0:
+            raise ValueError(f"damping must not be negative, but it is {damping!r}")
+        super().__init__(dtype=theta.dtype, shape=(theta.size, theta.size))
+        self.damping = float(damping)
+        self._rows = LinearizedRows(policy.outputs, theta, observations) if linearized is None else linearized
+        self._metrics = [policy.family(lin.value).fisher_product for _, lin in self._rows.blocks]
+
+    def _matvec(self, v: Array) -> Array:
+        v = np.asarray(v).ravel().astype(self.dtype, copy=False)
+        product = self._undamped(v)
+        return product + self.damping * v if self.damping else product
+
+    def _undamped(self, v: Array) -> Array:
+        return self._rows.gauss_newton(v, self._metrics) / self._rows.n_rows
+
+    def quadratic_form(self, v: Array) -> float:
+        """vᵀFv, twice the quadratic model of the mean KL along ``v`` (E20); damping is no part of it."""
+        product = self._undamped(v.astype(self.dtype, copy=False))
+        return float(np.dot(v.astype(np.float64, copy=False), product.astype(np.float64, copy=False)))
+
+    def _adjoint(self) -> FisherOperator:
+        """F is symmetric (E24)."""
+        return self

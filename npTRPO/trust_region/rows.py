@@ -1,0 +1,72 @@
+"""A function of parameters and rows of data, linearised in the parameters once and used many times.
+
+Work goes by blocks of rows that fit the processor's cache: the passes over a block's activations
+then cost little beside its matrix products, however many rows there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from npTRPO._typing import Array
+from npTRPO.autograd import Linearization, linearize
+
+__all__ = ["LinearizedRows", "row_blocks"]
+
+BLOCK_ROWS = 1024
+
+
+def row_blocks(n_rows: int) -> Iterator[slice]:
+    """Slices that cover ``n_rows`` rows, block by block."""
+    return (slice(start, min(start + BLOCK_ROWS, n_rows)) for start in range(0, n_rows, BLOCK_ROWS))
+
+
+class LinearizedRows:
+    """f(θ, rows), whose outputs for one row depend on θ and that row alone, near one θ.
+
+    Parameters
+    ----------
+    f : callable
+        ``f(theta, rows)`` gives an array, or a tuple of arrays, with one row for each row of data.
+    theta : array, shape (p,)
+        Where to linearise.
+    rows : array, shape (N, ...)
+        The data.
+    """
+
+    def __init__(self, f: Callable[[Any, Any], Any], theta: Array, rows: Array) -> None:
+        self.theta = theta
+        self.n_rows = len(rows)
+        self.blocks: list[tuple[slice, Linearization]] = []
+        for block in row_blocks(len(rows)):
+            self.blocks.append((block, linearize(partial(_swapped, f, rows[block]), theta)))
+
+    def vjp(self, u: Any) -> Array:
+        """Jᵀ u, shape (p,), for ``u`` shaped as the outputs for all rows."""
+        return self._sum(lin.vjp(_rows(u, block)) for block, lin in self.blocks)
+
+    def gauss_newton(self, v: Array, metrics: Sequence[Callable[[Any], Any]]) -> Array:
+        """Jᵀ M J v, shape (p,): one Jacobian-vector product, M, one vector-Jacobian product.
+
+        ``metrics`` has for each block the product with M, which is block-diagonal by rows.
+        """
+        pairs = zip(self.blocks, metrics, strict=True)
+        return self._sum(lin.vjp(metric(lin.jvp(v))) for (_, lin), metric in pairs)
+
+    def _sum(self, parts: Iterator[Array]) -> Array:
+        total = np.zeros_like(self.theta)
+        for part in parts:
+            total += part
+        return total
+
+
+def _swapped(f: Callable[[Any, Any], Any], rows: Array, theta: Any) -> Any:
+    return f(theta, rows)
+
+
+def _rows(outputs: Any, block: slice) -> Any:
+    return tuple(part[block] for part in outputs) if isinstance(outputs, tuple) else outputs[block]

@@ -1,0 +1,224 @@
+"""Fitting the value function to returns: least squares in three ways."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from npTRPO._typing import Array
+from npTRPO.autograd import value_and_grad
+from npTRPO.policies.mlp import MLP
+from npTRPO.trust_region.conjugate_gradient import conjugate_gradient
+from npTRPO.trust_region.rows import LinearizedRows, row_blocks
+
+__all__ = ["AdamState", "explained_variance", "fit_adam", "fit_lbfgs", "fit_trust_region", "predict_values"]
+
+
+def predict_values(network: MLP, theta: Array, observations: Array) -> Array:
+    """V(s) for encoded observations (N, features), shape (N,), block by block."""
+    values = np.empty(len(observations), dtype=theta.dtype)
+    for block in row_blocks(len(observations)):
+        values[block] = network(theta, observations[block])[:, 0]
+    return values
+
+
+def explained_variance(values: Array, returns: Array) -> float:
+    """1 − Var(returns − values) / Var(returns): 1 is perfect, 0 no better than a constant.
+
+    NaN if the returns don't vary.
+    """
+    spread = float(np.var(returns))
+    return 1 - float(np.var(returns - values)) / spread if spread > 0 else math.nan
+
+
+def fit_trust_region(
+    network: MLP,
+    theta: Array,
+    observations: Array,
+    returns: Array,
+    *,
+    steps: int,
+    cg_max_steps: int,
+    cg_rtol: float,
+    damping: float = 1e-3,
+    max_change: float = 0.5,
+    max_iter: int = 10,
+) -> Array:
+    """Gauss–Newton steps within a trust region on the values themselves, solved by conjugate gradients.
+
+    Each step minimises 1/N Σ (V − R)² in its Gauss–Newton model H = JᵀJ/N, the same product as the
+    policy's Fisher information with M = I, over the region 1/N Σ (ΔV)² / (2σ²) ≤ ε with σ² the mean
+    squared error before the step, and is halved until the error falls.
+
+    Parameters
+    ----------
+    network : MLP
+        With one output.
+    theta : array, shape (p,)
+        Parameters of the value function, which aren't changed.
+    observations : array, shape (N, features)
+        Encoded observations.
+    returns : array, shape (N,)
+        Targets, in units of discounted reward.
+    steps : int
+        Number of Gauss–Newton steps.
+    cg_max_steps, cg_rtol
+        Limits of :func:`conjugate_gradient`.
+    damping : float
+        Added to the diagonal of H.
+    max_change : float
+        ε.
+    max_iter : int
+        Largest number of halvings; if none lowers the error, the fit ends where it is.
+
+    Returns
+    -------
+    array, shape (p,)
+
+    References
+    ----------
+    Schulman et al. 2015 (GAE), arXiv 1506.02438, section 5, equations 29 and 30.
+    """
+    targets = returns.astype(theta.dtype, copy=False)
+    for _ in range(steps):
+        rows = LinearizedRows(network, theta, observations)
+        residual = targets - np.concatenate([lin.value[:, 0] for _, lin in rows.blocks])
+        error = _mean_square(residual)
+        gradient = rows.vjp(residual[:, None]) / rows.n_rows  # of −½ error
+        if not np.any(gradient) or not np.all(np.isfinite(gradient)):
+            return theta
+        hessian = _GaussNewton(rows, damping)
+        step = conjugate_gradient(hessian, gradient, rtol=cg_rtol, maxiter=cg_max_steps).x
+        curvature = float(np.dot(step, hessian(step)))
+        if not curvature > 0:
+            return theta
+        step = step * step.dtype.type(min(1.0, math.sqrt(2 * max_change * error / curvature)))
+        for _ in range(max_iter):
+            if _mean_square(targets - predict_values(network, theta + step, observations)) < error:
+                theta = theta + step
+                break
+            step = step / 2
+        else:
+            return theta
+    return theta
+
+
+def fit_lbfgs(network: MLP, theta: Array, observations: Array, returns: Array, *, max_iter: int) -> Array:
+    """L-BFGS on the whole batch, by :func:`scipy.optimize.minimize`.
+
+    Parameters and result as in :func:`fit_trust_region`; ``max_iter`` is the largest number of steps.
+    """
+    import scipy.optimize
+
+    targets = returns.astype(theta.dtype, copy=False)
+
+    def objective(flat: Array) -> tuple[float, Array]:
+        rows = LinearizedRows(network, flat.astype(theta.dtype), observations)
+        residual = np.concatenate([lin.value[:, 0] for _, lin in rows.blocks]) - targets
+        gradient = 2 * rows.vjp(residual[:, None]) / rows.n_rows
+        return _mean_square(residual), gradient.astype(np.float64)
+
+    found = scipy.optimize.minimize(
+        objective, theta.astype(np.float64), jac=True, method="L-BFGS-B", options={"maxiter": max_iter}
+    )
+    fitted: Array = found.x.astype(theta.dtype)
+    return fitted if np.all(np.isfinite(fitted)) else theta
+
+
+@dataclass(frozen=True)
+class AdamState:
+    """Running moments of the gradient that Adam carries from one fit to the next.
+
+    Attributes
+    ----------
+    mean, square : array, shape (p,)
+        Decaying averages of the gradient and of its square.
+    steps : int
+        Number of steps taken so far.
+    """
+
+    mean: Array
+    square: Array
+    steps: int = 0
+
+    @classmethod
+    def zero(cls, theta: Array) -> AdamState:
+        """State before the first step."""
+        return cls(np.zeros_like(theta), np.zeros_like(theta))
+
+
+def fit_adam(
+    network: MLP,
+    theta: Array,
+    observations: Array,
+    returns: Array,
+    state: AdamState,
+    rng: np.random.Generator,
+    *,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+) -> tuple[Array, AdamState]:
+    """Adam on shuffled minibatches, as the usual implementations do it.
+
+    Parameters
+    ----------
+    network, theta, observations, returns
+        As in :func:`fit_trust_region`.
+    state : AdamState
+        From the fit before, or ``AdamState.zero(theta)``.
+    rng : numpy.random.Generator
+        Shuffles the batch.
+    epochs, batch_size : int
+        Passes over the batch, and rows per step.
+    learning_rate : float
+        Step size.
+
+    Returns
+    -------
+    theta : array, shape (p,)
+    state : AdamState
+
+    References
+    ----------
+    Kingma and Ba 2015, "Adam: a method for stochastic optimization", Algorithm 1, with their β₁ = 0.9,
+    β₂ = 0.999, ε = 1e-8.
+    """
+    targets = returns.astype(theta.dtype, copy=False)
+    mean, square, steps = state.mean, state.square, state.steps
+    for _ in range(epochs):
+        order = rng.permutation(len(observations))
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            _, gradient = value_and_grad(_squared_error(network, observations[chosen], targets[chosen]))(
+                theta
+            )
+            steps += 1
+            mean = 0.9 * mean + 0.1 * gradient
+            square = 0.999 * square + 0.001 * gradient**2
+            rate = learning_rate * math.sqrt(1 - 0.999**steps) / (1 - 0.9**steps)
+            theta = theta - rate * mean / (np.sqrt(square) + 1e-8 * math.sqrt(1 - 0.999**steps))
+    return theta, AdamState(mean, square, steps)
+
+
+class _GaussNewton:
+    """v ↦ (JᵀJ/N + λI) v for a network with one output."""
+
+    def __init__(self, rows: LinearizedRows, damping: float) -> None:
+        self.rows = rows
+        self.damping = damping
+        self.metrics: list[Callable[[Array], Array]] = [lambda jv: jv] * len(rows.blocks)
+
+    def __call__(self, v: Array) -> Array:
+        return self.rows.gauss_newton(v, self.metrics) / self.rows.n_rows + self.damping * v
+
+
+def _squared_error(network: MLP, observations: Array, targets: Array) -> Callable[[Array], Array]:
+    return lambda theta: np.mean((network(theta, observations)[:, 0] - targets) ** 2)
+
+
+def _mean_square(x: Array) -> float:
+    return float(np.mean(np.square(x, dtype=np.float64)))
