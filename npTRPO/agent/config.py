@@ -1,0 +1,215 @@
+"""The one place where an option has its default, its limits, its meaning and its source."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from npTRPO.policies.mlp import ACTIVATIONS
+
+__all__ = ["TRPOConfig"]
+
+
+_Check: TypeAlias = tuple[Callable[[Any], bool], str]
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x)
+
+
+def _is_integer(x: Any) -> bool:
+    return isinstance(x, int) and not isinstance(x, bool)
+
+
+_POSITIVE: _Check = (lambda x: _is_number(x) and x > 0, "a positive number")
+_NOT_NEGATIVE: _Check = (lambda x: _is_number(x) and x >= 0, "a number that isn't negative")
+_FRACTION: _Check = (lambda x: _is_number(x) and 0 <= x <= 1, "a number from 0 to 1")
+_INSIDE: _Check = (lambda x: _is_number(x) and 0 < x < 1, "a number between 0 and 1, exclusive")
+_COUNT: _Check = (lambda x: _is_integer(x) and x >= 1, "a whole number, at least 1")
+_COUNT_OR_NONE: _Check = (lambda x: x is None or (_is_integer(x) and x >= 1), "a whole number or None")
+_NUMBER: _Check = (_is_number, "a finite number")
+_BOOL: _Check = (lambda x: isinstance(x, bool), "True or False")
+
+
+def _one_of(*choices: Any) -> _Check:
+    return (lambda x: x in choices, "one of " + ", ".join(map(repr, choices)))
+
+
+def _is_net_arch(x: Any) -> bool:
+    if isinstance(x, Mapping):
+        return set(x) == {"pi", "vf"} and all(
+            _is_net_arch(v) and not isinstance(v, Mapping) for v in x.values()
+        )
+    return isinstance(x, (list, tuple)) and all(_is_integer(n) and n >= 1 for n in x)
+
+
+_NET_ARCH: _Check = (_is_net_arch, "a list of layer widths, or dict(pi=[...], vf=[...])")
+
+
+def _option(default: Any, meaning: str, check: _Check, choices: tuple[Any, ...] = ()) -> Any:
+    """A field with its meaning, and the test of its values."""
+    metadata = {"meaning": meaning, "check": check, "choices": choices}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def _choice(default: Any, meaning: str, *choices: Any) -> Any:
+    return _option(default, meaning, _one_of(*choices), choices)
+
+
+@dataclass(frozen=True)
+class TRPOConfig:
+    """Every option of :class:`npTRPO.TRPO`; unknown or impossible values are refused."""
+
+    n_envs: int = _option(
+        16, "Copies of the environment that are stepped together, if it is given by its id.", _COUNT
+    )
+    vectorization_mode: str | None = _choice(
+        None,
+        "How Gymnasium steps the copies; None takes the environment's own vectorised form if it has one, "
+        "and else sync.",
+        *(None, "sync", "async", "vector_entry_point"),
+    )
+    n_steps: int | None = _option(
+        None,
+        "Steps in each environment per update, so that a batch has n_steps × n_envs; None makes a batch "
+        "of at least 1024.",
+        _COUNT_OR_NONE,
+    )
+    gamma: float = _option(0.99, "Discount γ (E1).", _FRACTION)
+    gae_lambda: float = _option(0.95, "λ of generalized advantage estimation (E41; GAE paper).", _FRACTION)
+    normalize_advantage: bool = _option(
+        True, "Give the advantages of a batch mean 0 and standard deviation 1.", _BOOL
+    )
+    normalize_observations: bool = _option(
+        True, "Standardise observations by their running mean and standard deviation.", _BOOL
+    )
+    normalize_rewards: bool = _option(
+        True, "Divide rewards by the running standard deviation of the discounted return.", _BOOL
+    )
+    target_kl: float = _option(
+        0.01, "Trust region δ: largest mean KL(old ‖ new) of an update, in nats (E15).", _POSITIVE
+    )
+    cg_max_steps: int = _option(15, "Largest number of conjugate-gradient steps per solve (E33).", _COUNT)
+    cg_damping: float = _option(
+        0.1, "λ added to the Fisher information for the solve (TRPO paper, Appendix C).", _NOT_NEGATIVE
+    )
+    cg_rtol: float = _option(
+        0.01,
+        "Conjugate gradients stop at this residual norm relative to the gradient's (E37).",
+        _NOT_NEGATIVE,
+    )
+    cg_beta: str = _choice(
+        "fletcher-reeves",
+        "Formula for β in conjugate gradients (E34).",
+        "fletcher-reeves",
+        "polak-ribiere",
+    )
+    line_search_shrinking_factor: float = _option(
+        0.8, "Factor α by which the line search shortens the step (E38).", _INSIDE
+    )
+    line_search_max_iter: int = _option(10, "Largest number of steps the line search tries (E38).", _COUNT)
+    sub_sampling_factor: int = _option(
+        1, "Every so-manieth state is used for the Fisher information; all else uses all.", _COUNT
+    )
+    value_fit: str = _choice(
+        "trust_region",
+        "How the value function is fitted: Gauss–Newton steps in a trust region (GAE paper, section 5), "
+        "L-BFGS, or Adam on minibatches.",
+        *("trust_region", "lbfgs", "adam"),
+    )
+    n_critic_updates: int = _option(
+        10,
+        "Steps of the value fit per update: for adam, passes over the batch.",
+        _COUNT,
+    )
+    learning_rate: float = _option(1e-3, "Step size of the value fit by adam.", _POSITIVE)
+    batch_size: int = _option(128, "Minibatch of the value fit by adam.", _COUNT)
+    net_arch: tuple[int, ...] | Mapping[str, tuple[int, ...]] = _option(
+        (64, 64),
+        "Widths of the hidden layers, or dict(pi=[...], vf=[...]) for policy and value function apart.",
+        _NET_ARCH,
+    )
+    activation_fn: str = _choice("tanh", "Activation of the hidden layers.", *sorted(ACTIVATIONS))
+    log_std_init: float = _option(
+        0.0, "Initial logarithm of the standard deviation, for Box actions.", _NUMBER
+    )
+    ortho_init: bool = _option(True, "Orthogonal initialisation of the weights.", _BOOL)
+    dtype: str = _choice("float32", "Floating-point type of networks and products.", "float32", "float64")
+    seed: int | None = _option(
+        None,
+        "Seed of everything random; the same seed gives the same bits. None takes one from the system.",
+        (lambda x: x is None or (_is_integer(x) and x >= 0), "a whole number that isn't negative, or None"),
+    )
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = _plain(getattr(self, field.name))
+            accepts, wanted = field.metadata["check"]
+            if not accepts(value):
+                raise ValueError(f"{field.name} must be {wanted}, but it is {value!r}")
+            object.__setattr__(self, field.name, value)
+
+    @classmethod
+    def from_dict(cls, options: Mapping[str, Any]) -> TRPOConfig:
+        """Config with the given options and defaults for the rest.
+
+        Raises
+        ------
+        TypeError
+            For a key that is no option, with the nearest one that is.
+        ValueError
+            For a value out of range.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        for key in options:
+            if key not in names:
+                near = difflib.get_close_matches(key, names, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; the options are {', '.join(names)}"
+                raise TypeError(f"{key!r} is no option of TRPO{hint}")
+        return cls(**options)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The options as numbers, strings and lists, as a JSON file holds them."""
+        return {field.name: _listed(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+    @property
+    def policy_arch(self) -> tuple[int, ...]:
+        """Widths of the policy's hidden layers."""
+        return tuple(self.net_arch["pi"] if isinstance(self.net_arch, Mapping) else self.net_arch)
+
+    @property
+    def value_arch(self) -> tuple[int, ...]:
+        """Widths of the value function's hidden layers."""
+        return tuple(self.net_arch["vf"] if isinstance(self.net_arch, Mapping) else self.net_arch)
+
+
+def _plain(value: Any) -> Any:
+    """NumPy scalars as Python numbers, sequences as tuples."""
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        return value.item()
+    if isinstance(value, (list, tuple)):
+        return tuple(_plain(part) for part in value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    return value
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return {key: _listed(part) for key, part in value.items()} if isinstance(value, dict) else value
+
+
+def _documented() -> str:
+    lines = [TRPOConfig.__doc__ or "", "", "    Parameters", "    ----------"]
+    for field in dataclasses.fields(TRPOConfig):
+        lines.append(f"    {field.name} : {field.type}, default {field.default!r}")
+        lines.append(f"        {field.metadata['meaning']}")
+    return "\n".join(lines) + "\n"
+
+
+TRPOConfig.__doc__ = _documented()

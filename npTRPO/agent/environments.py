@@ -1,0 +1,72 @@
+"""From an id, an environment or a vector environment to a vector environment."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import gymnasium
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+
+from npTRPO.policies.policy import Policy
+
+__all__ = ["check_spaces", "make_vector_env"]
+
+
+def make_vector_env(
+    env: str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any],
+    n_envs: int,
+    vectorization_mode: str | None = None,
+) -> VectorEnv[Any, Any, Any]:
+    """Vector environment to train or evaluate on.
+
+    Parameters
+    ----------
+    env : str, gymnasium.Env or gymnasium.vector.VectorEnv
+        An id is made ``n_envs`` times; a single environment becomes a vector of one, whatever
+        ``n_envs``; a vector environment is taken as it is.
+    n_envs : int
+        Copies to make of an id.
+    vectorization_mode : {"sync", "async", "vector_entry_point"}, optional
+        For an id; unless given, the environment's own vectorised form if it has one, and else sync.
+
+    Raises
+    ------
+    ValueError
+        For an id that isn't registered, with near matches.
+    """
+    if isinstance(env, VectorEnv):
+        return env
+    if isinstance(env, gymnasium.Env):
+        return SyncVectorEnv([lambda: env], autoreset_mode=AutoresetMode.SAME_STEP)
+    if not isinstance(env, str):
+        raise TypeError(
+            f"env must be the id of an environment, a gymnasium.Env or a gymnasium.vector.VectorEnv, "
+            f"not {type(env).__name__}"
+        )
+    try:
+        own_form = gymnasium.spec(env).vector_entry_point is not None
+    except gymnasium.error.UnregisteredEnv as error:
+        near = difflib.get_close_matches(env, gymnasium.registry, n=3)
+        hint = f"; near matches are {', '.join(near)}" if near else ""
+        raise ValueError(f"there is no environment {env!r}{hint}") from error
+    except gymnasium.error.Error as error:
+        raise ValueError(f"there is no environment {env!r}: {error}") from error
+    mode = vectorization_mode or ("vector_entry_point" if own_form else "sync")
+    options: dict[str, Any] = {"vector_kwargs": {"autoreset_mode": AutoresetMode.SAME_STEP}}
+    try:
+        return gymnasium.make_vec(
+            env, n_envs, vectorization_mode=mode, **({} if mode == "vector_entry_point" else options)
+        )
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise ModuleNotFoundError(f"{env} needs a package that isn't installed: {error}") from error
+
+
+def check_spaces(policy: Policy, envs: VectorEnv[Any, Any, Any]) -> None:
+    """Raise an error that names both, if the environment's spaces aren't the policy's."""
+    ours = policy.observation_space, policy.action_space
+    theirs = envs.single_observation_space, envs.single_action_space
+    if ours != theirs:
+        raise ValueError(
+            f"the agent acts on {ours[0]} with {ours[1]}, but the environment has {theirs[0]} and {theirs[1]}"
+        )

@@ -1,0 +1,96 @@
+"""How good is an agent? Whole episodes, each environment contributing its share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from npTRPO._typing import Array
+from npTRPO.agent.environments import check_spaces, make_vector_env
+from npTRPO.agent.trpo import TRPO
+
+__all__ = ["evaluate_policy", "run_episodes"]
+
+
+def evaluate_policy(
+    agent: TRPO,
+    env: str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | None = None,
+    n_eval_episodes: int = 20,
+    deterministic: bool = True,
+    *,
+    seed: int | None = None,
+) -> tuple[float, float]:
+    """Mean and standard deviation of the undiscounted return over whole episodes.
+
+    Parameters
+    ----------
+    agent : TRPO
+        The agent to evaluate; evaluation changes nothing in it.
+    env : str, gymnasium.Env or gymnasium.vector.VectorEnv, optional
+        Where; the id the agent was made with unless given.
+    n_eval_episodes : int
+        Episodes, shared evenly among the copies of the environment, so that short episodes don't
+        count more often than long ones.
+    deterministic : bool
+        Take the most probable actions.
+    seed : int, optional
+        Seed of the environment.
+
+    Returns
+    -------
+    mean, std : float
+
+    Examples
+    --------
+    >>> from npTRPO import TRPO, evaluate_policy
+    >>> agent = TRPO("MlpPolicy", "CartPole-v1", seed=0)
+    >>> mean, std = evaluate_policy(agent, "CartPole-v1", n_eval_episodes=4, seed=0)
+    >>> 8 <= mean <= 500
+    True
+    """
+    returns, _ = run_episodes(agent, env, n_eval_episodes, deterministic, seed=seed)
+    return float(np.mean(returns)), float(np.std(returns))
+
+
+def run_episodes(
+    agent: TRPO,
+    env: str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | None,
+    n_episodes: int,
+    deterministic: bool = True,
+    *,
+    seed: int | None = None,
+) -> tuple[Array, Array]:
+    """Returns and lengths, each (n_episodes,), of whole episodes; see :func:`evaluate_policy`."""
+    if n_episodes < 1:
+        raise ValueError(f"n_eval_episodes must be at least 1, but it is {n_episodes!r}")
+    env = agent.env_id if env is None else env
+    if env is None:
+        raise ValueError("evaluation needs an env: this agent wasn't made with the id of one")
+    envs = make_vector_env(env, min(n_episodes, 16))
+    check_spaces(agent.policy, envs)
+    n = envs.num_envs
+    wanted = (n_episodes + np.arange(n)) // n
+    same_step = envs.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP
+    returns, lengths, counts = np.zeros(n), np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+    all_returns, all_lengths = [], []
+    observations, _ = envs.reset(seed=seed)
+    resets = np.zeros(n, dtype=bool)
+    while np.any(counts < wanted):
+        actions, _ = agent.predict(observations, deterministic=deterministic)
+        observations, rewards, terminated, truncated, _ = envs.step(actions)
+        returns += np.where(resets, 0.0, rewards)
+        lengths += ~resets
+        ended = terminated | truncated
+        for i in np.flatnonzero(ended):
+            if counts[i] < wanted[i]:
+                all_returns.append(returns[i])
+                all_lengths.append(lengths[i])
+                counts[i] += 1
+            returns[i], lengths[i] = 0.0, 0
+        resets = np.zeros(n, dtype=bool) if same_step else ended
+    if envs is not env:
+        envs.close()
+    return np.array(all_returns), np.array(all_lengths)

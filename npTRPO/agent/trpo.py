@@ -1,0 +1,458 @@
+"""The agent: collect, estimate advantages, update the policy, fit the value function, repeat."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import VectorEnv
+
+from npTRPO._typing import Array
+from npTRPO.agent.config import TRPOConfig
+from npTRPO.agent.environments import check_spaces, make_vector_env
+from npTRPO.policies.mlp import MLP
+from npTRPO.policies.policy import Policy
+from npTRPO.policies.spaces import Space
+from npTRPO.sampling.advantages import gae
+from npTRPO.sampling.normalization import Moments, RewardScale, standardize
+from npTRPO.sampling.rollout import Batch, Sampler
+from npTRPO.trust_region import value
+from npTRPO.trust_region.step import Update, update
+
+__all__ = ["TRPO", "Callback", "Record"]
+
+Callback = Callable[["Record"], Any]
+"""Called after each update; training stops when it returns False."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one iteration of training did, for logs and callbacks.
+
+    Attributes
+    ----------
+    agent : TRPO
+        The agent, after the update.
+    num_timesteps : int
+        Environment steps so far.
+    n_updates : int
+        Updates so far.
+    episode_return, episode_length : float
+        Mean over the last 100 finished episodes of undiscounted return and of steps; NaN before the
+        first.
+    explained_variance : float
+        Of the returns, by the values before their fit.
+    steps_per_second : float
+        Of this iteration.
+    time_elapsed : float
+        Seconds since ``learn`` began.
+    update : Update
+        What the policy update did.
+    """
+
+    agent: TRPO
+    num_timesteps: int
+    n_updates: int
+    episode_return: float
+    episode_length: float
+    explained_variance: float
+    steps_per_second: float
+    time_elapsed: float
+    update: Update
+
+
+class TRPO:
+    """Trust Region Policy Optimization on Gymnasium environments.
+
+    Parameters
+    ----------
+    policy : {"MlpPolicy", "MultiInputPolicy"}
+        Kind of policy; both are multilayer perceptrons on the encoded observation.
+    env : str, gymnasium.Env, gymnasium.vector.VectorEnv or None
+        Environment to train on; None for an agent that only acts, whose spaces must then be given.
+    config : TRPOConfig, optional
+        All options at once.
+    policy_kwargs : dict, optional
+        ``net_arch``, ``activation_fn``, ``log_std_init``, ``ortho_init``, as options of their own too.
+    verbose : int
+        1 prints a line per update.
+    **options
+        Any field of :class:`TRPOConfig`.
+
+    Attributes
+    ----------
+    theta : array, shape (p,)
+        The policy's parameters.
+    num_timesteps : int
+        Environment steps trained on.
+    config, policy, env
+        What the agent was made with.
+
+    References
+    ----------
+    Schulman, Levine, Moritz, Jordan and Abbeel 2015, "Trust region policy optimization",
+    arXiv 1502.05477.
+
+    Examples
+    --------
+    >>> from npTRPO import TRPO
+    >>> agent = TRPO("MlpPolicy", "CartPole-v1", n_envs=2, n_steps=32, seed=0).learn(128)
+    >>> agent.num_timesteps
+    128
+    """
+
+    def __init__(
+        self,
+        policy: str = "MlpPolicy",
+        env: str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | None = None,
+        config: TRPOConfig | None = None,
+        *,
+        policy_kwargs: Mapping[str, Any] | None = None,
+        verbose: int = 0,
+        use_sde: bool = False,
+        device: str = "auto",
+        spaces: tuple[Space, Space] | None = None,
+        **options: Any,
+    ) -> None:
+        if policy not in ("MlpPolicy", "MultiInputPolicy"):
+            raise ValueError(f"policy must be 'MlpPolicy' or 'MultiInputPolicy', not {policy!r}")
+        if use_sde:
+            raise NotImplementedError(
+                "use_sde=True isn't supported: exploration noise is drawn at every step"
+            )
+        if device not in ("auto", "cpu"):
+            raise ValueError(
+                f"device must be 'auto' or 'cpu', as everything runs on the processor, not {device!r}"
+            )
+        if config is not None and (options or policy_kwargs):
+            raise TypeError("give a config or options, not both")
+        self.config = config or TRPOConfig.from_dict({**options, **_policy_options(policy_kwargs)})
+        self.verbose = verbose
+        self.env_id: str | None = None
+        self.env: VectorEnv[Any, Any, Any] | None = None
+        self._sampler: Sampler | None = None
+        if env is not None:
+            self._take_env(env)
+        if self.env is not None:
+            spaces = self.env.single_observation_space, self.env.single_action_space
+        elif spaces is None:
+            raise TypeError("TRPO needs an env: the id of an environment, or an environment")
+        self.policy = Policy.for_spaces(
+            *spaces,
+            net_arch=self.config.policy_arch,
+            activation_fn=self.config.activation_fn,
+            log_std_init=self.config.log_std_init,
+            ortho_init=self.config.ortho_init,
+        )
+        features = self.policy.network.sizes[0]
+        self.value_network = MLP((features, *self.config.value_arch, 1), self.config.activation_fn)
+
+        entropy = np.random.SeedSequence(self.config.seed)
+        init, acting, sampling, self._env_seed, fitting = entropy.spawn(5)
+        rng, dtype = np.random.default_rng(init), np.dtype(self.config.dtype)
+        self.theta = self.policy.init(rng, dtype=dtype)
+        self.value_theta = self.value_network.init(rng, orthogonal=self.config.ortho_init, dtype=dtype)
+        self.adam = value.AdamState.zero(self.value_theta)
+        self.observation_moments = Moments.empty(features) if self.config.normalize_observations else None
+        self.reward_moments = Moments.empty(1)
+        self.num_timesteps = 0
+        self.n_updates = 0
+        self._rng_act = np.random.default_rng(acting)
+        self._rng_sample = np.random.default_rng(sampling)
+        self._rng_fit = np.random.default_rng(fitting)
+        self._returns: deque[float] = deque(maxlen=100)
+        self._lengths: deque[float] = deque(maxlen=100)
+
+    # --- acting -------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        observation: Any,
+        state: None = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+    ) -> tuple[Any, None]:
+        """Action for one observation, or actions for a batch of them.
+
+        Parameters
+        ----------
+        observation : array, dict or tuple
+            An element of the observation space, or a batch with N in front of each array's shape.
+        state, episode_start
+            Taken for compatibility; the policy has no memory.
+        deterministic : bool
+            The most probable action instead of a random one.
+
+        Returns
+        -------
+        action
+            An element of the action space, or a batch.
+        state : None
+
+        Raises
+        ------
+        ValueError
+            For observations of a wrong shape, or not finite.
+        """
+        batch, single = _as_batch(self.policy.observation_space, observation)
+        rows = self.policy.encode(batch, self.theta.dtype)
+        if rows.ndim != 2 or rows.shape[1] != self.policy.network.sizes[0]:
+            raise ValueError(_wrong_shape(self.policy.observation_space, observation))
+        if not np.all(np.isfinite(rows)):
+            raise ValueError("the observation is not finite")
+        if self.observation_moments is not None:
+            rows = standardize(rows, self.observation_moments.normalizer(rows.dtype))
+        distribution = self.policy(self.theta, rows)
+        actions = distribution.mode() if deterministic else distribution.sample(self._rng_act)
+        actions = self.policy.to_env(actions)
+        return (actions[0] if single else actions), None
+
+    def get_env(self) -> VectorEnv[Any, Any, Any] | None:
+        """The vector environment that the agent learns in, if it has one."""
+        return self.env
+
+    def set_env(self, env: str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> None:
+        """Learn in another environment from now on; its spaces must be the policy's.
+
+        Raises
+        ------
+        ValueError
+            If they aren't, naming both.
+        """
+        made = make_vector_env(env, self.config.n_envs, self.config.vectorization_mode)
+        check_spaces(self.policy, made)
+        self._take_env(env if isinstance(env, str) else made, made)
+
+    def _take_env(
+        self,
+        env: str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any],
+        made: VectorEnv[Any, Any, Any] | None = None,
+    ) -> None:
+        self.env_id = env if isinstance(env, str) else None
+        self.env = made or make_vector_env(env, self.config.n_envs, self.config.vectorization_mode)
+        self._sampler = None
+
+    # --- learning -----------------------------------------------------------------------------
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: Callback | Sequence[Callback] | None = None,
+        log_interval: int = 1,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Train until at least ``total_timesteps`` environment steps are taken; returns the agent.
+
+        Parameters
+        ----------
+        total_timesteps : int
+            Steps, over all environments; the last update's batch is completed.
+        callback : callable or sequence of callables, optional
+            Given a :class:`Record` after each update; training stops when one returns False.
+        log_interval : int
+            With ``verbose``, updates between two lines.
+        reset_num_timesteps : bool
+            Count from 0; otherwise from where the agent is, for ``total_timesteps`` more.
+        progress_bar : bool
+            Show a bar.
+        """
+        callbacks = [callback] if callable(callback) else list(callback or [])
+        if self.verbose:
+            from npTRPO.agent.logging import printer
+
+            callbacks.append(printer(log_interval))
+        for record in self.updates(total_timesteps, reset_num_timesteps):
+            answers = [listener(record) for listener in callbacks]
+            if any(answer is False for answer in answers):
+                break
+        return self
+
+    def updates(self, total_timesteps: int, reset_num_timesteps: bool = True) -> Iterator[Record]:
+        """The training loop as a generator: one :class:`Record` per update."""
+        if self.env is None:
+            raise RuntimeError("this agent has no environment to learn in: load or make it with env=...")
+        if (
+            isinstance(total_timesteps, bool)
+            or int(total_timesteps) != total_timesteps
+            or total_timesteps < 1
+        ):
+            raise ValueError(f"total_timesteps must be a whole number, at least 1, not {total_timesteps!r}")
+        if reset_num_timesteps:
+            self.num_timesteps = 0
+        if self._sampler is None:
+            seed = int(self._env_seed.generate_state(1, np.uint32)[0]) // 2  # Gymnasium adds to it
+            self._sampler = Sampler(self.env, self.policy, seed)
+            self._rewards = RewardScale(self.reward_moments, np.zeros(self.env.num_envs))
+        n_steps = self.config.n_steps or -(-1024 // self.env.num_envs)
+        until = self.num_timesteps + total_timesteps
+        began = time.perf_counter()
+        while self.num_timesteps < until:
+            start = time.perf_counter()
+            batch = self._sampler.collect(self.theta, n_steps, self.observation_moments, self._rng_sample)
+            explained, result = self._train(batch)
+            now = time.perf_counter()
+            steps = batch.rewards.size
+            self.num_timesteps += steps
+            self.n_updates += 1
+            self._returns.extend(batch.episodes.returns.tolist())
+            self._lengths.extend(batch.episodes.lengths.tolist())
+            yield Record(
+                agent=self,
+                num_timesteps=self.num_timesteps,
+                n_updates=self.n_updates,
+                episode_return=_mean(self._returns),
+                episode_length=_mean(self._lengths),
+                explained_variance=explained,
+                steps_per_second=steps / (now - start),
+                time_elapsed=now - began,
+                update=result,
+            )
+
+    def _train(self, batch: Batch) -> tuple[float, Update]:
+        """Learn from one batch."""
+        config = self.config
+        rewards = batch.rewards
+        if config.normalize_rewards:
+            self._rewards = self._rewards.updated(rewards, batch.ended, batch.valid, config.gamma)
+            self.reward_moments = self._rewards.moments
+            rewards = self._rewards.apply(rewards)
+        values, next_values = batch.values(
+            lambda rows: value.predict_values(self.value_network, self.value_theta, rows)
+        )
+        advantages = gae(
+            rewards, values, next_values, batch.terminated, batch.truncated, config.gamma, config.gae_lambda
+        )
+        valid = batch.valid
+        observations, chosen = batch.observations[valid], advantages[valid]
+        returns = chosen + values[valid]
+        explained = value.explained_variance(values[valid], returns)
+        if config.normalize_advantage:
+            chosen = _standardized(chosen)
+        result = update(
+            self.policy,
+            self.theta,
+            observations,
+            batch.actions[valid],
+            chosen,
+            target_kl=config.target_kl,
+            cg_max_steps=config.cg_max_steps,
+            cg_damping=config.cg_damping,
+            cg_rtol=config.cg_rtol,
+            cg_beta=config.cg_beta,  # type: ignore[arg-type]
+            line_search_shrinking_factor=config.line_search_shrinking_factor,
+            line_search_max_iter=config.line_search_max_iter,
+            sub_sampling_factor=config.sub_sampling_factor,
+        )
+        self.theta = result.theta
+        self._fit_value(observations, returns)
+        if self.observation_moments is not None:
+            self.observation_moments = self.observation_moments.updated(batch.raw_observations[valid])
+        return explained, result
+
+    def _fit_value(self, observations: Array, returns: Array) -> None:
+        config, given = self.config, (self.value_network, self.value_theta, observations, returns)
+        if config.value_fit == "trust_region":
+            self.value_theta = value.fit_trust_region(
+                *given,
+                steps=config.n_critic_updates,
+                cg_max_steps=config.cg_max_steps,
+                cg_rtol=config.cg_rtol,
+            )
+        elif config.value_fit == "lbfgs":
+            self.value_theta = value.fit_lbfgs(*given, max_iter=config.n_critic_updates)
+        else:
+            self.value_theta, self.adam = value.fit_adam(
+                *given,
+                self.adam,
+                self._rng_fit,
+                epochs=config.n_critic_updates,
+                batch_size=config.batch_size,
+                learning_rate=config.learning_rate,
+            )
+
+    # --- keeping ------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything needed to act and to go on learning to ``path`` (``.npz`` is appended)."""
+        from npTRPO.agent.checkpoint import save
+
+        save(self, path)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        env: str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | None = None,
+    ) -> TRPO:
+        """Read an agent from a file that :meth:`save` wrote; nothing in it is executed.
+
+        Parameters
+        ----------
+        path : path
+            With or without ``.npz``.
+        env : optional
+            Environment to go on learning in.
+
+        Raises
+        ------
+        CheckpointError
+            If the file isn't one, is damaged, or doesn't fit the environment.
+        """
+        from npTRPO.agent.checkpoint import load
+
+        return load(path, env)
+
+
+def _policy_options(policy_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    known = ("net_arch", "activation_fn", "log_std_init", "ortho_init")
+    for key in policy_kwargs or {}:
+        if key not in known:
+            raise TypeError(f"{key!r} is no option in policy_kwargs; the options are {', '.join(known)}")
+    return dict(policy_kwargs or {})
+
+
+def _standardized(advantages: Array) -> Array:
+    """Advantages with mean 0 and standard deviation 1; all zero if they don't vary."""
+    centred = advantages - np.mean(advantages)
+    spread = float(np.std(advantages))
+    return np.asarray(centred / spread) if spread > 0 else np.zeros_like(centred)
+
+
+def _mean(numbers: deque[float]) -> float:
+    return sum(numbers) / len(numbers) if numbers else float("nan")
+
+
+def _as_batch(space: Space, observation: Any) -> tuple[Any, bool]:
+    """The observation as a batch, and whether it was a single one."""
+    if isinstance(space, gymnasium.spaces.Dict):
+        if not isinstance(observation, Mapping) or set(observation) != set(space.spaces):
+            raise ValueError(f"the observation must be a dict with the keys {sorted(space.spaces)}")
+        pairs = {key: _as_batch(part, observation[key]) for key, part in space.items()}
+        singles = {single for _, single in pairs.values()}
+        if len(singles) == 1:
+            return {key: batch for key, (batch, _) in pairs.items()}, singles.pop()
+    elif isinstance(space, gymnasium.spaces.Tuple):
+        parts = [_as_batch(part, given) for part, given in zip(space.spaces, observation, strict=True)]
+        singles = {single for _, single in parts}
+        if len(singles) == 1:
+            return tuple(batch for batch, _ in parts), singles.pop()
+    else:
+        array = np.asarray(observation)
+        shape = space.shape or ()
+        if array.shape == shape:
+            return array[None], True
+        if array.shape[1:] == shape and array.ndim == len(shape) + 1:
+            return array, False
+    raise ValueError(_wrong_shape(space, observation))
+
+
+def _wrong_shape(space: Space, observation: Any) -> str:
+    shape = getattr(observation, "shape", type(observation).__name__)
+    return f"the observation ({shape}) is neither an element of {space} nor a batch of them"

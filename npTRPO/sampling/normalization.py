@@ -1,0 +1,119 @@
+"""Running moments, and the normalisation of observations and rewards by them.
+
+Moments are values: an update gives new ones. The agent changes them only between batches, so that all
+of a batch is seen by collection and update with the same eyes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from npTRPO._typing import Array, BoolArray
+
+__all__ = ["Moments", "RewardScale", "standardize"]
+
+# Normalised numbers are clipped to this many standard deviations, as is usual.
+CLIP = 10.0
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and variance of all rows seen so far, per feature.
+
+    Attributes
+    ----------
+    mean, variance : array, shape (d,)
+        In float64; the variance is the population's (divided by the count).
+    count : int
+        Number of rows.
+
+    References
+    ----------
+    Chan, Golub and LeVeque 1983, "Algorithms for computing the sample variance", equation 2.1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> moments = Moments.empty(1).updated(np.array([[1.0], [2.0]])).updated(np.array([[6.0]]))
+    >>> moments.mean, moments.variance.round(4), moments.count
+    (array([3.]), array([4.6667]), 3)
+    """
+
+    mean: Array
+    variance: Array
+    count: int
+
+    @classmethod
+    def empty(cls, size: int) -> Moments:
+        """Moments of no rows, which normalise nothing."""
+        return cls(np.zeros(size), np.ones(size), 0)
+
+    def updated(self, rows: Array) -> Moments:
+        """Moments after seeing ``rows`` (N, d) as well."""
+        n = len(rows)
+        if n == 0:
+            return self
+        mean = np.asarray(np.mean(rows, axis=0, dtype=np.float64))
+        variance = np.asarray(np.var(rows, axis=0, dtype=np.float64))
+        if self.count == 0:
+            return Moments(mean, variance, n)
+        total = self.count + n
+        shift = mean - self.mean
+        merged = (self.variance * self.count + variance * n) / total + shift**2 * (self.count * n / total**2)
+        return Moments(self.mean + shift * (n / total), merged, total)
+
+    @property
+    def scale(self) -> Array:
+        """Standard deviation per feature; 1 for a feature that has not varied beyond rounding."""
+        deviation = np.sqrt(self.variance)
+        return np.where(deviation > np.finfo(np.float32).eps * np.abs(self.mean), deviation, 1.0)
+
+    def normalizer(self, dtype: npt.DTypeLike) -> tuple[Array, Array]:
+        """The pair (mean, 1 / scale) that :func:`standardize` takes, in the dtype given."""
+        return self.mean.astype(dtype), (1 / self.scale).astype(dtype)
+
+
+def standardize(rows: Array, normalizer: tuple[Array, Array]) -> Array:
+    """(rows − mean) / scale, clipped to ±10 standard deviations."""
+    mean, factor = normalizer
+    return np.clip((rows - mean) * factor, -CLIP, CLIP)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class RewardScale:
+    """Scale of the rewards: the standard deviation of the running discounted return.
+
+    Rewards are divided by it, and not centred, as that would change the task.
+
+    Attributes
+    ----------
+    moments : Moments
+        Of the running return R ← γR + r over all steps and environments.
+    running : array, shape (n_envs,)
+        R of the episode under way in each environment.
+    """
+
+    moments: Moments
+    running: Array
+
+    @classmethod
+    def empty(cls, n_envs: int) -> RewardScale:
+        """Before any reward."""
+        return cls(Moments.empty(1), np.zeros(n_envs))
+
+    def updated(self, rewards: Array, ended: BoolArray, valid: BoolArray, gamma: float) -> RewardScale:
+        """After the steps of a batch, each (T, n_envs); those not valid are no transitions."""
+        running = self.running
+        seen = np.empty(rewards.shape)
+        for t in range(len(rewards)):
+            running = gamma * running + rewards[t]
+            seen[t] = running
+            running = np.where(ended[t], 0.0, running)
+        return RewardScale(self.moments.updated(seen[valid][:, None]), running)
+
+    def apply(self, rewards: Array) -> Array:
+        """Scaled rewards, clipped to ±10."""
+        return np.clip(rewards / self.moments.scale[0], -CLIP, CLIP)  # type: ignore[no-any-return]

@@ -1,0 +1,259 @@
+"""Experience: steps of a policy in a vector environment, as one frozen batch.
+
+The only room that knows terminated from truncated, and the autoreset modes of Gymnasium's vector
+environments. In NEXT_STEP mode the step after an episode's end only resets: its action is ignored and
+its reward is no reward, so it is marked and never becomes a transition. In SAME_STEP mode the observation
+returned at an episode's end is already the next episode's first; the true last one is in the infos.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from npTRPO._typing import Array, BoolArray
+from npTRPO.policies.policy import Policy
+from npTRPO.sampling.normalization import Moments, standardize
+
+__all__ = ["Batch", "Episodes", "Sampler"]
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Episodes that ended within a batch.
+
+    Attributes
+    ----------
+    returns : array, shape (k,)
+        Undiscounted sums of the environment's own rewards.
+    lengths : array, shape (k,)
+        Numbers of steps.
+    """
+
+    returns: Array
+    lengths: Array
+
+
+@dataclass(frozen=True)
+class Batch:
+    """T steps in each of n environments, n·T less the resets of them transitions.
+
+    Attributes
+    ----------
+    raw_observations : array, shape (T, n, d)
+        Encoded observations before each step.
+    observations : array, shape (T, n, d)
+        The same, normalised as the policy saw them.
+    actions : array, shape (T, n, ...)
+        As the distribution gave them.
+    rewards : array, shape (T, n)
+        The environment's own, float64.
+    terminated, truncated : bool array, shape (T, n)
+        Whether the step ended an episode, and how.
+    valid : bool array, shape (T, n)
+        False for the steps that only reset.
+    final_steps : int array, shape (k, 2)
+        Steps (t, environment) whose next observation isn't the one in the following row.
+    final_observations : array, shape (k, d)
+        Their next observations, normalised: the true last ones of their episodes.
+    last_observations : array, shape (n, d)
+        Observations after the last step, normalised.
+    episodes : Episodes
+        Those that ended.
+    """
+
+    raw_observations: Array
+    observations: Array
+    actions: Array
+    rewards: Array
+    terminated: BoolArray
+    truncated: BoolArray
+    valid: BoolArray
+    final_steps: Array
+    final_observations: Array
+    last_observations: Array
+    episodes: Episodes
+
+    @property
+    def ended(self) -> BoolArray:
+        """Whether the step ended an episode, shape (T, n)."""
+        return self.terminated | self.truncated
+
+    def values(self, predict: Any) -> tuple[Array, Array]:
+        """V of each observation and of the one each step led to, both (T, n), in one call of ``predict``.
+
+        ``predict`` maps observations (N, d) to values (N,).
+        """
+        steps, n, d = self.observations.shape
+        rows = np.concatenate(
+            [self.observations.reshape(-1, d), self.last_observations, self.final_observations]
+        )
+        predicted = predict(rows)
+        values = predicted[: steps * n].reshape(steps, n)
+        next_values = np.concatenate([values[1:], predicted[None, steps * n : (steps + 1) * n]])
+        next_values[tuple(self.final_steps.T)] = predicted[(steps + 1) * n :]
+        return values, next_values
+
+
+class Sampler:
+    """Steps a vector environment with a policy, and remembers where it stopped.
+
+    Parameters
+    ----------
+    env : gymnasium.vector.VectorEnv
+        With NEXT_STEP or SAME_STEP autoreset.
+    policy : Policy
+        For the environment's single observation and action space.
+    seed : int
+        For the environment's first reset.
+
+    Raises
+    ------
+    ValueError
+        If the environment neither resets by itself nor says how.
+    """
+
+    def __init__(self, env: VectorEnv[Any, Any, Any], policy: Policy, seed: int) -> None:
+        self.env = env
+        self.policy = policy
+        mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+        self.mode = AutoresetMode(mode) if isinstance(mode, str) else mode
+        if self.mode is AutoresetMode.DISABLED:
+            raise ValueError(
+                "the vector environment has autoreset disabled: make it with autoreset_mode "
+                "AutoresetMode.SAME_STEP or AutoresetMode.NEXT_STEP"
+            )
+        self._current = policy.encode(env.reset(seed=seed)[0])
+        if self._current.shape != (env.num_envs, policy.network.sizes[0]):
+            raise ValueError(
+                f"reset returned observations of shape {self._current.shape}, not "
+                f"{(env.num_envs, policy.network.sizes[0])}: does the environment keep to its spaces?"
+            )
+        self._resets = np.zeros(env.num_envs, dtype=bool)  # environments whose next step only resets
+        self._returns = np.zeros(env.num_envs)
+        self._lengths = np.zeros(env.num_envs, dtype=np.int64)
+        self._steps_before = 0
+
+    def collect(self, theta: Array, n_steps: int, moments: Moments | None, rng: np.random.Generator) -> Batch:
+        """Take ``n_steps`` steps in every environment with π_θ.
+
+        Parameters
+        ----------
+        theta : array, shape (p,)
+            Parameters; observations take their dtype.
+        n_steps : int
+            T.
+        moments : Moments or None
+            Normalise observations by these, or not at all.
+        rng : numpy.random.Generator
+            Draws the actions.
+
+        Raises
+        ------
+        ValueError
+            For observations or rewards that aren't finite or have the wrong shape, naming environment
+            and step.
+        """
+        dtype = theta.dtype
+        n, d = self._current.shape
+        raw = np.empty((n_steps + 1, n, d), dtype=dtype)
+        seen = np.empty((n_steps + 1, n, d), dtype=dtype)
+        rewards = np.zeros((n_steps, n))
+        terminated, truncated, valid = (np.zeros((n_steps, n), dtype=bool) for _ in range(3))
+        actions: list[Array] = []
+        finals: list[tuple[int, int, Array]] = []
+        normalizer = None if moments is None else moments.normalizer(dtype)
+
+        def view(t: int, encoded: Array) -> None:
+            raw[t] = encoded
+            seen[t] = encoded if normalizer is None else standardize(raw[t], normalizer)
+
+        view(0, self._current)
+        for t in range(n_steps):
+            action = self.policy(theta, seen[t]).sample(rng)
+            actions.append(action)
+            valid[t] = ~self._resets
+            try:
+                observation, reward, terminated[t], truncated[t], info = self.env.step(
+                    self.policy.to_env(action)
+                )
+            except Exception:
+                self._check(raw[: t + 1], rewards[:t])  # the environment may have choked on its own NaN
+                raise
+            rewards[t] = np.where(valid[t], self._shaped("rewards", reward, (n,), t), 0.0)
+            ended = terminated[t] | truncated[t]
+            if self.mode is AutoresetMode.NEXT_STEP:
+                self._resets = ended
+            elif ended.any():
+                finals += [(t, int(i), self._final(info, int(i), dtype)) for i in np.flatnonzero(ended)]
+            view(t + 1, self._shaped("observations", self.policy.encode(observation, dtype), (n, d), t))
+        self._check(raw, rewards)
+        self._current = raw[n_steps]
+        self._steps_before += n_steps
+
+        last = np.array([o for _, _, o in finals], dtype=dtype).reshape(len(finals), d)
+        return Batch(
+            raw_observations=raw[:-1],
+            observations=seen[:-1],
+            actions=np.stack(actions),
+            rewards=rewards,
+            terminated=terminated,
+            truncated=truncated,
+            valid=valid,
+            final_steps=np.array([(t, i) for t, i, _ in finals], dtype=np.int64).reshape(len(finals), 2),
+            final_observations=last if normalizer is None else standardize(last, normalizer),
+            last_observations=seen[-1],
+            episodes=self._episodes(rewards, terminated | truncated, valid),
+        )
+
+    def _final(self, info: dict[str, Any], i: int, dtype: npt.DTypeLike) -> Array:
+        """The true last observation of the episode that ended in environment ``i``, encoded."""
+        row: Array = self.policy.encode(_batch_of_one(info["final_obs"], i), dtype)[0]
+        return row
+
+    def _shaped(self, what: str, array: Any, shape: tuple[int, ...], t: int) -> Array:
+        if np.shape(array) != shape:
+            raise ValueError(
+                f"step {self._steps_before + t + 1} returned {what} of shape {np.shape(array)}, "
+                f"not {shape}: does the environment keep to its spaces?"
+            )
+        return np.asarray(array)
+
+    def _check(self, raw: Array, rewards: Array) -> None:
+        """Raise for the first number that isn't finite, naming environment and step."""
+        for what, array, offset in (("observation", raw, 0), ("reward", rewards, 1)):
+            if not np.all(np.isfinite(array)):
+                t, i, *feature = (int(k) for k in np.argwhere(~np.isfinite(array))[0])
+                where = f" (feature {feature[0]})" if feature else ""
+                raise ValueError(
+                    f"environment {i} returned the {what} {array[(t, i, *feature)]}{where} at its step "
+                    f"{self._steps_before + t + offset}; nothing was learned from this batch"
+                )
+
+    def _episodes(self, rewards: Array, ended: BoolArray, valid: BoolArray) -> Episodes:
+        """Returns and lengths of the episodes that ended, in order of time."""
+        returns, lengths = [], []
+        for t in range(len(rewards)):
+            self._returns += rewards[t]
+            self._lengths += valid[t]
+            if ended[t].any():
+                returns.append(self._returns[ended[t]])
+                lengths.append(self._lengths[ended[t]])
+                self._returns[ended[t]] = 0.0
+                self._lengths[ended[t]] = 0
+        if not returns:
+            return Episodes(np.zeros(0), np.zeros(0, dtype=np.int64))
+        return Episodes(np.concatenate(returns), np.concatenate(lengths))
+
+
+def _batch_of_one(observations: Any, i: int) -> Any:
+    """Observation ``i`` of the infos, which hold a dict of arrays for a dict, as a batch."""
+    if isinstance(observations, dict):
+        return {key: _batch_of_one(part, i) for key, part in observations.items()}
+    if isinstance(observations[i], tuple):
+        return tuple(np.asarray(part)[None] for part in observations[i])
+    return np.asarray(observations[i])[None]
