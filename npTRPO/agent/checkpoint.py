@@ -53,6 +53,7 @@ def save(agent: TRPO, path: str | os.PathLike[str]) -> None:
         "env_id": agent.env_id,
         "observation_space": _describe(agent.policy.observation_space),
         "action_space": _describe(agent.policy.action_space),
+        "entropy": str(agent.entropy),
         "num_timesteps": agent.num_timesteps,
         "n_updates": agent.n_updates,
         "observation_count": moments.count if moments else None,
@@ -87,6 +88,7 @@ def load(path: str | os.PathLike[str], env: Any = None) -> TRPO:
         agent = TRPO("MlpPolicy", None, config, spaces=both)
         counts = header["num_timesteps"], header["n_updates"], header["reward_count"], header["adam_steps"]
         agent.num_timesteps, agent.n_updates, reward_count, adam_steps = (_count(n) for n in counts)
+        agent.entropy = int(header["entropy"])
         agent.env_id = header["env_id"] if isinstance(header["env_id"], str) else None
         agent.theta = _like(arrays, "theta", agent.theta)
         agent.value_theta = _like(arrays, "value_theta", agent.value_theta)

@@ -121,10 +121,11 @@ class TRPOConfig:
         "L-BFGS, or Adam on minibatches.",
         *("trust_region", "lbfgs", "adam"),
     )
-    n_critic_updates: int = _option(
-        10,
-        "Steps of the value fit per update: for adam, passes over the batch.",
-        _COUNT,
+    n_critic_updates: int | None = _option(
+        None,
+        "Steps of the value fit per update; None takes 2 Gauss–Newton steps, 20 steps of L-BFGS, or "
+        "10 passes over the batch by Adam.",
+        _COUNT_OR_NONE,
     )
     learning_rate: float = _option(1e-3, "Step size of the value fit by adam.", _POSITIVE)
     batch_size: int = _option(128, "Minibatch of the value fit by adam.", _COUNT)
@@ -139,6 +140,12 @@ class TRPOConfig:
     )
     ortho_init: bool = _option(True, "Orthogonal initialisation of the weights.", _BOOL)
     dtype: str = _choice("float32", "Floating-point type of networks and products.", "float32", "float64")
+    checkpoint_interval: int | None = _option(
+        None,
+        "Updates between checkpoints; at each the environments start afresh, newly seeded, so that a run "
+        "that is picked up there goes on to the same bits. None never interrupts an episode.",
+        _COUNT_OR_NONE,
+    )
     seed: int | None = _option(
         None,
         "Seed of everything random; the same seed gives the same bits. None takes one from the system.",
@@ -175,6 +182,12 @@ class TRPOConfig:
     def to_dict(self) -> dict[str, Any]:
         """The options as numbers, strings and lists, as a JSON file holds them."""
         return {field.name: _listed(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+    @property
+    def value_steps(self) -> int:
+        """Steps of the value fit per update."""
+        usual = {"trust_region": 2, "lbfgs": 20, "adam": 10}
+        return self.n_critic_updates or usual[self.value_fit]
 
     @property
     def policy_arch(self) -> tuple[int, ...]:

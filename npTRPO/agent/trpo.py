@@ -31,6 +31,10 @@ Callback = Callable[["Record"], Any]
 """Called after each update; training stops when it returns False."""
 
 
+# What random numbers are drawn for; the position is part of the seed, so never reorder these.
+_PURPOSES = ("initialisation", "sampling", "value fit", "reset", "predict")
+
+
 @dataclass(frozen=True)
 class Record:
     """What one iteration of training did, for logs and callbacks.
@@ -153,21 +157,27 @@ class TRPO:
         features = self.policy.network.sizes[0]
         self.value_network = MLP((features, *self.config.value_arch, 1), self.config.activation_fn)
 
-        entropy = np.random.SeedSequence(self.config.seed)
-        init, acting, sampling, self._env_seed, fitting = entropy.spawn(5)
-        rng, dtype = np.random.default_rng(init), np.dtype(self.config.dtype)
+        self.num_timesteps = 0
+        self.n_updates = 0
+        self.entropy = int(np.random.SeedSequence(self.config.seed).entropy)  # type: ignore[arg-type]
+        rng, dtype = self._rng("initialisation"), np.dtype(self.config.dtype)
         self.theta = self.policy.init(rng, dtype=dtype)
         self.value_theta = self.value_network.init(rng, orthogonal=self.config.ortho_init, dtype=dtype)
         self.adam = value.AdamState.zero(self.value_theta)
         self.observation_moments = Moments.empty(features) if self.config.normalize_observations else None
         self.reward_moments = Moments.empty(1)
-        self.num_timesteps = 0
-        self.n_updates = 0
-        self._rng_act = np.random.default_rng(acting)
-        self._rng_sample = np.random.default_rng(sampling)
-        self._rng_fit = np.random.default_rng(fitting)
+        self._rng_act = self._rng("predict")
         self._returns: deque[float] = deque(maxlen=100)
         self._lengths: deque[float] = deque(maxlen=100)
+
+    def _rng(self, purpose: str) -> np.random.Generator:
+        """Random numbers for one purpose of the coming update.
+
+        They follow from the seed, the purpose and the number of updates so far, and so need not be
+        kept in a checkpoint.
+        """
+        key = (_PURPOSES.index(purpose), self.n_updates)
+        return np.random.default_rng(np.random.SeedSequence(self.entropy, spawn_key=key))
 
     # --- acting -------------------------------------------------------------------------------
 
@@ -286,16 +296,18 @@ class TRPO:
             raise ValueError(f"total_timesteps must be a whole number, at least 1, not {total_timesteps!r}")
         if reset_num_timesteps:
             self.num_timesteps = 0
-        if self._sampler is None:
-            seed = int(self._env_seed.generate_state(1, np.uint32)[0]) // 2  # Gymnasium adds to it
-            self._sampler = Sampler(self.env, self.policy, seed)
-            self._rewards = RewardScale(self.reward_moments, np.zeros(self.env.num_envs))
         n_steps = self.config.n_steps or -(-1024 // self.env.num_envs)
         until = self.num_timesteps + total_timesteps
         began = time.perf_counter()
         while self.num_timesteps < until:
             start = time.perf_counter()
-            batch = self._sampler.collect(self.theta, n_steps, self.observation_moments, self._rng_sample)
+            interval = self.config.checkpoint_interval
+            if self._sampler is None or (interval and self.n_updates % interval == 0):
+                self._sampler = Sampler(self.env, self.policy, int(self._rng("reset").integers(2**31)))
+                self._rewards = RewardScale(self.reward_moments, np.zeros(self.env.num_envs))
+            batch = self._sampler.collect(
+                self.theta, n_steps, self.observation_moments, self._rng("sampling")
+            )
             explained, result = self._train(batch)
             now = time.perf_counter()
             steps = batch.rewards.size
@@ -361,18 +373,18 @@ class TRPO:
         if config.value_fit == "trust_region":
             self.value_theta = value.fit_trust_region(
                 *given,
-                steps=config.n_critic_updates,
+                steps=config.value_steps,
                 cg_max_steps=config.cg_max_steps,
                 cg_rtol=config.cg_rtol,
             )
         elif config.value_fit == "lbfgs":
-            self.value_theta = value.fit_lbfgs(*given, max_iter=config.n_critic_updates)
+            self.value_theta = value.fit_lbfgs(*given, max_iter=config.value_steps)
         else:
             self.value_theta, self.adam = value.fit_adam(
                 *given,
                 self.adam,
-                self._rng_fit,
-                epochs=config.n_critic_updates,
+                self._rng("value fit"),
+                epochs=config.value_steps,
                 batch_size=config.batch_size,
                 learning_rate=config.learning_rate,
             )

@@ -43,7 +43,7 @@ def fit_trust_region(
     steps: int,
     cg_max_steps: int,
     cg_rtol: float,
-    damping: float = 1e-3,
+    damping: float = 0.1,
     max_change: float = 0.5,
     max_iter: int = 10,
 ) -> Array:
