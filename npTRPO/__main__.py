@@ -1,8 +1,23 @@
-"""``python -m npTRPO`` is the ``nptrpo`` command."""
+"""``python -m npTRPO`` and the ``nptrpo`` command."""
 
+import os
 import sys
 
-from npTRPO.cli import main
+__all__ = ["main"]
+
+
+def main() -> int:
+    """Run the command with one BLAS thread, unless the environment says otherwise.
+
+    At the sizes of these networks a second thread makes matrix products slower, and the number of
+    threads decides the order of additions, and so the last bits of a run.
+    """
+    for library in ("OPENBLAS", "MKL", "OMP"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+    from npTRPO.cli import main as command
+
+    return command()
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from npTRPO._version import __version__
 from npTRPO.agent.config import TRPOConfig
 
+if TYPE_CHECKING:
+    from npTRPO.agent.run import RunDirectory
+
 __all__ = ["main"]
+
+DEFAULT_TIMESTEPS = 50_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = options.run(options)
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever read our output has gone, as head does
+        sys.stdout = None
+        return 1
     except Exception as error:
         if options.debug:
             raise
@@ -51,24 +60,27 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser(
         "train",
-        help="train an agent and save it",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        help="train an agent and keep the run",
     )
-    train.add_argument("env", help="id of a Gymnasium environment, such as CartPole-v1")
-    train.add_argument("--total-timesteps", type=int, default=50_000, help="environment steps to train for")
+    train.add_argument("env", nargs="?", help="id of a Gymnasium environment, such as CartPole-v1")
     train.add_argument(
-        "--out", type=Path, default=None, metavar="DIR", help="directory for the agent; runs/ENV unless given"
+        "--total-timesteps", type=int, default=None, help=f"environment steps (default: {DEFAULT_TIMESTEPS})"
+    )
+    where = train.add_mutually_exclusive_group()
+    where.add_argument(
+        "--out", type=Path, metavar="DIR", help="directory for the run (default: a new one, runs/ENV)"
+    )
+    where.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in this directory")
+    train.add_argument("--overwrite", action="store_true", help="begin again in a directory that has a run")
+    train.add_argument(
+        "--eval-episodes", type=int, default=10, help="episodes per evaluation; 0 for none (default: 10)"
     )
     _add_config_flags(train)
     train.set_defaults(run=_train)
 
-    evaluate = commands.add_parser(
-        "evaluate",
-        help="measure a saved agent's return",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    evaluate = commands.add_parser("evaluate", help="measure a saved agent's return")
     evaluate.add_argument("file", type=Path, help="an agent that train saved")
-    evaluate.add_argument("--episodes", type=int, default=100, help="number of episodes")
+    evaluate.add_argument("--episodes", type=int, default=100, help="number of episodes (default: 100)")
     evaluate.add_argument("--env", default=None, help="evaluate in this environment instead of its own")
     evaluate.add_argument("--stochastic", action="store_true", help="draw actions instead of the likeliest")
     evaluate.add_argument("--seed", type=int, default=None, help="seed of the environment")
@@ -99,24 +111,57 @@ def _add_config_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from npTRPO.agent.logging import printer
-    from npTRPO.agent.trpo import TRPO
+    from npTRPO.agent.logging import ProgressBar
+    from npTRPO.agent.run import RunDirectory
 
-    names = {field.name for field in dataclasses.fields(TRPOConfig)}
-    try:
-        config = TRPOConfig.from_dict({k: v for k, v in vars(options).items() if k in names})
-    except (TypeError, ValueError) as error:
-        raise UsageError(str(error)) from error
-    if options.total_timesteps < 1:
-        raise UsageError(f"--total-timesteps must be at least 1, not {options.total_timesteps}")
-    directory = options.out or Path("runs") / options.env.replace("/", "_").replace(":", "_")
-    agent = TRPO("MlpPolicy", options.env, config)
-    directory.mkdir(parents=True, exist_ok=True)
-    agent.learn(options.total_timesteps, callback=printer())
+    steps = options.total_timesteps
+    if steps is not None and steps < 1:
+        raise UsageError(f"--total-timesteps must be at least 1, not {steps}")
+    run = _new_run(options) if options.resume is None else RunDirectory.resume(options.resume, steps)
+    directory = run.path
+    if options.resume is not None and run.finished:
+        print(
+            f"{directory} has taken its {run.agent.num_timesteps:,} steps: give more with --total-timesteps"
+        )
+        return 0
+    with ProgressBar(run.settings.total_timesteps, run.agent.num_timesteps) as bar:
+        run.train([bar])
     target = directory / "agent.npz"
-    agent.save(target)
     print(f"saved {target}; nptrpo evaluate {target} measures it")
     return 0
+
+
+def _new_run(options: argparse.Namespace) -> RunDirectory:
+    from npTRPO.agent.run import RunDirectory, RunSettings
+
+    if options.env is None:
+        raise UsageError("name an environment to train on, such as CartPole-v1, or a run to --resume")
+    if options.eval_episodes < 0:
+        raise UsageError(f"--eval-episodes must not be negative, but it is {options.eval_episodes}")
+    names = {field.name for field in dataclasses.fields(TRPOConfig)}
+    chosen = {key: value for key, value in vars(options).items() if key in names}
+    steps = options.total_timesteps or DEFAULT_TIMESTEPS
+    try:
+        config = TRPOConfig.from_dict(chosen)
+        if config.checkpoint_interval is None:  # some five boundaries, at most fifty updates apart
+            updates = steps // (config.n_envs * config.n_steps if config.n_steps else 1024)
+            config = dataclasses.replace(config, checkpoint_interval=max(10, min(50, updates // 4)))
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error)) from error
+    settings = RunSettings(options.env, steps, options.eval_episodes)
+    try:
+        return RunDirectory.create(
+            options.out or _free_directory(options.env), settings, config, options.overwrite
+        )
+    except FileExistsError as error:
+        raise UsageError(str(error)) from error
+
+
+def _free_directory(env: str) -> Path:
+    """runs/ENV, or with a number behind it the first that isn't taken."""
+    base = Path("runs") / env.replace("/", "_").replace(":", "_")
+    numbered = (base.with_name(f"{base.name}-{i}") for i in itertools.count(2))
+    return next(path for path in itertools.chain([base], numbered) if not path.exists())
 
 
 def _evaluate(options: argparse.Namespace) -> int:

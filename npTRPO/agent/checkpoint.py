@@ -6,10 +6,10 @@ import contextlib
 import json
 import os
 import platform
-import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import gymnasium
 import numpy as np
@@ -25,7 +25,7 @@ from npTRPO.trust_region.value import AdamState
 if TYPE_CHECKING:
     from npTRPO.agent.trpo import TRPO
 
-__all__ = ["CheckpointError", "load", "save"]
+__all__ = ["CheckpointError", "load", "save", "versions", "write_whole"]
 
 FORMAT = "npTRPO agent"
 FORMAT_VERSION = 1
@@ -42,13 +42,7 @@ def save(agent: TRPO, path: str | os.PathLike[str]) -> None:
     header = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "versions": {
-            "npTRPO": __version__,
-            "numpy": np.__version__,
-            "scipy": scipy.__version__,
-            "gymnasium": gymnasium.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
         "config": agent.config.to_dict(),
         "env_id": agent.env_id,
         "observation_space": _describe(agent.policy.observation_space),
@@ -68,10 +62,12 @@ def save(agent: TRPO, path: str | os.PathLike[str]) -> None:
         "adam_square": agent.adam.square,
         "reward_mean": agent.reward_moments.mean,
         "reward_variance": agent.reward_moments.variance,
+        "recent_returns": np.array(agent.recent_returns, dtype=np.float64),
+        "recent_lengths": np.array(agent.recent_lengths, dtype=np.float64),
     }
     if moments is not None:
         arrays |= {"observation_mean": moments.mean, "observation_variance": moments.variance}
-    _write_whole(target, arrays)
+    write_whole(target, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
 
 
 def load(path: str | os.PathLike[str], env: Any = None) -> TRPO:
@@ -98,6 +94,8 @@ def load(path: str | os.PathLike[str], env: Any = None) -> TRPO:
             adam_steps,
         )
         agent.reward_moments = _moments(arrays, "reward", agent.reward_moments, reward_count)
+        agent.recent_returns.extend(_recent(arrays, "recent_returns"))
+        agent.recent_lengths.extend(_recent(arrays, "recent_lengths"))
         if agent.observation_moments is not None:
             count = _count(header["observation_count"])
             agent.observation_moments = _moments(arrays, "observation", agent.observation_moments, count)
@@ -117,18 +115,32 @@ def _with_suffix(path: str | os.PathLike[str]) -> Path:
     return target if target.suffix == ".npz" else target.with_name(target.name + ".npz")
 
 
-def _write_whole(target: Path, arrays: dict[str, Array]) -> None:
-    """Write beside the target, flush to disk, and rename over it."""
-    descriptor, beside = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".part")
+def versions() -> dict[str, str]:
+    """Versions of everything that results depend on."""
+    return {
+        "npTRPO": __version__,
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "gymnasium": gymnasium.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def write_whole(target: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Write a file beside its target, flush it to disk, and rename it over the target.
+
+    The target holds its old content or the new one, whatever happens.
+    """
+    beside = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
+        with beside.open("wb") as file:
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, target)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(beside)
+            beside.unlink()
         raise
 
 
@@ -166,6 +178,14 @@ def _moments(arrays: dict[str, Array], name: str, expected: Moments, count: int)
     if np.any(variance < 0):
         raise CheckpointError(f"{name}_variance is negative")
     return Moments(_like(arrays, f"{name}_mean", expected.mean), variance, count)
+
+
+def _recent(arrays: dict[str, Array], name: str) -> list[float]:
+    """Figures of the latest episodes: up to 100 finite numbers."""
+    array = arrays[name]
+    if array.ndim != 1 or array.size > 100 or array.dtype != np.float64 or not np.all(np.isfinite(array)):
+        raise CheckpointError(f"{name} isn't a list of up to 100 finite numbers")
+    return list(array.tolist())
 
 
 def _count(number: Any) -> int:

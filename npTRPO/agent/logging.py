@@ -1,25 +1,55 @@
-"""A line per update."""
+"""Watching a training run: its figures, a line per update, a progress bar, TensorBoard."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from typing import Any
 
 from npTRPO.agent.trpo import Callback, Record
 
-__all__ = ["format_record", "header", "printer"]
+__all__ = ["ProgressBar", "TensorBoardWriter", "format_metrics", "header", "metrics", "printer"]
 
-_COLUMNS: tuple[tuple[str, int, Callable[[Record], str]], ...] = (
-    ("steps", 10, lambda r: f"{r.num_timesteps:,}"),
-    ("return", 9, lambda r: f"{r.episode_return:.1f}"),
-    ("length", 7, lambda r: f"{r.episode_length:.0f}"),
-    ("KL", 9, lambda r: f"{r.update.kl:.5f}"),
-    ("predicted", 10, lambda r: f"{r.update.predicted_improvement:.5f}"),
-    ("improved", 9, lambda r: f"{r.update.improvement:.5f}"),
-    ("CG resid.", 10, lambda r: f"{_cg_residual(r):.1e}"),
-    ("tries", 6, lambda r: str(r.update.line_search.tries if r.update.line_search else 0)),
-    ("expl.var.", 10, lambda r: f"{r.explained_variance:.3f}"),
-    ("entropy", 8, lambda r: f"{r.update.entropy:.3f}"),
-    ("steps/s", 9, lambda r: f"{r.steps_per_second:,.0f}"),
+
+def metrics(record: Record) -> dict[str, int | float | str]:
+    """The figures of a record by name, as ``progress.csv`` holds them."""
+    update = record.update
+    cg, search = update.cg, update.line_search
+    return {
+        "n_updates": record.n_updates,
+        "num_timesteps": record.num_timesteps,
+        "time_elapsed": record.time_elapsed,
+        "steps_per_second": record.steps_per_second,
+        "episode_return": record.episode_return,
+        "episode_length": record.episode_length,
+        "kl": update.kl,
+        "target_kl": record.agent.config.target_kl,
+        "predicted_improvement": update.predicted_improvement,
+        "improvement": update.improvement,
+        "entropy": update.entropy,
+        "explained_variance": record.explained_variance,
+        "cg_iterations": cg.iterations if cg else 0,
+        "cg_residual": cg.residual_norm / update.gradient_norm if cg else float("nan"),
+        "line_search_tries": search.tries if search else 0,
+        "step_fraction": search.fraction if search else 0.0,
+        "gradient_norm": update.gradient_norm,
+        "step_norm": update.step_norm,
+        "outcome": update.outcome.name,
+    }
+
+
+_COLUMNS: tuple[tuple[str, int, Callable[[dict[str, Any]], str]], ...] = (
+    ("steps", 11, lambda m: f"{m['num_timesteps']:,}"),
+    ("return", 9, lambda m: f"{m['episode_return']:.1f}"),
+    ("length", 7, lambda m: f"{m['episode_length']:.0f}"),
+    ("KL", 9, lambda m: f"{m['kl']:.5f}"),
+    ("predicted", 10, lambda m: f"{m['predicted_improvement']:.5f}"),
+    ("improved", 9, lambda m: f"{m['improvement']:.5f}"),
+    ("CG resid.", 10, lambda m: f"{m['cg_residual']:.1e}"),
+    ("tries", 6, lambda m: f"{m['line_search_tries']}"),
+    ("expl.var.", 10, lambda m: f"{m['explained_variance']:.3f}"),
+    ("entropy", 8, lambda m: f"{m['entropy']:.3f}"),
+    ("steps/s", 9, lambda m: f"{m['steps_per_second']:,.0f}"),
 )
 
 
@@ -28,9 +58,9 @@ def header() -> str:
     return "".join(f"{name:>{width}}" for name, width, _ in _COLUMNS)
 
 
-def format_record(record: Record) -> str:
-    """One update as a line under :func:`header`."""
-    return "".join(f"{text(record):>{width}}" for _, width, text in _COLUMNS)
+def format_metrics(figures: dict[str, Any]) -> str:
+    """One update's figures as a line under :func:`header`."""
+    return "".join(f"{text(figures):>{width}}" for _, width, text in _COLUMNS)
 
 
 def printer(log_interval: int = 1) -> Callback:
@@ -43,12 +73,117 @@ def printer(log_interval: int = 1) -> Callback:
             print(header(), flush=True)
             started = True
         if record.n_updates % log_interval == 0:
-            print(format_record(record), flush=True)
+            print(format_metrics(metrics(record)), flush=True)
 
     return show
 
 
-def _cg_residual(record: Record) -> float:
-    """Residual norm relative to the gradient's."""
-    cg = record.update.cg
-    return cg.residual_norm / record.update.gradient_norm if cg else float("nan")
+class ProgressBar:
+    """A bar with return, KL against δ, speed and time left; plain lines where there is no terminal.
+
+    Use as a context manager and as a callback.
+
+    Parameters
+    ----------
+    total_timesteps : int
+        At which the bar is full.
+    done : int
+        Steps taken before.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        On a terminal without the ``progress`` extra.
+    """
+
+    def __init__(self, total_timesteps: int, done: int = 0) -> None:
+        self._line: Callback | None = None
+        if not sys.stdout.isatty():
+            updates = max(1, total_timesteps // 1024)
+            self._line = printer(max(1, updates // 50))
+            return
+        try:
+            from rich import progress
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                'the progress bar needs rich: pip install "npTRPO[progress]"'
+            ) from error
+        self._bar = progress.Progress(
+            progress.TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps"),
+            progress.BarColumn(),
+            progress.TextColumn("return {task.fields[reward]}  KL {task.fields[kl]}"),
+            progress.TextColumn("{task.fields[speed]} steps/s"),
+            progress.TimeRemainingColumn(),
+        )
+        self._task = self._bar.add_task(
+            "", total=total_timesteps, completed=done, reward="–", kl="–", speed="–"
+        )
+
+    def __enter__(self) -> ProgressBar:
+        """Show the bar."""
+        if self._line is None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the bar as it is and give the terminal back."""
+        if self._line is None:
+            self._bar.stop()
+
+    def __call__(self, record: Record) -> None:
+        """Move the bar."""
+        if self._line is not None:
+            self._line(record)
+            return
+        figures = metrics(record)
+        self._bar.update(
+            self._task,
+            completed=record.num_timesteps,
+            reward=f"{figures['episode_return']:.1f}",
+            kl=f"{figures['kl']:.4f}/{figures['target_kl']:g}",
+            speed=f"{figures['steps_per_second']:,.0f}",
+        )
+
+
+_TENSORBOARD_NAMES = {
+    "rollout/ep_rew_mean": "episode_return",
+    "rollout/ep_len_mean": "episode_length",
+    "time/fps": "steps_per_second",
+    "train/kl_divergence_loss": "kl",
+    "train/policy_objective": "improvement",
+    "train/predicted_improvement": "predicted_improvement",
+    "train/explained_variance": "explained_variance",
+    "train/entropy": "entropy",
+    "train/cg_residual": "cg_residual",
+    "train/line_search_tries": "line_search_tries",
+}
+
+
+class TensorBoardWriter:
+    """Callback that writes events for TensorBoard, under the names Stable-Baselines3 uses.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        Without the ``tensorboard`` extra.
+    """
+
+    def __init__(self, directory: str) -> None:
+        try:
+            from tensorboardX import SummaryWriter
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                'TensorBoard events need tensorboardX: pip install "npTRPO[tensorboard]"'
+            ) from error
+        self._writer = SummaryWriter(directory)
+
+    def __call__(self, record: Record) -> None:
+        """Write the figures of an update."""
+        figures = metrics(record)
+        for name, key in _TENSORBOARD_NAMES.items():
+            if figures[key] == figures[key]:  # NaN stands for "none yet"
+                self._writer.add_scalar(name, figures[key], record.num_timesteps)
+
+    def close(self) -> None:
+        """Flush what was written."""
+        self._writer.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections import deque
@@ -84,8 +85,16 @@ class TRPO:
         All options at once.
     policy_kwargs : dict, optional
         ``net_arch``, ``activation_fn``, ``log_std_init``, ``ortho_init``, as options of their own too.
+    tensorboard_log : path, optional
+        Directory for TensorBoard events (needs the ``tensorboard`` extra).
     verbose : int
         1 prints a line per update.
+    spaces : (observation space, action space), optional
+        In place of an environment, for an agent that only acts.
+    entropy : int, optional
+        In place of a seed: that of a run to repeat whose seed came from the system.
+    use_sde, device
+        Taken for compatibility; only False, and "auto" or "cpu", are possible.
     **options
         Any field of :class:`TRPOConfig`.
 
@@ -118,10 +127,12 @@ class TRPO:
         config: TRPOConfig | None = None,
         *,
         policy_kwargs: Mapping[str, Any] | None = None,
+        tensorboard_log: str | os.PathLike[str] | None = None,
         verbose: int = 0,
         use_sde: bool = False,
         device: str = "auto",
         spaces: tuple[Space, Space] | None = None,
+        entropy: int | None = None,
         **options: Any,
     ) -> None:
         if policy not in ("MlpPolicy", "MultiInputPolicy"):
@@ -138,6 +149,7 @@ class TRPO:
             raise TypeError("give a config or options, not both")
         self.config = config or TRPOConfig.from_dict({**options, **_policy_options(policy_kwargs)})
         self.verbose = verbose
+        self.tensorboard_log = tensorboard_log
         self.env_id: str | None = None
         self.env: VectorEnv[Any, Any, Any] | None = None
         self._sampler: Sampler | None = None
@@ -159,7 +171,9 @@ class TRPO:
 
         self.num_timesteps = 0
         self.n_updates = 0
-        self.entropy = int(np.random.SeedSequence(self.config.seed).entropy)  # type: ignore[arg-type]
+        if entropy is None:
+            entropy = int(np.random.SeedSequence(self.config.seed).entropy)  # type: ignore[arg-type]
+        self.entropy = entropy
         rng, dtype = self._rng("initialisation"), np.dtype(self.config.dtype)
         self.theta = self.policy.init(rng, dtype=dtype)
         self.value_theta = self.value_network.init(rng, orthogonal=self.config.ortho_init, dtype=dtype)
@@ -167,8 +181,8 @@ class TRPO:
         self.observation_moments = Moments.empty(features) if self.config.normalize_observations else None
         self.reward_moments = Moments.empty(1)
         self._rng_act = self._rng("predict")
-        self._returns: deque[float] = deque(maxlen=100)
-        self._lengths: deque[float] = deque(maxlen=100)
+        self.recent_returns: deque[float] = deque(maxlen=100)
+        self.recent_lengths: deque[float] = deque(maxlen=100)
 
     def _rng(self, purpose: str) -> np.random.Generator:
         """Random numbers for one purpose of the coming update.
@@ -271,17 +285,25 @@ class TRPO:
         reset_num_timesteps : bool
             Count from 0; otherwise from where the agent is, for ``total_timesteps`` more.
         progress_bar : bool
-            Show a bar.
+            Show a bar (needs the ``progress`` extra); plain lines where output is no terminal.
         """
-        callbacks = [callback] if callable(callback) else list(callback or [])
-        if self.verbose:
-            from npTRPO.agent.logging import printer
+        from npTRPO.agent.logging import ProgressBar, TensorBoardWriter, printer
 
-            callbacks.append(printer(log_interval))
-        for record in self.updates(total_timesteps, reset_num_timesteps):
-            answers = [listener(record) for listener in callbacks]
-            if any(answer is False for answer in answers):
-                break
+        callbacks = [callback] if callable(callback) else list(callback or [])
+        done = 0 if reset_num_timesteps else self.num_timesteps
+        with contextlib.ExitStack() as stack:
+            if self.verbose:
+                callbacks.append(printer(log_interval))
+            if progress_bar:
+                callbacks.append(stack.enter_context(ProgressBar(done + total_timesteps, done)))
+            if self.tensorboard_log is not None:
+                writer = TensorBoardWriter(os.fspath(self.tensorboard_log))
+                stack.callback(writer.close)
+                callbacks.append(writer)
+            for record in self.updates(total_timesteps, reset_num_timesteps):
+                answers = [listener(record) for listener in callbacks]
+                if any(answer is False for answer in answers):
+                    break
         return self
 
     def updates(self, total_timesteps: int, reset_num_timesteps: bool = True) -> Iterator[Record]:
@@ -313,14 +335,14 @@ class TRPO:
             steps = batch.rewards.size
             self.num_timesteps += steps
             self.n_updates += 1
-            self._returns.extend(batch.episodes.returns.tolist())
-            self._lengths.extend(batch.episodes.lengths.tolist())
+            self.recent_returns.extend(batch.episodes.returns.tolist())
+            self.recent_lengths.extend(batch.episodes.lengths.tolist())
             yield Record(
                 agent=self,
                 num_timesteps=self.num_timesteps,
                 n_updates=self.n_updates,
-                episode_return=_mean(self._returns),
-                episode_length=_mean(self._lengths),
+                episode_return=_mean(self.recent_returns),
+                episode_length=_mean(self.recent_lengths),
                 explained_variance=explained,
                 steps_per_second=steps / (now - start),
                 time_elapsed=now - began,
