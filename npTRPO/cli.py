@@ -75,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--eval-episodes", type=int, default=10, help="episodes per evaluation; 0 for none (default: 10)"
     )
+    train.add_argument(
+        "--log-interval", type=int, default=1, help="updates between two lines of output (default: 1)"
+    )
     _add_config_flags(train)
     train.set_defaults(run=_train)
 
@@ -85,6 +88,24 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--stochastic", action="store_true", help="draw actions instead of the likeliest")
     evaluate.add_argument("--seed", type=int, default=None, help="seed of the environment")
     evaluate.set_defaults(run=_evaluate)
+
+    render = commands.add_parser("render", help="show a saved agent at work, or record it")
+    render.add_argument("file", type=Path, help="an agent that train saved")
+    render.add_argument("--env", default=None, help="show it in this environment instead of its own")
+    render.add_argument("--episodes", type=int, default=1, help="number of episodes (default: 1)")
+    render.add_argument("--video", type=Path, default=None, metavar="MP4", help="write a video instead")
+    render.add_argument("--gif", type=Path, default=None, metavar="GIF", help="write a GIF instead")
+    render.add_argument("--stochastic", action="store_true", help="draw actions instead of the likeliest")
+    render.add_argument("--seed", type=int, default=None, help="seed of the environment")
+    render.add_argument("--max-steps", type=int, default=None, help="cut episodes after so many steps")
+    render.set_defaults(run=_render)
+
+    plot = commands.add_parser("plot", help="draw runs: returns, KL, improvement, conjugate gradients")
+    plot.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories, such as runs/*")
+    plot.add_argument(
+        "--out", type=Path, default=Path("runs.png"), help="PNG, SVG or PDF file (default: runs.png)"
+    )
+    plot.set_defaults(run=_plot)
     return parser
 
 
@@ -117,6 +138,8 @@ def _train(options: argparse.Namespace) -> int:
     steps = options.total_timesteps
     if steps is not None and steps < 1:
         raise UsageError(f"--total-timesteps must be at least 1, not {steps}")
+    if options.log_interval < 1:
+        raise UsageError(f"--log-interval must be at least 1, not {options.log_interval}")
     run = _new_run(options) if options.resume is None else RunDirectory.resume(options.resume, steps)
     directory = run.path
     if options.resume is not None and run.finished:
@@ -124,7 +147,7 @@ def _train(options: argparse.Namespace) -> int:
             f"{directory} has taken its {run.agent.num_timesteps:,} steps: give more with --total-timesteps"
         )
         return 0
-    with ProgressBar(run.settings.total_timesteps, run.agent.num_timesteps) as bar:
+    with ProgressBar(run.settings.total_timesteps, run.agent.num_timesteps, options.log_interval) as bar:
         run.train([bar])
     target = directory / "agent.npz"
     print(f"saved {target}; nptrpo evaluate {target} measures it")
@@ -144,7 +167,7 @@ def _new_run(options: argparse.Namespace) -> RunDirectory:
     try:
         config = TRPOConfig.from_dict(chosen)
         if config.checkpoint_interval is None:  # some five boundaries, at most fifty updates apart
-            updates = steps // (config.n_envs * config.n_steps if config.n_steps else 1024)
+            updates = steps // (config.n_envs * config.steps_per_env(config.n_envs))
             config = dataclasses.replace(config, checkpoint_interval=max(10, min(50, updates // 4)))
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from error
@@ -178,4 +201,35 @@ def _evaluate(options: argparse.Namespace) -> int:
         f"return {returns.mean():.2f} ± {returns.std():.2f} over {len(returns)} episodes "
         f"(from {returns.min():.2f} to {returns.max():.2f}), mean length {lengths.mean():.1f} steps"
     )
+    return 0
+
+
+def _plot(options: argparse.Namespace) -> int:
+    from npTRPO.plotting import plot_runs
+
+    print(f"drew {plot_runs(options.runs, options.out)}")
+    return 0
+
+
+def _render(options: argparse.Namespace) -> int:
+    from npTRPO.agent.trpo import TRPO
+    from npTRPO.rendering import render_episodes
+
+    if options.episodes < 1:
+        raise UsageError(f"--episodes must be at least 1, not {options.episodes}")
+    agent = TRPO.load(options.file)
+    env_id = options.env or agent.env_id
+    if env_id is None:
+        raise UsageError("the agent wasn't trained on an environment with an id: name one with --env")
+    returns = render_episodes(
+        agent,
+        env_id,
+        episodes=options.episodes,
+        video=options.video,
+        gif=options.gif,
+        deterministic=not options.stochastic,
+        seed=options.seed,
+        max_steps=options.max_steps,
+    )
+    print("returns " + ", ".join(f"{total:.2f}" for total in returns))
     return 0

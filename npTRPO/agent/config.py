@@ -17,6 +17,11 @@ __all__ = ["TRPOConfig"]
 _Check: TypeAlias = tuple[Callable[[Any], bool], str]
 
 
+# Transitions per update unless asked otherwise. Fewer are too narrow a sample where episodes of one
+# length keep the copies of an environment in step with each other.
+USUAL_BATCH = 2048
+
+
 def _is_number(x: Any) -> bool:
     return isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x)
 
@@ -65,7 +70,7 @@ class TRPOConfig:
     """Every option of :class:`npTRPO.TRPO`; unknown or impossible values are refused."""
 
     n_envs: int = _option(
-        16, "Copies of the environment that are stepped together, if it is given by its id.", _COUNT
+        8, "Copies of the environment that are stepped together, if it is given by its id.", _COUNT
     )
     vectorization_mode: str | None = _choice(
         None,
@@ -76,7 +81,7 @@ class TRPOConfig:
     n_steps: int | None = _option(
         None,
         "Steps in each environment per update, so that a batch has n_steps × n_envs; None makes a batch "
-        "of at least 1024.",
+        f"of at least {USUAL_BATCH}.",
         _COUNT_OR_NONE,
     )
     gamma: float = _option(0.99, "Discount γ (E1).", _FRACTION)
@@ -182,6 +187,10 @@ class TRPOConfig:
     def to_dict(self) -> dict[str, Any]:
         """The options as numbers, strings and lists, as a JSON file holds them."""
         return {field.name: _listed(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+    def steps_per_env(self, n_envs: int) -> int:
+        """Steps in each of ``n_envs`` environments per update."""
+        return self.n_steps or -(-USUAL_BATCH // n_envs)
 
     @property
     def value_steps(self) -> int:

@@ -89,6 +89,8 @@ class ProgressBar:
         At which the bar is full.
     done : int
         Steps taken before.
+    log_interval : int
+        Updates between two plain lines.
 
     Raises
     ------
@@ -96,11 +98,10 @@ class ProgressBar:
         On a terminal without the ``progress`` extra.
     """
 
-    def __init__(self, total_timesteps: int, done: int = 0) -> None:
+    def __init__(self, total_timesteps: int, done: int = 0, log_interval: int = 1) -> None:
         self._line: Callback | None = None
         if not sys.stdout.isatty():
-            updates = max(1, total_timesteps // 1024)
-            self._line = printer(max(1, updates // 50))
+            self._line = printer(log_interval)
             return
         try:
             from rich import progress

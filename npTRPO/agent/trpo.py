@@ -281,7 +281,7 @@ class TRPO:
         callback : callable or sequence of callables, optional
             Given a :class:`Record` after each update; training stops when one returns False.
         log_interval : int
-            With ``verbose``, updates between two lines.
+            Updates between two lines, with ``verbose``, or with a bar where output is no terminal.
         reset_num_timesteps : bool
             Count from 0; otherwise from where the agent is, for ``total_timesteps`` more.
         progress_bar : bool
@@ -295,7 +295,7 @@ class TRPO:
             if self.verbose:
                 callbacks.append(printer(log_interval))
             if progress_bar:
-                callbacks.append(stack.enter_context(ProgressBar(done + total_timesteps, done)))
+                callbacks.append(stack.enter_context(ProgressBar(done + total_timesteps, done, log_interval)))
             if self.tensorboard_log is not None:
                 writer = TensorBoardWriter(os.fspath(self.tensorboard_log))
                 stack.callback(writer.close)
@@ -318,7 +318,7 @@ class TRPO:
             raise ValueError(f"total_timesteps must be a whole number, at least 1, not {total_timesteps!r}")
         if reset_num_timesteps:
             self.num_timesteps = 0
-        n_steps = self.config.n_steps or -(-1024 // self.env.num_envs)
+        n_steps = self.config.steps_per_env(self.env.num_envs)
         until = self.num_timesteps + total_timesteps
         began = time.perf_counter()
         while self.num_timesteps < until:
