@@ -1,4 +1,4 @@
-"""The ``nptrpo`` command: train, evaluate."""
+"""The ``nptrpo`` command: train, evaluate, render, plot, verify."""
 
 from __future__ import annotations
 
@@ -71,6 +71,12 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, metavar="DIR", help="directory for the run (default: a new one, runs/ENV)"
     )
     where.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in this directory")
+    train.add_argument(
+        "--no-preset",
+        dest="preset",
+        action="store_false",
+        help="start from the defaults instead of the environment's preset",
+    )
     train.add_argument("--overwrite", action="store_true", help="begin again in a directory that has a run")
     train.add_argument(
         "--eval-episodes", type=int, default=10, help="episodes per evaluation; 0 for none (default: 10)"
@@ -88,6 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--stochastic", action="store_true", help="draw actions instead of the likeliest")
     evaluate.add_argument("--seed", type=int, default=None, help="seed of the environment")
     evaluate.set_defaults(run=_evaluate)
+
+    show = commands.add_parser("presets", help="list the settings that train uses for known environments")
+    show.set_defaults(run=_presets)
 
     render = commands.add_parser("render", help="show a saved agent at work, or record it")
     render.add_argument("file", type=Path, help="an agent that train saved")
@@ -155,6 +164,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _new_run(options: argparse.Namespace) -> RunDirectory:
+    from npTRPO.agent.presets import preset
     from npTRPO.agent.run import RunDirectory, RunSettings
 
     if options.env is None:
@@ -162,8 +172,15 @@ def _new_run(options: argparse.Namespace) -> RunDirectory:
     if options.eval_episodes < 0:
         raise UsageError(f"--eval-episodes must not be negative, but it is {options.eval_episodes}")
     names = {field.name for field in dataclasses.fields(TRPOConfig)}
-    chosen = {key: value for key, value in vars(options).items() if key in names}
-    steps = options.total_timesteps or DEFAULT_TIMESTEPS
+    given = {key: value for key, value in vars(options).items() if key in names}
+    if options.total_timesteps is not None:
+        given["total_timesteps"] = options.total_timesteps
+    settled = preset(options.env) if options.preset else {}
+    kept = {key: value for key, value in settled.items() if key not in given}
+    if kept:
+        print(f"preset: {_as_options(kept)}")
+    chosen = {"total_timesteps": DEFAULT_TIMESTEPS, **settled, **given}
+    steps = chosen.pop("total_timesteps")
     try:
         config = TRPOConfig.from_dict(chosen)
         if config.checkpoint_interval is None:  # some five boundaries, at most fifty updates apart
@@ -178,6 +195,26 @@ def _new_run(options: argparse.Namespace) -> RunDirectory:
         )
     except FileExistsError as error:
         raise UsageError(str(error)) from error
+
+
+def _as_options(settings: dict[str, Any]) -> str:
+    """Settings as one would write them on the command line."""
+    parts = []
+    for key, value in settings.items():
+        flag = "--" + key.replace("_", "-")
+        if isinstance(value, bool):
+            parts.append(flag if value else flag.replace("--", "--no-", 1))
+        else:
+            parts.append(f"{flag} {' '.join(map(str, value)) if isinstance(value, list) else value}")
+    return " ".join(parts)
+
+
+def _presets(_: argparse.Namespace) -> int:
+    from npTRPO.agent.presets import presets
+
+    for env_id, settings in presets().items():
+        print(f"nptrpo train {env_id} {_as_options(settings)}")
+    return 0
 
 
 def _free_directory(env: str) -> Path:
