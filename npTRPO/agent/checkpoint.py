@@ -6,8 +6,7 @@ import contextlib
 import json
 import os
 import platform
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -45,6 +44,7 @@ def save(agent: TRPO, path: str | os.PathLike[str]) -> None:
         "versions": versions(),
         "config": agent.config.to_dict(),
         "env_id": agent.env_id,
+        "custom_network": agent.custom_network,
         "observation_space": _describe(agent.policy.observation_space),
         "action_space": _describe(agent.policy.action_space),
         "entropy": str(agent.entropy),
@@ -70,21 +70,29 @@ def save(agent: TRPO, path: str | os.PathLike[str]) -> None:
     write_whole(target, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
 
 
-def load(path: str | os.PathLike[str], env: Any = None) -> TRPO:
+def load(
+    path: str | os.PathLike[str], env: Any = None, policy_kwargs: Mapping[str, Any] | None = None
+) -> TRPO:
     """Read an agent that :func:`save` wrote."""
     from npTRPO.agent.trpo import TRPO
 
-    target = Path(path)
-    if not target.exists():
-        target = _with_suffix(path)
+    target = _with_suffix(path)
+    if Path(path).exists() and not target.exists():
+        target = Path(path)
     try:
         header, arrays = _read(target)
         config = TRPOConfig.from_dict(header["config"])
         both = (_space(header["observation_space"]), _space(header["action_space"]))
-        agent = TRPO("MlpPolicy", None, config, spaces=both)
+        if bool(header["custom_network"]) != ("network" in (policy_kwargs or {})):
+            raise CheckpointError(
+                "it was made with a network of one's own, which load needs as policy_kwargs=dict(network=...)"
+                if header["custom_network"]
+                else "it was made without a network of one's own, so load must not be given one"
+            )
+        entropy = _count(int(header["entropy"]))
+        agent = TRPO("MlpPolicy", None, config, policy_kwargs=policy_kwargs, spaces=both, entropy=entropy)
         counts = header["num_timesteps"], header["n_updates"], header["reward_count"], header["adam_steps"]
         agent.num_timesteps, agent.n_updates, reward_count, adam_steps = (_count(n) for n in counts)
-        agent.entropy = int(header["entropy"])
         agent.env_id = header["env_id"] if isinstance(header["env_id"], str) else None
         agent.theta = _like(arrays, "theta", agent.theta)
         agent.value_theta = _like(arrays, "value_theta", agent.value_theta)
@@ -101,18 +109,20 @@ def load(path: str | os.PathLike[str], env: Any = None) -> TRPO:
             agent.observation_moments = _moments(arrays, "observation", agent.observation_moments, count)
     except OSError as error:
         raise CheckpointError(f"{target} can't be read: {error.strerror or error}") from error
-    except CheckpointError as error:
-        raise CheckpointError(f"{target} is no agent that can be loaded: {error}") from error
-    except (ValueError, TypeError, KeyError, NotImplementedError, EOFError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{target} is no agent that can be loaded: {error}") from error
+    except Exception as error:  # whatever a foreign or damaged file leads to, of which there is no list
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+        raise CheckpointError(f"{target} is no agent that can be loaded: {reason}") from error
     if env is not None:
-        agent.set_env(env)
+        try:
+            agent.set_env(env)
+        except ValueError as error:
+            raise CheckpointError(f"{target} can't go on in the environment given: {error}") from error
     return agent
 
 
 def _with_suffix(path: str | os.PathLike[str]) -> Path:
     target = Path(path)
-    return target if target.suffix == ".npz" else target.with_name(target.name + ".npz")
+    return target if target.suffix == ".npz" else target.parent / f"{target.name}.npz"
 
 
 def versions() -> dict[str, str]:
@@ -146,8 +156,11 @@ def write_whole(target: Path, write: Callable[[BinaryIO], Any]) -> None:
 
 def _read(target: Path) -> tuple[dict[str, Any], dict[str, Array]]:
     """The header and the arrays of a file, with the header's format checked."""
-    with np.load(target, allow_pickle=False) as file:
-        if not isinstance(file, np.lib.npyio.NpzFile) or "header" not in file.files:
+    loaded = np.load(target, allow_pickle=False)
+    if not isinstance(loaded, np.lib.npyio.NpzFile):
+        raise CheckpointError("it holds a single array")
+    with loaded as file:
+        if "header" not in file.files:
             raise CheckpointError("it has no npTRPO header")
         arrays = {name: file[name] for name in file.files}
     header = json.loads(arrays.pop("header").astype(np.uint8).tobytes().decode())
@@ -205,9 +218,14 @@ def _describe(space: gymnasium.Space[Any]) -> dict[str, Any]:
             "dtype": str(space.dtype),
         }
     if isinstance(space, spaces.Discrete):
-        return {"kind": "Discrete", "n": int(space.n), "start": int(space.start)}
+        return {"kind": "Discrete", "n": int(space.n), "start": int(space.start), "dtype": str(space.dtype)}
     if isinstance(space, spaces.MultiDiscrete):
-        return {"kind": "MultiDiscrete", "nvec": space.nvec.tolist(), "start": space.start.tolist()}
+        return {
+            "kind": "MultiDiscrete",
+            "nvec": space.nvec.tolist(),
+            "start": space.start.tolist(),
+            "dtype": str(space.dtype),
+        }
     if isinstance(space, spaces.MultiBinary):
         return {"kind": "MultiBinary", "shape": list(space.shape)}
     if isinstance(space, spaces.Dict):
@@ -231,14 +249,17 @@ def _space(description: dict[str, Any]) -> gymnasium.Space[Any]:
         low, high = (np.broadcast_to(np.asarray(description[k], dtype), shape) for k in ("low", "high"))
         return spaces.Box(low, high, shape, dtype.type)
     if kind == "Discrete":
-        return spaces.Discrete(description["n"], start=description["start"])
+        # The first versions of Gymnasium 1 have no other dtype, and no name for it.
+        other = {} if description["dtype"] == "int64" else {"dtype": np.dtype(description["dtype"]).type}
+        return spaces.Discrete(description["n"], start=description["start"], **other)
     if kind == "MultiDiscrete":
-        return spaces.MultiDiscrete(description["nvec"], start=description["start"])
+        dtype = np.dtype(description["dtype"])
+        return spaces.MultiDiscrete(description["nvec"], dtype.type, start=description["start"])
     if kind == "MultiBinary":
         shape = tuple(description["shape"])
         return spaces.MultiBinary(shape[0] if len(shape) == 1 else shape)
     if kind == "Dict":
-        return spaces.Dict({key: _space(part) for key, part in description["spaces"]})
+        return spaces.Dict([(key, _space(part)) for key, part in description["spaces"]])  # in this order
     if kind == "Tuple":
         return spaces.Tuple([_space(part) for part in description["spaces"]])
     raise CheckpointError(f"its space is of kind {kind!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -23,7 +23,7 @@ USUAL_BATCH = 2048
 
 
 def _is_number(x: Any) -> bool:
-    return isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x)
+    return isinstance(x, (int, float)) and not isinstance(x, bool) and abs(x) <= sys.float_info.max
 
 
 def _is_integer(x: Any) -> bool:
@@ -74,9 +74,9 @@ class TRPOConfig:
     )
     vectorization_mode: str | None = _choice(
         None,
-        "How Gymnasium steps the copies; None takes the environment's own vectorised form if it has one, "
+        "How the copies are stepped; None takes the environment's own vectorised form if it has one, "
         "and else sync.",
-        *(None, "sync", "async", "vector_entry_point"),
+        *(None, "sync", "async", "vector_entry_point", "envpool"),
     )
     n_steps: int | None = _option(
         None,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import importlib
+import warnings
 from typing import Any
 
 import gymnasium
@@ -23,11 +25,11 @@ def make_vector_env(
     Parameters
     ----------
     env : str, gymnasium.Env or gymnasium.vector.VectorEnv
-        An id is made ``n_envs`` times; a single environment becomes a vector of one, whatever
-        ``n_envs``; a vector environment is taken as it is.
+        An id, after "module:" where a module registers it, is made ``n_envs`` times; a single
+        environment becomes a vector of one, whatever ``n_envs``; a vector environment is taken as it is.
     n_envs : int
         Copies to make of an id.
-    vectorization_mode : {"sync", "async", "vector_entry_point"}, optional
+    vectorization_mode : {"sync", "async", "vector_entry_point", "envpool"}, optional
         For an id; unless given, the environment's own vectorised form if it has one, and else sync.
 
     Raises
@@ -44,14 +46,17 @@ def make_vector_env(
             f"env must be the id of an environment, a gymnasium.Env or a gymnasium.vector.VectorEnv, "
             f"not {type(env).__name__}"
         )
+    module, _, name = env.rpartition(":")
     try:
-        own_form = gymnasium.spec(env).vector_entry_point is not None
-    except gymnasium.error.UnregisteredEnv as error:
-        near = difflib.get_close_matches(env, gymnasium.registry, n=3)
-        hint = f"; near matches are {', '.join(near)}" if near else ""
+        if module:
+            importlib.import_module(module)
+        own_form = gymnasium.spec(name).vector_entry_point is not None
+    except (ModuleNotFoundError, gymnasium.error.Error) as error:
+        near = difflib.get_close_matches(name, gymnasium.registry, n=3)
+        hint = f"; near matches are {', '.join(near)}" if near else f": {error}"
         raise ValueError(f"there is no environment {env!r}{hint}") from error
-    except gymnasium.error.Error as error:
-        raise ValueError(f"there is no environment {env!r}: {error}") from error
+    if vectorization_mode == "envpool":
+        return _make_envpool(env, n_envs)
     mode = vectorization_mode or ("vector_entry_point" if own_form else "sync")
     options: dict[str, Any] = {"vector_kwargs": {"autoreset_mode": AutoresetMode.SAME_STEP}}
     try:
@@ -60,6 +65,22 @@ def make_vector_env(
         )
     except gymnasium.error.DependencyNotInstalled as error:
         raise ModuleNotFoundError(f"{env} needs a package that isn't installed: {error}") from error
+
+
+def _make_envpool(env: str, n_envs: int) -> VectorEnv[Any, Any, Any]:
+    """EnvPool's own form of an environment, which steps in threads of C++."""
+    try:
+        envpool: Any = importlib.import_module("envpool")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            'vectorization_mode "envpool" needs EnvPool: pip install "npTRPO[envpool]"'
+        ) from error
+    if env not in envpool.list_all_envs():
+        raise ValueError(f"EnvPool has no environment {env!r}: choose another vectorization_mode")
+    with warnings.catch_warnings():  # about the precision of its own bounds
+        warnings.simplefilter("ignore", UserWarning)
+        made: VectorEnv[Any, Any, Any] = envpool.make_gymnasium(env, num_envs=n_envs)
+    return made
 
 
 def check_spaces(policy: Policy, envs: VectorEnv[Any, Any, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import gymnasium
@@ -11,6 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from npTRPO._typing import Array
 from npTRPO.agent.environments import check_spaces, make_vector_env
 from npTRPO.agent.trpo import TRPO
+from npTRPO.sampling.rollout import autoreset_mode
 
 __all__ = ["evaluate_policy", "run_episodes"]
 
@@ -37,7 +39,7 @@ def evaluate_policy(
     deterministic : bool
         Take the most probable actions.
     seed : int, optional
-        Seed of the environment.
+        Seed of the environment and of the actions drawn.
 
     Returns
     -------
@@ -70,16 +72,28 @@ def run_episodes(
     if env is None:
         raise ValueError("evaluation needs an env: this agent wasn't made with the id of one")
     envs = make_vector_env(env, min(n_episodes, 16))
-    check_spaces(agent.policy, envs)
+    try:
+        check_spaces(agent.policy, envs)
+        return _run(agent, envs, n_episodes, deterministic, seed)
+    finally:
+        if isinstance(env, str):  # others are left as they came
+            envs.close()
+
+
+def _run(
+    agent: TRPO, envs: VectorEnv[Any, Any, Any], n_episodes: int, deterministic: bool, seed: int | None
+) -> tuple[Array, Array]:
+    actor = copy.copy(agent)  # draws actions of its own, and none of the environment's random numbers
+    actor._rng_act = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
     n = envs.num_envs
     wanted = (n_episodes + np.arange(n)) // n
-    same_step = envs.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP
+    same_step = autoreset_mode(envs) is AutoresetMode.SAME_STEP
     returns, lengths, counts = np.zeros(n), np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
     all_returns, all_lengths = [], []
     observations, _ = envs.reset(seed=seed)
     resets = np.zeros(n, dtype=bool)
     while np.any(counts < wanted):
-        actions, _ = agent.predict(observations, deterministic=deterministic)
+        actions, _ = actor.predict(observations, deterministic=deterministic)
         observations, rewards, terminated, truncated, _ = envs.step(actions)
         returns += np.where(resets, 0.0, rewards)
         lengths += ~resets
@@ -91,6 +105,4 @@ def run_episodes(
                 counts[i] += 1
             returns[i], lengths[i] = 0.0, 0
         resets = np.zeros(n, dtype=bool) if same_step else ended
-    if envs is not env:
-        envs.close()
     return np.array(all_returns), np.array(all_lengths)

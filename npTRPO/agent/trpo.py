@@ -18,6 +18,7 @@ from npTRPO._typing import Array
 from npTRPO.agent.config import TRPOConfig
 from npTRPO.agent.environments import check_spaces, make_vector_env
 from npTRPO.policies.mlp import MLP
+from npTRPO.policies.network import FunctionNetwork, Network, NetworkFactory
 from npTRPO.policies.policy import Policy
 from npTRPO.policies.spaces import Space
 from npTRPO.sampling.advantages import gae
@@ -84,7 +85,9 @@ class TRPO:
     config : TRPOConfig, optional
         All options at once.
     policy_kwargs : dict, optional
-        ``net_arch``, ``activation_fn``, ``log_std_init``, ``ortho_init``, as options of their own too.
+        ``net_arch``, ``activation_fn``, ``log_std_init``, ``ortho_init``, as options of their own too; and
+        ``network``, a factory of networks of one's own (see :meth:`Policy.for_spaces`), which makes the
+        value function's network as well, with one output.
     tensorboard_log : path, optional
         Directory for TensorBoard events (needs the ``tensorboard`` extra).
     verbose : int
@@ -145,9 +148,11 @@ class TRPO:
             raise ValueError(
                 f"device must be 'auto' or 'cpu', as everything runs on the processor, not {device!r}"
             )
-        if config is not None and (options or policy_kwargs):
+        if config is not None and (options or set(policy_kwargs or {}) - {"network"}):
             raise TypeError("give a config or options, not both")
-        self.config = config or TRPOConfig.from_dict({**options, **_policy_options(policy_kwargs)})
+        in_policy = dict(policy_kwargs or {})
+        network: NetworkFactory | None = in_policy.pop("network", None)
+        self.config = config or TRPOConfig.from_dict({**options, **_policy_options(in_policy)})
         self.verbose = verbose
         self.tensorboard_log = tensorboard_log
         self.env_id: str | None = None
@@ -165,9 +170,19 @@ class TRPO:
             activation_fn=self.config.activation_fn,
             log_std_init=self.config.log_std_init,
             ortho_init=self.config.ortho_init,
+            network=network,
         )
-        features = self.policy.network.sizes[0]
-        self.value_network = MLP((features, *self.config.value_arch, 1), self.config.activation_fn)
+        features = self.policy.n_features
+        self.custom_network = network is not None
+        self.value_network: Network = (
+            FunctionNetwork(*network(features, 1))
+            if network is not None
+            else MLP(
+                (features, *self.config.value_arch, 1),
+                self.config.activation_fn,
+                orthogonal=self.config.ortho_init,
+            )
+        )
 
         self.num_timesteps = 0
         self.n_updates = 0
@@ -176,7 +191,7 @@ class TRPO:
         self.entropy = entropy
         rng, dtype = self._rng("initialisation"), np.dtype(self.config.dtype)
         self.theta = self.policy.init(rng, dtype=dtype)
-        self.value_theta = self.value_network.init(rng, orthogonal=self.config.ortho_init, dtype=dtype)
+        self.value_theta = self.value_network.init(rng, dtype=dtype)
         self.adam = value.AdamState.zero(self.value_theta)
         self.observation_moments = Moments.empty(features) if self.config.normalize_observations else None
         self.reward_moments = Moments.empty(1)
@@ -226,7 +241,7 @@ class TRPO:
         """
         batch, single = _as_batch(self.policy.observation_space, observation)
         rows = self.policy.encode(batch, self.theta.dtype)
-        if rows.ndim != 2 or rows.shape[1] != self.policy.network.sizes[0]:
+        if rows.ndim != 2 or rows.shape[1] != self.policy.n_features:
             raise ValueError(_wrong_shape(self.policy.observation_space, observation))
         if not np.all(np.isfinite(rows)):
             raise ValueError("the observation is not finite")
@@ -250,7 +265,12 @@ class TRPO:
             If they aren't, naming both.
         """
         made = make_vector_env(env, self.config.n_envs, self.config.vectorization_mode)
-        check_spaces(self.policy, made)
+        try:
+            check_spaces(self.policy, made)
+        except ValueError:
+            if isinstance(env, str):
+                made.close()
+            raise
         self._take_env(env if isinstance(env, str) else made, made)
 
     def _take_env(
@@ -424,6 +444,8 @@ class TRPO:
         cls,
         path: str | os.PathLike[str],
         env: str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | None = None,
+        *,
+        policy_kwargs: Mapping[str, Any] | None = None,
     ) -> TRPO:
         """Read an agent from a file that :meth:`save` wrote; nothing in it is executed.
 
@@ -433,6 +455,8 @@ class TRPO:
             With or without ``.npz``.
         env : optional
             Environment to go on learning in.
+        policy_kwargs : dict, optional
+            ``network``, for an agent that was made with one: code is never read from a file.
 
         Raises
         ------
@@ -441,15 +465,17 @@ class TRPO:
         """
         from npTRPO.agent.checkpoint import load
 
-        return load(path, env)
+        return load(path, env, policy_kwargs)
 
 
-def _policy_options(policy_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+def _policy_options(policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
     known = ("net_arch", "activation_fn", "log_std_init", "ortho_init")
-    for key in policy_kwargs or {}:
+    for key in policy_kwargs:
         if key not in known:
-            raise TypeError(f"{key!r} is no option in policy_kwargs; the options are {', '.join(known)}")
-    return dict(policy_kwargs or {})
+            raise TypeError(
+                f"{key!r} is no option in policy_kwargs; the options are {', '.join(known)}, network"
+            )
+    return dict(policy_kwargs)
 
 
 def _standardized(advantages: Array) -> Array:

@@ -84,6 +84,8 @@ def _check(
     forward, backward = lin.jvp(v), lin.vjp(u)
     for ours, expected in zip(_parts(forward), _parts(difference(f, x, v)), strict=True):
         _compare(ours, expected, rtol, f"J v of {path or 'f'}, against the {difference.__name__[1:]}")
+    for ours, part in zip(_parts(backward), _parts(x), strict=True):
+        _same_shape(ours, part, f"Jᵀ u of {path or 'f'}")
     _compare(_dot(u, forward), _dot(backward, v), rtol, f"⟨u, J v⟩ of {path or 'f'}, against ⟨Jᵀ u, v⟩")
     if order > 1:
         tangent = f"({path or 'f'}' v)"
@@ -104,10 +106,16 @@ def _central_difference(f: Callable[[Any], Any], x: Any, v: Any) -> Any:
 
 
 def _compare(ours: Any, expected: Any, rtol: float, what: str) -> None:
+    _same_shape(ours, expected, what)
     scale = max(1.0, float(np.max(np.abs(expected), initial=0.0)))
     error = float(np.max(np.abs(np.asarray(ours) - expected), initial=0.0)) / scale
     if not error <= rtol:
         raise AssertionError(f"{what}: relative error {error:.3g} exceeds {rtol:.3g}")
+
+
+def _same_shape(ours: Any, expected: Any, what: str) -> None:
+    if np.shape(ours) != np.shape(expected):
+        raise AssertionError(f"{what}: shape {np.shape(ours)} instead of {np.shape(expected)}")
 
 
 def _parts(tree: Any) -> tuple[Any, ...]:

@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from npTRPO.autograd.rules import as_array, as_axes, joined, max_over, reshaped, sum_over
-from npTRPO.autograd.tracer import Box, apply, define_composition, define_constants
+from npTRPO.autograd.rules import as_array, as_axes, joined, max_over, mean_over, reshaped, sum_over
+from npTRPO.autograd.tracer import Box, apply, as_operand, define_composition, define_constants
 
 Composition: TypeAlias = Callable[..., Any]
 
@@ -35,11 +35,7 @@ def _np_sum(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
 
 @_define(np.mean)
 def _np_mean(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
-    axes = as_axes(axis, a.ndim)
-    count = 1
-    for i in axes:
-        count *= a.shape[i]
-    return sum_over(a, axes, keepdims) / count
+    return mean_over(a, as_axes(axis, a.ndim), keepdims)
 
 
 @_define(np.max)
@@ -79,15 +75,6 @@ def _np_swapaxes(a: Any, axis1: int, axis2: int) -> Any:
     return np.transpose(a, order)
 
 
-@_define(np.dot)
-def _np_dot(a: Any, b: Any) -> Any:
-    if np.ndim(a) == 0 or np.ndim(b) == 0:
-        return a * b
-    if np.ndim(b) > 2:
-        raise NotImplementedError("np.dot has no derivative rule for a right operand with more than two axes")
-    return a @ b
-
-
 @_define(np.clip)
 def _np_clip(a: Any, a_min: Any = None, a_max: Any = None) -> Any:
     a = a if a_min is None else np.maximum(a, a_min)
@@ -108,10 +95,10 @@ def _np_stack(arrays: Sequence[Any], axis: int = 0) -> Any:
 
 @_define(np.take_along_axis)
 def _np_take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
-    if axis is None:
-        return np.ravel(arr)[indices]
-    axis %= arr.ndim
+    arr, axis = (np.ravel(arr), 0) if axis is None else (arr, as_axes(axis, arr.ndim)[0])
     along = np.asarray(indices)
+    if along.ndim != arr.ndim:
+        raise ValueError(f"np.take_along_axis needs indices with {arr.ndim} axes, but they have {along.ndim}")
     index = [
         np.arange(n).reshape((1,) * i + (-1,) + (1,) * (arr.ndim - i - 1)) if i != axis else along
         for i, n in enumerate(arr.shape)
@@ -119,11 +106,18 @@ def _np_take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
     return arr[tuple(index)]
 
 
+@_define(np.full_like)
+def _np_full_like(a: Any, fill_value: Any, dtype: Any = None) -> Any:
+    if isinstance(fill_value, Box) and dtype is None:
+        return np.broadcast_to(fill_value, a.shape)
+    return np.full(a.shape, fill_value, a.dtype if dtype is None else dtype)
+
+
 define_constants(
     *(np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal),
     *(np.logical_and, np.logical_or, np.logical_not, np.isfinite, np.isnan, np.isinf),
     *(np.sign, np.floor, np.ceil, np.rint, np.signbit, np.argmax, np.argmin, np.argsort),
-    *(np.shape, np.ndim, np.size, np.zeros_like, np.ones_like, np.full_like, np.empty_like),
+    *(np.shape, np.ndim, np.size, np.zeros_like, np.ones_like, np.empty_like),
     *(np.result_type, np.all, np.any, np.isclose, np.allclose, np.array_equal, np.iscomplexobj),
 )
 
@@ -156,11 +150,21 @@ def _box_getitem(self: Box, index: Any) -> Any:
     return apply(operator.getitem, (self, index), {})
 
 
+def _box_pow(self: Box, other: Any) -> Any:
+    return apply(operator.pow, (self, as_operand(other)), {})
+
+
+def _box_rpow(self: Box, other: Any) -> Any:
+    return apply(operator.pow, (as_operand(other), self), {})
+
+
 for _name, _attribute in {
     "reshape": _box_reshape,
     "transpose": _box_transpose,
     "flatten": _method(np.ravel),
     "T": property(_box_transpose),
     "__getitem__": _box_getitem,
+    "__pow__": _box_pow,
+    "__rpow__": _box_rpow,
 }.items():
     setattr(Box, _name, _attribute)

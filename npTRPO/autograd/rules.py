@@ -6,6 +6,8 @@ linear map and its transpose. ``compositions.py`` says everything else with thes
 
 from __future__ import annotations
 
+import functools
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +25,17 @@ from npTRPO.autograd.tracer import (
     unbroadcast,
 )
 
-__all__ = ["as_array", "as_axes", "joined", "log_softmax", "logsumexp", "max_over", "reshaped", "sum_over"]
+__all__ = [
+    "as_array",
+    "as_axes",
+    "joined",
+    "log_softmax",
+    "logsumexp",
+    "max_over",
+    "mean_over",
+    "reshaped",
+    "sum_over",
+]
 
 # --- element by element: partial derivatives ---------------------------------------------------
 
@@ -44,16 +56,29 @@ define_rule(np.sin, lambda ans, x: np.cos(x))
 define_rule(np.cos, lambda ans, x: -np.sin(x))
 define_rule(np.tanh, lambda ans, x: 1 - ans * ans)
 define_rule(scipy.special.expit, lambda ans, x: ans * (1 - ans))
-define_rule(
-    np.power,
-    # x⁰ has derivative 0 everywhere, also where x⁻¹ would not exist.
-    lambda ans, x, y: y * x ** np.where(y == 0, np.ones_like(y), y - 1),
-    # 0ʸ has derivative 0 in y > 0, where log 0 would not exist.
-    lambda ans, x, y: ans * np.log(np.where(x == 0, np.ones_like(x), x)),
-)
+for _power in (np.power, operator.pow):  # of NumPy's scalars, these two can differ in the last bit
+    define_rule(
+        _power,
+        # x⁰ has derivative 0 everywhere, also where x⁻¹ would not exist.
+        lambda ans, x, y: y * x ** _where_zero(y, 1, y - 1),
+        # 0ʸ has derivative 0 in y > 0, where log 0 would not exist.
+        lambda ans, x, y: ans * _log(_where_zero(x, 1, x)),
+    )
 # At a tie the derivative is a subgradient: all of it goes to the first argument.
 define_rule(np.maximum, lambda ans, x, y: _mask(x >= y, ans), lambda ans, x, y: _mask(x < y, ans))
 define_rule(np.minimum, lambda ans, x, y: _mask(x <= y, ans), lambda ans, x, y: _mask(x > y, ans))
+
+
+def _where_zero(x: Any, then: Any, otherwise: Any) -> Any:
+    """np.where(x == 0, then, otherwise), but a Python number stays one and changes no dtype."""
+    if isinstance(x, (int, float, complex)):
+        return then if x == 0 else otherwise
+    return np.where(x == 0, then, otherwise)
+
+
+def _log(x: Any) -> Any:
+    """np.log, but the logarithm of a Python number is one."""
+    return np.log(x).item() if isinstance(x, (int, float, complex)) else np.log(x)
 
 
 def _mask(condition: Any, answer: Any) -> Any:
@@ -115,6 +140,19 @@ def _as_matrices(product: Any, left_ndim: int, right_ndim: int) -> Any:
 define_rule(np.matmul, _matmul_left, _matmul_right)
 
 
+def _dot_rule(position: int, answer: Any, x: Any, y: Any) -> Any:
+    """np.dot is a product by a scalar, or what matmul is for a right operand of up to two axes."""
+    x, y = as_array(x), as_array(y)
+    if y.ndim > 2:
+        raise NotImplementedError("np.dot has no derivative rule for a right operand with more than two axes")
+    if x.ndim == 0 or y.ndim == 0:
+        return (y, x)[position]
+    return (_matmul_left, _matmul_right)[position](answer, x, y)
+
+
+define_rule(np.dot, functools.partial(_dot_rule, 0), functools.partial(_dot_rule, 1))
+
+
 @primitive
 def sum_over(x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
     """Sum over the axes given, which are not negative."""
@@ -130,6 +168,23 @@ def _sum_rule(answer: Any, x: Any, axis: tuple[int, ...], keepdims: bool) -> Lin
 
 
 define_rule(sum_over, _sum_rule)
+
+
+@primitive
+def mean_over(x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
+    """Mean over the axes given, which are not negative."""
+    return np.mean(x, axis=axis, keepdims=keepdims)
+
+
+def _mean_rule(answer: Any, x: Any, axis: tuple[int, ...], keepdims: bool) -> LinearMap:
+    shape, count = x.shape, math.prod(x.shape[i] for i in axis)
+    return LinearMap(
+        lambda t: mean_over(t, axis, keepdims),
+        lambda g: np.broadcast_to(np.reshape(g / count, _kept(shape, axis)), shape),
+    )
+
+
+define_rule(mean_over, _mean_rule)
 
 
 @primitive

@@ -98,7 +98,7 @@ class Box(np.lib.mixins.NDArrayOperatorsMixin):
             raise NotImplementedError(
                 f"{_name(ufunc)} with {', '.join(sorted(kwargs))} has no derivative rule"
             )
-        return apply(ufunc, inputs, {})
+        return apply(ufunc, tuple(map(as_operand, inputs)), {})
 
     def __array_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -190,6 +190,8 @@ def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
         )
     values = tuple(a.value if isinstance(a, Box) and a.trace is trace else a for a in args)
     answer = function(*values, **kwargs)
+    if not isinstance(answer, (np.ndarray, np.generic, Box)):
+        answer = np.asarray(answer)  # a primitive may return a Python number
     parents, maps = [], []
     for position, argument in enumerate(args):
         if isinstance(argument, Box) and argument.trace is trace:
@@ -284,6 +286,11 @@ def primitive(function: Callable[..., Any]) -> Callable[..., Any]:
     return step
 
 
+def as_operand(argument: Any) -> Any:
+    """A list as the array that an operator takes it for; a number stays a number, and changes no dtype."""
+    return np.asarray(argument) if isinstance(argument, (list, tuple)) else argument
+
+
 def unbroadcast(cotangent: Any, shape: tuple[int, ...]) -> Any:
     """Transpose of broadcasting from ``shape``: sum over the axes along which copies were made."""
     if cotangent.shape == shape:
@@ -328,4 +335,5 @@ def _name(function: Callable[..., Any]) -> str:
     if isinstance(function, np.ufunc):
         return f"np.{name}" if getattr(np, name, None) is function else f"scipy.special.{name}"
     module = getattr(function, "__module__", None) or ""
-    return f"np.{name}" if module.split(".")[0] == "numpy" else name
+    package, *rest = module.split(".")
+    return ".".join(["np", *rest, name]) if package == "numpy" else name

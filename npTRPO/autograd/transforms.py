@@ -89,6 +89,7 @@ class Linearization:
                     linear.vjp_into is not None
                     and parent in ours
                     and type(totals[parent]) is type(cotangent) is np.ndarray
+                    and totals[parent].dtype == cotangent.dtype
                 ):
                     linear.vjp_into(totals[parent], cotangent)
                 else:

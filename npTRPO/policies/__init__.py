@@ -8,6 +8,7 @@ from npTRPO.policies.distributions import (
     MultiCategorical,
 )
 from npTRPO.policies.mlp import MLP
+from npTRPO.policies.network import FunctionNetwork, Network
 from npTRPO.policies.policy import Policy
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "Categorical",
     "DiagGaussian",
     "Distribution",
+    "FunctionNetwork",
     "MultiCategorical",
+    "Network",
     "Policy",
 ]

@@ -35,6 +35,15 @@ class MLP:
         Inputs, hidden layers, outputs; ``(d, k)`` is a linear map.
     activation_fn : {"tanh", "relu", "sigmoid", "silu"}
         Activation after each hidden layer.
+    output_gain : float
+        Initial scale of the last layer; 0.01 makes a policy that starts out indifferent.
+    orthogonal : bool
+        Initial weights are orthogonal with gain √2 (the last layer: ``output_gain``); otherwise uniform
+        in ±1/√fan_in (the last layer: times ``output_gain``). Biases start at zero.
+
+    References
+    ----------
+    Saxe et al. 2014, "Exact solutions to the nonlinear dynamics of learning in deep linear networks".
 
     Examples
     --------
@@ -47,10 +56,14 @@ class MLP:
 
     sizes: tuple[int, ...]
     activation_fn: str = "tanh"
+    output_gain: float = 1.0
+    orthogonal: bool = True
 
     def __post_init__(self) -> None:
-        if len(self.sizes) < 2 or any(int(n) != n or n < 1 for n in self.sizes):
-            raise ValueError(f"a network needs sizes of at least 1 for inputs and outputs, not {self.sizes}")
+        if len(self.sizes) < 2 or any(not isinstance(n, (int, np.integer)) or n < 1 for n in self.sizes):
+            raise ValueError(
+                f"a network needs whole sizes of at least 1 for inputs and outputs, not {self.sizes}"
+            )
         if self.activation_fn not in ACTIVATIONS:
             raise ValueError(
                 f"activation_fn must be one of {sorted(ACTIVATIONS)}, not {self.activation_fn!r}"
@@ -65,43 +78,24 @@ class MLP:
     def _layers(self) -> list[tuple[int, int]]:
         return list(zip(self.sizes[:-1], self.sizes[1:], strict=True))
 
-    def init(
-        self,
-        rng: np.random.Generator,
-        *,
-        output_gain: float = 1.0,
-        orthogonal: bool = True,
-        dtype: npt.DTypeLike = np.float64,
-    ) -> Array:
-        """Draw parameters: orthogonal weights with gain √2 (the last layer: ``output_gain``), zero biases.
+    def init(self, rng: np.random.Generator, dtype: npt.DTypeLike = np.float64) -> Array:
+        """Draw parameters, shape (n_parameters,).
 
         Parameters
         ----------
         rng : numpy.random.Generator
             Source of randomness.
-        output_gain : float
-            Scale of the last layer; 0.01 makes a policy that starts out indifferent.
-        orthogonal : bool
-            If False, weights are uniform in ±1/√fan_in, scaled in the last layer by ``output_gain``.
         dtype : dtype
             float32 or float64; the numbers drawn are the same.
-
-        Returns
-        -------
-        array, shape (n_parameters,)
-
-        References
-        ----------
-        Saxe et al. 2014, "Exact solutions to the nonlinear dynamics of learning in deep linear networks".
         """
         parts = []
         for i, (fan_in, fan_out) in enumerate(self._layers):
             last = i == len(self.sizes) - 2
-            if orthogonal:
-                weights = _orthogonal(rng, fan_in, fan_out) * (output_gain if last else np.sqrt(2))
+            if self.orthogonal:
+                weights = _orthogonal(rng, fan_in, fan_out) * (self.output_gain if last else np.sqrt(2))
             else:
                 weights = rng.uniform(-1, 1, (fan_in, fan_out)) / np.sqrt(fan_in)
-                weights *= output_gain if last else 1
+                weights *= self.output_gain if last else 1
             parts += [weights.ravel(), np.zeros(fan_out)]
         return np.concatenate(parts).astype(dtype)
 

@@ -19,6 +19,7 @@ from npTRPO.policies.distributions import (
     MultiCategorical,
 )
 from npTRPO.policies.mlp import MLP
+from npTRPO.policies.network import FunctionNetwork, Network, NetworkFactory
 from npTRPO.policies.spaces import Space, action_converter, check_supported, encode, encoded_size
 
 __all__ = ["Policy"]
@@ -35,7 +36,7 @@ class Policy:
     ----------
     observation_space, action_space : gymnasium.Space
         Of one environment, not of a batch.
-    network : MLP
+    network : Network
         From encoded observations to logits or means.
     family : callable
         From the outputs (an array, or the pair of means and log standard deviations) to the
@@ -50,11 +51,10 @@ class Policy:
 
     observation_space: Space
     action_space: Space
-    network: MLP
+    network: Network
     family: Callable[[Any], Distribution]
     n_log_std: int
     log_std_init: float
-    ortho_init: bool
     to_env: Callable[[Array], Array]
 
     @classmethod
@@ -66,6 +66,7 @@ class Policy:
         activation_fn: str = "tanh",
         log_std_init: float = 0.0,
         ortho_init: bool = True,
+        network: NetworkFactory | None = None,
     ) -> Policy:
         """Policy for a pair of Gymnasium spaces.
 
@@ -82,6 +83,9 @@ class Policy:
             Initial log σ of a Gaussian, in log units of the action.
         ortho_init : bool
             Orthogonal initialisation of the weights.
+        network : callable, optional
+            In place of a multilayer perceptron: ``network(n_features, n_outputs)`` returns a function
+            (θ, observations) → outputs in plain NumPy, and its initialiser rng → θ.
 
         Raises
         ------
@@ -101,17 +105,24 @@ class Policy:
         check_supported(action_space, "action")
         n_outputs, family = _family(action_space)
         n_log_std = n_outputs if isinstance(action_space, spaces.Box) else 0
-        sizes = (encoded_size(observation_space), *(int(n) for n in net_arch), n_outputs)
+        sizes = (encoded_size(observation_space), *net_arch, n_outputs)
         return cls(
             observation_space=observation_space,
             action_space=action_space,
-            network=MLP(sizes, activation_fn),
+            # A small last layer, so that the policy starts out indifferent.
+            network=MLP(sizes, activation_fn, output_gain=0.01, orthogonal=bool(ortho_init))
+            if network is None
+            else FunctionNetwork(*network(sizes[0], n_outputs)),
             family=family,
             n_log_std=n_log_std,
             log_std_init=float(log_std_init),
-            ortho_init=bool(ortho_init),
             to_env=action_converter(action_space),
         )
+
+    @property
+    def n_features(self) -> int:
+        """Length of an encoded observation."""
+        return encoded_size(self.observation_space)
 
     @property
     def n_parameters(self) -> int:
@@ -119,9 +130,10 @@ class Policy:
         return self.network.n_parameters + self.n_log_std
 
     def init(self, rng: np.random.Generator, dtype: npt.DTypeLike = np.float64) -> Array:
-        """Draw θ: the last layer's weights are 100 times smaller, so that the policy starts indifferent."""
-        network = self.network.init(rng, output_gain=0.01, orthogonal=self.ortho_init, dtype=dtype)
-        return np.concatenate([network, np.full(self.n_log_std, self.log_std_init, dtype=dtype)])
+        """Draw θ, shape (n_parameters,)."""
+        return np.concatenate(
+            [self.network.init(rng, dtype), np.full(self.n_log_std, self.log_std_init, dtype=dtype)]
+        )
 
     def encode(self, observations: Any, dtype: npt.DTypeLike = np.float64) -> Array:
         """A batch of the space's observations as the rows the network takes, shape (N, features)."""

@@ -39,8 +39,11 @@ def check_supported(space: Space, role: str) -> None:
         elif isinstance(space, spaces.Tuple):
             for part in space.spaces:
                 check_supported(part, role)
-        elif isinstance(space, spaces.Box) and not np.issubdtype(space.dtype, np.number):
-            raise NotImplementedError(f"observations of dtype {space.dtype} aren't supported: {space}")
+    if isinstance(space, spaces.Box) and not np.issubdtype(space.dtype, np.number):
+        raise NotImplementedError(
+            f"Box {role} spaces of dtype {space.dtype} aren't supported ({space}). A way out: "
+            f"offer a MultiBinary space instead, in a gymnasium.{role.capitalize()}Wrapper"
+        )
     known = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
     nested = (spaces.Dict, spaces.Tuple) if role == "observation" else ()
     if not isinstance(space, known + nested):
@@ -98,7 +101,7 @@ def encode(space: Space, observations: Any, dtype: npt.DTypeLike = np.float64) -
         columns = [_one_hot(shifted[:, i], int(n), dtype) for i, n in enumerate(space.nvec.ravel())]
         return np.concatenate(columns, axis=1)
     array = np.asarray(observations, dtype=dtype)
-    return array if array.ndim == 2 and len(space.shape or ()) == 1 else array.reshape(len(array), -1)
+    return array.reshape(len(array), encoded_size(space))
 
 
 def _one_hot(indices: Array, n: int, dtype: npt.DTypeLike) -> Array:

@@ -15,7 +15,9 @@ def td_residuals(
     """E39: δ_t = r_t + γ V(s_{t+1}) − V(s_t), where V(s_{t+1}) counts as 0 after a termination.
 
     E4: δ_t is an unbiased sample of the advantage when V is the policy's value function; it isn't the
-    advantage itself, unless transitions are deterministic. All arrays have one shape, the result too.
+    advantage itself, unless transitions are deterministic. E2, E3: whatever V is, Σ_t γᵗ δ_t along the
+    trajectories of any policy π' telescopes to J(π') − E[V(s₀)] on average. All arrays have one shape, the
+    result too.
     """
     return rewards + gamma * np.where(terminated, 0, next_values) - values
 
@@ -83,11 +85,10 @@ def gae(
     for name, number in (("gamma", gamma), ("lam", lam)):
         if not 0 <= number <= 1:
             raise ValueError(f"{name} must lie between 0 and 1, but it is {number!r}")
-    delta = td_residuals(rewards, values, next_values, terminated, gamma)
-    weight = np.where(terminated | truncated, 0, gamma * lam).astype(delta.dtype)
-    advantages = np.empty_like(delta)
-    following = np.zeros_like(delta[0]) if len(delta) else 0
-    for t in range(len(delta) - 1, -1, -1):
-        following = delta[t] + weight[t] * following
-        advantages[t] = following
+    # Whole numbers become floats here; float32 stays.
+    advantages: Array = 1.0 * td_residuals(rewards, values, next_values, terminated, gamma)
+    ended = terminated | truncated
+    for t in range(len(advantages) - 2, -1, -1):
+        # Not a weight of 0, as 0 times what isn't finite would leak across the end.
+        advantages[t] += np.where(ended[t], 0, gamma * lam * advantages[t + 1])
     return advantages

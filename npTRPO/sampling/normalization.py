@@ -68,8 +68,10 @@ class Moments:
     @property
     def scale(self) -> Array:
         """Standard deviation per feature; 1 for a feature that has not varied beyond rounding."""
-        deviation = np.sqrt(self.variance)
-        return np.where(deviation > np.finfo(np.float32).eps * np.abs(self.mean), deviation, 1.0)
+        deviation, single = np.sqrt(self.variance), np.finfo(np.float32)
+        # What isn't above the smallest normal number has no finite inverse in float32.
+        noise = np.maximum(single.eps * np.abs(self.mean), single.tiny)
+        return np.where(deviation > noise, deviation, 1.0)
 
     def normalizer(self, dtype: npt.DTypeLike) -> tuple[Array, Array]:
         """The pair (mean, 1 / scale) that :func:`standardize` takes, in the dtype given."""

@@ -13,13 +13,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from npTRPO._typing import Array, BoolArray
 from npTRPO.policies.policy import Policy
+from npTRPO.policies.spaces import Space
 from npTRPO.sampling.normalization import Moments, standardize
 
-__all__ = ["Batch", "Episodes", "Sampler"]
+__all__ = ["Batch", "Episodes", "Sampler", "autoreset_mode"]
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,23 @@ class Batch:
         return values, next_values
 
 
+def autoreset_mode(env: VectorEnv[Any, Any, Any]) -> AutoresetMode:
+    """How a vector environment resets the environments whose episodes ended.
+
+    Raises
+    ------
+    ValueError
+        If it doesn't.
+    """
+    mode = AutoresetMode(env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
+    if mode is AutoresetMode.DISABLED:
+        raise ValueError(
+            "the vector environment has autoreset disabled: make it with autoreset_mode "
+            "AutoresetMode.SAME_STEP or AutoresetMode.NEXT_STEP"
+        )
+    return mode
+
+
 class Sampler:
     """Steps a vector environment with a policy, and remembers where it stopped.
 
@@ -114,25 +133,14 @@ class Sampler:
     Raises
     ------
     ValueError
-        If the environment neither resets by itself nor says how.
+        If the environment doesn't reset by itself, or observes what isn't in its space.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any], policy: Policy, seed: int) -> None:
         self.env = env
         self.policy = policy
-        mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
-        self.mode = AutoresetMode(mode) if isinstance(mode, str) else mode
-        if self.mode is AutoresetMode.DISABLED:
-            raise ValueError(
-                "the vector environment has autoreset disabled: make it with autoreset_mode "
-                "AutoresetMode.SAME_STEP or AutoresetMode.NEXT_STEP"
-            )
-        self._current = policy.encode(env.reset(seed=seed)[0])
-        if self._current.shape != (env.num_envs, policy.network.sizes[0]):
-            raise ValueError(
-                f"reset returned observations of shape {self._current.shape}, not "
-                f"{(env.num_envs, policy.network.sizes[0])}: does the environment keep to its spaces?"
-            )
+        self.mode = autoreset_mode(env)
+        self._current = self._encoded(env.reset(seed=seed)[0], np.float64, "reset")
         self._resets = np.zeros(env.num_envs, dtype=bool)  # environments whose next step only resets
         self._returns = np.zeros(env.num_envs)
         self._lengths = np.zeros(env.num_envs, dtype=np.int64)
@@ -181,17 +189,19 @@ class Sampler:
                 observation, reward, terminated[t], truncated[t], info = self.env.step(
                     self.policy.to_env(action)
                 )
-            except Exception:
-                self._check(raw[: t + 1], rewards[:t])  # the environment may have choked on its own NaN
+            except Exception as error:
+                # The environment may have choked on its own NaN.
+                self._check(raw[: t + 1], rewards[:t], finals)
+                error.add_note(f"in {self._when(t)} of the environments")
                 raise
-            rewards[t] = np.where(valid[t], self._shaped("rewards", reward, (n,), t), 0.0)
+            rewards[t] = np.where(valid[t], self._shaped("rewards", reward, (n,), self._when(t)), 0.0)
             ended = terminated[t] | truncated[t]
             if self.mode is AutoresetMode.NEXT_STEP:
                 self._resets = ended
             elif ended.any():
                 finals += [(t, int(i), self._final(info, int(i), dtype)) for i in np.flatnonzero(ended)]
-            view(t + 1, self._shaped("observations", self.policy.encode(observation, dtype), (n, d), t))
-        self._check(raw, rewards)
+            view(t + 1, self._encoded(observation, dtype, self._when(t)))
+        self._check(raw, rewards, finals)
         self._current = raw[n_steps]
         self._steps_before += n_steps
 
@@ -212,20 +222,41 @@ class Sampler:
 
     def _final(self, info: dict[str, Any], i: int, dtype: npt.DTypeLike) -> Array:
         """The true last observation of the episode that ended in environment ``i``, encoded."""
-        row: Array = self.policy.encode(_batch_of_one(info["final_obs"], i), dtype)[0]
+        space, observation = self.policy.observation_space, _element(info["final_obs"], i)
+        row: Array = self.policy.encode(_batch_of_one(space, observation), dtype)[0]
         return row
 
-    def _shaped(self, what: str, array: Any, shape: tuple[int, ...], t: int) -> Array:
+    def _when(self, t: int) -> str:
+        return f"step {self._steps_before + t + 1}"
+
+    def _encoded(self, observations: Any, dtype: npt.DTypeLike, when: str) -> Array:
+        """Observations of all environments as rows; for an error, ``when`` they came."""
+        try:
+            rows = self.policy.encode(observations, dtype)
+        except (KeyError, TypeError, ValueError) as error:
+            space = self.policy.observation_space
+            raise ValueError(f"{when} returned observations that aren't of {space}: {error}") from error
+        return self._shaped("observations", rows, (self.env.num_envs, self.policy.n_features), when)
+
+    @staticmethod
+    def _shaped(what: str, array: Any, shape: tuple[int, ...], when: str) -> Array:
         if np.shape(array) != shape:
             raise ValueError(
-                f"step {self._steps_before + t + 1} returned {what} of shape {np.shape(array)}, "
-                f"not {shape}: does the environment keep to its spaces?"
+                f"{when} returned {what} of shape {np.shape(array)}, not {shape}: "
+                "does the environment keep to its spaces?"
             )
         return np.asarray(array)
 
-    def _check(self, raw: Array, rewards: Array) -> None:
+    def _check(self, raw: Array, rewards: Array, finals: list[tuple[int, int, Array]]) -> None:
         """Raise for the first number that isn't finite, naming environment and step."""
-        for what, array, offset in (("observation", raw, 0), ("reward", rewards, 1)):
+        last = np.zeros_like(raw)
+        for t, i, row in finals:
+            last[t + 1, i] = row
+        for what, array, offset in (
+            ("observation", raw, 0),
+            ("reward", rewards, 1),
+            ("last observation", last, 0),
+        ):
             if not np.all(np.isfinite(array)):
                 t, i, *feature = (int(k) for k in np.argwhere(~np.isfinite(array))[0])
                 where = f" (feature {feature[0]})" if feature else ""
@@ -250,10 +281,17 @@ class Sampler:
         return Episodes(np.concatenate(returns), np.concatenate(lengths))
 
 
-def _batch_of_one(observations: Any, i: int) -> Any:
-    """Observation ``i`` of the infos, which hold a dict of arrays for a dict, as a batch."""
+def _element(observations: Any, i: int) -> Any:
+    """Observation ``i`` of the infos, in which some versions of Gymnasium hold a dict of arrays for dicts."""
     if isinstance(observations, dict):
-        return {key: _batch_of_one(part, i) for key, part in observations.items()}
-    if isinstance(observations[i], tuple):
-        return tuple(np.asarray(part)[None] for part in observations[i])
-    return np.asarray(observations[i])[None]
+        return {key: _element(part, i) for key, part in observations.items()}
+    return observations[i]
+
+
+def _batch_of_one(space: Space, observation: Any) -> Any:
+    """An observation of the space as a batch."""
+    if isinstance(space, spaces.Dict):
+        return {key: _batch_of_one(part, observation[key]) for key, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(map(_batch_of_one, space.spaces, observation))
+    return np.asarray(observation)[None]

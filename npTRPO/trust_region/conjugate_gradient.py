@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import enum
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -114,10 +116,10 @@ def conjugate_gradient(
     (array([1.  , 0.5 , 0.25]), 3, 'The residual norm is within the tolerance.')
     """
     b = np.asarray(b)
-    if not np.issubdtype(b.dtype, np.floating):
+    if b.dtype.kind in "biu":
         b = b.astype(float)
     n = b.size
-    if b.shape != (n,) or not np.all(np.isfinite(b)):
+    if b.dtype.kind != "f" or b.shape != (n,) or not np.all(np.isfinite(b)):
         raise ValueError(f"b must be a vector of finite real numbers, not of shape {b.shape}: {b}")
     if x0 is not None and np.shape(x0) != b.shape:
         raise ValueError(f"x0 must have the shape of b, {b.shape}, not {np.shape(x0)}")
@@ -126,13 +128,15 @@ def conjugate_gradient(
     if not (rtol >= 0 and atol >= 0):
         raise ValueError(f"rtol and atol must not be negative, but they are {rtol!r} and {atol!r}")
     maxiter = 10 * n if maxiter is None else maxiter
-    product, precondition = _as_product(A, "A", n), _as_product(M, "M", n)
+    if maxiter < 0:
+        raise ValueError(f"maxiter must not be negative, but it is {maxiter!r}")
+    product, precondition = _as_product(A, "A", b), _as_product(M, "M", b)
 
     tolerance = max(rtol * float(np.sqrt(_dot(b, b))), atol)
     x = np.zeros_like(b) if x0 is None else np.array(x0, dtype=b.dtype)
     r = b.copy() if x0 is None else b - product(x)
     z = precondition(r)
-    p = z
+    p, coefficient = np.zeros_like(b), b.dtype.type(0)
     rz = _dot(r, z)
     residual = float(np.sqrt(_dot(r, r)))
     iterations = 0
@@ -147,6 +151,7 @@ def conjugate_gradient(
             return ended(CGOutcome.INDEFINITE_PRECONDITIONER)
         if iterations >= maxiter:
             return ended(CGOutcome.MAXITER)
+        p = z + coefficient * p
         Ap = product(p)
         curvature = _dot(p, Ap)
         if not np.isfinite(curvature):
@@ -159,7 +164,7 @@ def conjugate_gradient(
         z_new = precondition(r_new)
         rz_new = _dot(r_new, z_new)
         carried = 0.0 if beta == "fletcher-reeves" else _dot(r, z_new)
-        p = z_new + b.dtype.type((rz_new - carried) / rz) * p
+        coefficient = b.dtype.type((rz_new - carried) / rz)
         r, z, rz = r_new, z_new, rz_new
         residual = float(np.sqrt(_dot(r, r)))
         iterations += 1
@@ -173,12 +178,21 @@ def _dot(u: Array, v: Array) -> float:
     return float(np.dot(u.astype(np.float64, copy=False), v.astype(np.float64, copy=False)))
 
 
-def _as_product(A: Any, name: str, n: int) -> Callable[[Array], Array]:
-    """The function v ↦ A v."""
+def _as_product(A: Any, name: str, b: Array) -> Callable[[Array], Array]:
+    """The function v ↦ A v, whose results have b's dtype and are never written to again."""
     if A is None:
         return lambda v: v
-    if callable(A) and not hasattr(A, "shape"):
-        return A  # type: ignore[no-any-return]
-    if np.shape(A) != (n, n) and getattr(A, "shape", None) != (n, n):
-        raise ValueError(f"{name} must have shape ({n}, {n}), as b has {n} elements, not {A.shape}")
-    return lambda v: A @ v
+    multiply, n = A, b.size
+    if not callable(A) or hasattr(A, "shape"):
+        matrix = A if hasattr(A, "shape") else np.asarray(A)
+        if matrix.shape != (n, n):
+            raise ValueError(f"{name} must have shape ({n}, {n}), as b has {n} elements, not {matrix.shape}")
+        multiply = partial(operator.matmul, matrix)
+
+    def product(v: Array) -> Array:
+        result = np.array(multiply(v), dtype=b.dtype)
+        if result.shape != b.shape:
+            raise ValueError(f"{name} must give a product of shape {b.shape}, not {result.shape}")
+        return result
+
+    return product

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from npTRPO._typing import Array
 from npTRPO.policies.policy import Policy
-from npTRPO.trust_region.rows import LinearizedRows
+from npTRPO.trust_region.rows import LinearizedRows, checked_weights
 
 __all__ = ["FisherOperator"]
 
@@ -32,11 +36,14 @@ class FisherOperator(LinearOperator):  # type: ignore[misc]
         λ ≥ 0, added to the diagonal.
     linearized : LinearizedRows, optional
         ``policy.outputs`` already linearised at θ for these observations.
+    weights : array, shape (N,), optional
+        Weights of the observations, not negative and with sum 1, in place of 1/N: exact state
+        probabilities, for instance.
 
     Raises
     ------
     ValueError
-        For negative damping, no observations, or a θ of the wrong length.
+        For negative damping, no observations, a θ of the wrong length, or weights that aren't any.
 
     References
     ----------
@@ -61,6 +68,7 @@ class FisherOperator(LinearOperator):  # type: ignore[misc]
         observations: Array,
         damping: float = 0.0,
         linearized: LinearizedRows | None = None,
+        weights: Array | None = None,
     ) -> None:
         if np.shape(theta) != (policy.n_parameters,):
             raise ValueError(f"theta must have shape ({policy.n_parameters},), not {np.shape(theta)}")
@@ -72,6 +80,12 @@ class FisherOperator(LinearOperator):  # type: ignore[misc]
         self.damping = float(damping)
         self._rows = LinearizedRows(policy.outputs, theta, observations) if linearized is None else linearized
         self._metrics = [policy.family(lin.value).fisher_product for _, lin in self._rows.blocks]
+        self._total = self._rows.n_rows
+        if weights is not None:
+            weights = checked_weights(weights, len(observations)).astype(self.dtype, copy=False)
+            pairs = zip(self._metrics, self._rows.blocks, strict=True)
+            self._metrics = [partial(_weighted, metric, weights[block]) for metric, (block, _) in pairs]
+            self._total = 1
 
     def _matvec(self, v: Array) -> Array:
         v = np.asarray(v).ravel().astype(self.dtype, copy=False)
@@ -79,7 +93,7 @@ class FisherOperator(LinearOperator):  # type: ignore[misc]
         return product + self.damping * v if self.damping else product
 
     def _undamped(self, v: Array) -> Array:
-        return self._rows.gauss_newton(v, self._metrics) / self._rows.n_rows
+        return self._rows.gauss_newton(v, self._metrics) / self._total
 
     def quadratic_form(self, v: Array) -> float:
         """vᵀFv, twice the quadratic model of the mean KL along ``v`` (E20); damping is no part of it."""
@@ -89,3 +103,11 @@ class FisherOperator(LinearOperator):  # type: ignore[misc]
     def _adjoint(self) -> FisherOperator:
         """F is symmetric (E24)."""
         return self
+
+
+def _weighted(metric: Callable[[Any], Any], weights: Array, v: Any) -> Any:
+    """M v with every row times its weight."""
+    product = metric(v)
+    if isinstance(product, tuple):
+        return tuple(part * weights[:, None] for part in product)
+    return product * weights[:, None]

@@ -15,7 +15,7 @@ import numpy as np
 from npTRPO._typing import Array
 from npTRPO.autograd import Linearization, linearize
 
-__all__ = ["LinearizedRows", "row_blocks"]
+__all__ = ["LinearizedRows", "checked_weights", "row_blocks"]
 
 BLOCK_ROWS = 1024
 
@@ -23,6 +23,18 @@ BLOCK_ROWS = 1024
 def row_blocks(n_rows: int) -> Iterator[slice]:
     """Slices that cover ``n_rows`` rows, block by block."""
     return (slice(start, min(start + BLOCK_ROWS, n_rows)) for start in range(0, n_rows, BLOCK_ROWS))
+
+
+def checked_weights(weights: Array, n: int) -> Array:
+    """The weights of ``n`` rows, or an error if they can't be any."""
+    weights = np.asarray(weights)
+    # The sum may be off by the rounding of weights in float32.
+    if weights.shape != (n,) or not np.all(weights >= 0) or abs(float(np.sum(weights)) - 1) > 1e-5:
+        raise ValueError(
+            f"weights must be {n} numbers that aren't negative and have sum 1, "
+            f"not shape {weights.shape} with sum {np.sum(weights)}"
+        )
+    return weights
 
 
 class LinearizedRows:

@@ -22,7 +22,7 @@ from npTRPO.policies.policy import Policy
 from npTRPO.trust_region.conjugate_gradient import CGResult, conjugate_gradient
 from npTRPO.trust_region.fisher import FisherOperator
 from npTRPO.trust_region.line_search import LineSearchResult, line_search
-from npTRPO.trust_region.rows import LinearizedRows
+from npTRPO.trust_region.rows import LinearizedRows, checked_weights
 
 __all__ = [
     "Update",
@@ -84,22 +84,34 @@ class Update:
     line_search: LineSearchResult | None = None
 
 
-def surrogate(new: Distribution, old_log_prob: Any, actions: Any, advantages: Any) -> Any:
+def surrogate(
+    new: Distribution, old_log_prob: Any, actions: Any, advantages: Any, weights: Any = None
+) -> Any:
     """E10: 1/N Σ_n exp(log π_θ'(a_n|s_n) − log π_θ(a_n|s_n)) Â_n, in units of the advantages.
 
     E9: by importance sampling this estimates E_{s~ν^π, a~π'}[A^π(s, a)], which is
     (1 − γ)(L_π(π') − J(π)). The factor and the constant don't move the maximiser and are left away.
+    ``weights``, shape (N,), take the place of 1/N; with all pairs (s, a) as the batch and ν^π(s) π(a|s)
+    as their weights, it isn't an estimate but that expectation itself.
 
     References
     ----------
     Schulman et al. 2015, "Trust region policy optimization", equation 13.
     """
-    return np.mean(np.exp(new.log_prob(actions) - old_log_prob) * advantages)
+    return _mean(np.exp(new.log_prob(actions) - old_log_prob) * advantages, weights)
 
 
-def mean_kl(old: Distribution, new: Distribution) -> Any:
-    """E19: mean over the states of a batch of KL(old ‖ new), in nats."""
-    return np.mean(old.kl(new))
+def mean_kl(old: Distribution, new: Distribution, weights: Any = None) -> Any:
+    """E19: mean over the states of a batch of KL(old ‖ new), in nats.
+
+    Exact in the actions (E16–E18) and, unless ``weights`` (N,) are the states' own probabilities, Monte
+    Carlo in the states.
+    """
+    return _mean(old.kl(new), weights)
+
+
+def _mean(values: Any, weights: Any) -> Any:
+    return np.mean(values) if weights is None else np.sum(weights * values)
 
 
 def natural_step(x: Array, curvature: float, target_kl: float) -> Array:
@@ -143,8 +155,11 @@ def update(
     line_search_shrinking_factor: float = 0.5,
     line_search_max_iter: int = 10,
     sub_sampling_factor: int = 1,
+    weights: Array | None = None,
 ) -> Update:
     """Improve a policy on a batch by one trust-region step (the algorithm box of TRPO).
+
+    E15, E26: maximises the surrogate within the trust region, by their linear and quadratic models at θ.
 
     Parameters
     ----------
@@ -168,6 +183,9 @@ def update(
         Of :func:`line_search`.
     sub_sampling_factor : int
         Every so-manieth state is used for F; gradient, surrogate and KL use all.
+    weights : array, shape (N,), optional
+        Weights of the batch's rows, not negative and with sum 1, in place of 1/N. With all pairs (s, a) of
+        a finite problem as the batch and their exact probabilities as weights, the update is exact.
 
     Returns
     -------
@@ -178,7 +196,9 @@ def update(
     Schulman et al. 2015, "Trust region policy optimization", Algorithm 1 and Appendix C.
     """
     rows = LinearizedRows(policy.outputs, theta, observations)
-    objective = _Objective(policy, rows, observations, actions, advantages)
+    if weights is not None:
+        weights = checked_weights(weights, len(observations))
+    objective = _Objective(policy, rows, observations, actions, advantages, weights)
     g = rows.vjp(objective.score)
     stay = Update(theta, UpdateOutcome.ZERO_GRADIENT, float(np.linalg.norm(g)), objective.entropy)
     if not np.any(g):
@@ -187,9 +207,11 @@ def update(
         return replace(stay, outcome=UpdateOutcome.NOT_FINITE)
 
     if sub_sampling_factor == 1:
-        fisher = FisherOperator(policy, theta, observations, cg_damping, linearized=rows)
+        fisher = FisherOperator(policy, theta, observations, cg_damping, rows, weights)
     else:
-        fisher = FisherOperator(policy, theta, observations[::sub_sampling_factor], cg_damping)
+        subset = slice(None, None, sub_sampling_factor)
+        chosen = None if weights is None else weights[subset] / np.sum(weights[subset])
+        fisher = FisherOperator(policy, theta, observations[subset], cg_damping, weights=chosen)
     cg = conjugate_gradient(fisher, g, rtol=cg_rtol, maxiter=cg_max_steps, beta=cg_beta)
     curvature = fisher.quadratic_form(cg.x)
     if not (math.isfinite(curvature) and curvature > 0):
@@ -226,7 +248,13 @@ class _Objective:
     """
 
     def __init__(
-        self, policy: Policy, rows: LinearizedRows, observations: Array, actions: Array, advantages: Array
+        self,
+        policy: Policy,
+        rows: LinearizedRows,
+        observations: Array,
+        actions: Array,
+        advantages: Array,
+        weights: Array | None,
     ) -> None:
         self.policy = policy
         self.n_rows = rows.n_rows
@@ -236,31 +264,33 @@ class _Objective:
             outputs = _in_float64(lin.value)
             old, a, advantage = policy.family(outputs), actions[block], advantages[block].astype(np.float64)
             log_prob = old.log_prob(a)
-            weight = len(advantage) / self.n_rows
-            in_outputs = partial(_surrogate_of_outputs, policy, log_prob, a, advantage)
-            scores.append(linearize(in_outputs, outputs).vjp(np.asarray(weight)))
-            self.parts.append((weight, observations[block], old, log_prob, a, advantage))
+            # The block's part of the whole; explicit weights are already parts of the whole.
+            part = len(advantage) / self.n_rows if weights is None else 1.0
+            w = None if weights is None else weights[block]
+            in_outputs = partial(_surrogate_of_outputs, policy, log_prob, a, advantage, w)
+            scores.append(linearize(in_outputs, outputs).vjp(np.asarray(part)))
+            self.parts.append((part, observations[block], old, log_prob, a, advantage, w))
         self.score = _stacked(scores)
         """Gradient of the surrogate in the outputs, shaped as they are."""
-        self.at_old = float(sum(weight * np.mean(advantage) for weight, *_, advantage in self.parts))
+        self.at_old = float(sum(part * _mean(advantage, w) for part, *_, advantage, w in self.parts))
         """The surrogate at the old parameters, where all ratios are 1."""
-        self.entropy = float(sum(weight * np.mean(old.entropy()) for weight, _, old, *_ in self.parts))
+        self.entropy = float(sum(part * _mean(old.entropy(), w) for part, _, old, *_, w in self.parts))
 
     def __call__(self, theta: Array) -> tuple[float, float]:
         """Surrogate and mean KL at ``theta``."""
         total, divergence = 0.0, 0.0
         with np.errstate(over="ignore", invalid="ignore"):  # a step too far is refused, not warned about
-            for weight, observations, old, log_prob, actions, advantages in self.parts:
+            for part, observations, old, log_prob, actions, advantages, weights in self.parts:
                 new = self.policy.family(_in_float64(self.policy.outputs(theta, observations)))
-                total += weight * float(surrogate(new, log_prob, actions, advantages))
-                divergence += weight * float(mean_kl(old, new))
+                total += part * float(surrogate(new, log_prob, actions, advantages, weights))
+                divergence += part * float(mean_kl(old, new, weights))
         return total, divergence
 
 
 def _surrogate_of_outputs(
-    policy: Policy, log_prob: Array, actions: Array, advantages: Array, outputs: Any
+    policy: Policy, log_prob: Array, actions: Array, advantages: Array, weights: Any, outputs: Any
 ) -> Any:
-    return surrogate(policy.family(outputs), log_prob, actions, advantages)
+    return surrogate(policy.family(outputs), log_prob, actions, advantages, weights)
 
 
 def _in_float64(outputs: Any) -> Any:

@@ -10,14 +10,14 @@ import numpy as np
 
 from npTRPO._typing import Array
 from npTRPO.autograd import value_and_grad
-from npTRPO.policies.mlp import MLP
+from npTRPO.policies.network import Network
 from npTRPO.trust_region.conjugate_gradient import conjugate_gradient
 from npTRPO.trust_region.rows import LinearizedRows, row_blocks
 
 __all__ = ["AdamState", "explained_variance", "fit_adam", "fit_lbfgs", "fit_trust_region", "predict_values"]
 
 
-def predict_values(network: MLP, theta: Array, observations: Array) -> Array:
+def predict_values(network: Network, theta: Array, observations: Array) -> Array:
     """V(s) for encoded observations (N, features), shape (N,), block by block."""
     values = np.empty(len(observations), dtype=theta.dtype)
     for block in row_blocks(len(observations)):
@@ -35,7 +35,7 @@ def explained_variance(values: Array, returns: Array) -> float:
 
 
 def fit_trust_region(
-    network: MLP,
+    network: Network,
     theta: Array,
     observations: Array,
     returns: Array,
@@ -55,7 +55,7 @@ def fit_trust_region(
 
     Parameters
     ----------
-    network : MLP
+    network : Network
         With one output.
     theta : array, shape (p,)
         Parameters of the value function, which aren't changed.
@@ -106,7 +106,7 @@ def fit_trust_region(
     return theta
 
 
-def fit_lbfgs(network: MLP, theta: Array, observations: Array, returns: Array, *, max_iter: int) -> Array:
+def fit_lbfgs(network: Network, theta: Array, observations: Array, returns: Array, *, max_iter: int) -> Array:
     """L-BFGS on the whole batch, by :func:`scipy.optimize.minimize`.
 
     Parameters and result as in :func:`fit_trust_region`; ``max_iter`` is the largest number of steps.
@@ -151,7 +151,7 @@ class AdamState:
 
 
 def fit_adam(
-    network: MLP,
+    network: Network,
     theta: Array,
     observations: Array,
     returns: Array,
@@ -216,7 +216,7 @@ class _GaussNewton:
         return self.rows.gauss_newton(v, self.metrics) / self.rows.n_rows + self.damping * v
 
 
-def _squared_error(network: MLP, observations: Array, targets: Array) -> Callable[[Array], Array]:
+def _squared_error(network: Network, observations: Array, targets: Array) -> Callable[[Array], Array]:
     return lambda theta: np.mean((network(theta, observations)[:, 0] - targets) ** 2)
 
 

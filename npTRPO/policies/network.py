@@ -1,0 +1,89 @@
+"""What a network is to a policy, and networks made of functions of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from npTRPO._typing import Array
+
+__all__ = ["FunctionNetwork", "Network", "NetworkFactory"]
+
+
+class Network(Protocol):
+    """A function of parameters and encoded observations in plain NumPy, with initial parameters."""
+
+    @property
+    def n_parameters(self) -> int:
+        """Length of the parameter vector."""
+        ...
+
+    def init(self, rng: np.random.Generator, dtype: npt.DTypeLike = np.float64) -> Array:
+        """Draw parameters, shape (n_parameters,)."""
+        ...
+
+    def __call__(self, theta: Any, x: Any) -> Any:
+        """Outputs (N, n_outputs) for parameters and encoded observations (N, n_features)."""
+        ...
+
+
+NetworkFactory = Callable[
+    [int, int], tuple[Callable[[Any, Any], Any], Callable[[np.random.Generator], Array]]
+]
+"""``factory(n_features, n_outputs)`` returns the function (θ, observations) → outputs and its initialiser."""
+
+
+@dataclass(frozen=True)
+class FunctionNetwork:
+    """A network made of any two functions.
+
+    The engine differentiates ``forward`` as it is, and so the Fisher-vector product works unchanged.
+
+    Parameters
+    ----------
+    forward : callable
+        ``forward(theta, observations)``, plain NumPy; each row of outputs depends on its own row of
+        observations alone.
+    initialise : callable
+        ``initialise(rng)`` returns the first parameters, a vector.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> network = FunctionNetwork(lambda theta, x: x * theta, lambda rng: rng.standard_normal(3))
+    >>> network.n_parameters, network(np.ones(3), np.eye(3)).shape
+    (3, (3, 3))
+    """
+
+    forward: Callable[[Any, Any], Any]
+    initialise: Callable[[np.random.Generator], Array]
+
+    @cached_property
+    def n_parameters(self) -> int:
+        """Length of the parameter vector."""
+        return self.init(np.random.default_rng(0)).size
+
+    def init(self, rng: np.random.Generator, dtype: npt.DTypeLike = np.float64) -> Array:
+        """Draw parameters.
+
+        Raises
+        ------
+        ValueError
+            If the initialiser doesn't return a vector of finite numbers.
+        """
+        theta = np.asarray(self.initialise(rng))
+        if theta.ndim != 1 or not np.issubdtype(theta.dtype, np.floating) or not np.all(np.isfinite(theta)):
+            raise ValueError(
+                f"a network's initialiser must return a vector of finite floats, "
+                f"not shape {theta.shape} of {theta.dtype}"
+            )
+        return theta.astype(dtype)
+
+    def __call__(self, theta: Any, x: Any) -> Any:
+        """Outputs of ``forward``."""
+        return self.forward(theta, x)
