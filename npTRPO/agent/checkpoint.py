@@ -44,7 +44,7 @@ def save(agent: TRPO, path: str | os.PathLike[str]) -> None:
         "versions": versions(),
         "config": agent.config.to_dict(),
         "env_id": agent.env_id,
-        "custom_network": agent.custom_network,
+        "own_code": agent.own_code,
         "observation_space": _describe(agent.policy.observation_space),
         "action_space": _describe(agent.policy.action_space),
         "entropy": str(agent.entropy),
@@ -83,13 +83,13 @@ def load(
         header, arrays = _read(target)
         config = TRPOConfig.from_dict(header["config"])
         both = (_space(header["observation_space"]), _space(header["action_space"]))
-        if bool(header["custom_network"]) != ("network" in (policy_kwargs or {})):
-            raise CheckpointError(
-                "it was made with a network of one's own, which load needs as policy_kwargs=dict(network=...)"
-                if header["custom_network"]
-                else "it was made without a network of one's own, so load must not be given one"
-            )
         entropy = _count(int(header["entropy"]))
+        needed, given = list(header["own_code"]), sorted(policy_kwargs or {})
+        if needed != given:
+            raise CheckpointError(
+                f"it was made with {needed or 'nothing'} of one's own in policy_kwargs, and load needs "
+                f"the same, but was given {given or 'nothing'}"
+            )
         agent = TRPO("MlpPolicy", None, config, policy_kwargs=policy_kwargs, spaces=both, entropy=entropy)
         counts = header["num_timesteps"], header["n_updates"], header["reward_count"], header["adam_steps"]
         agent.num_timesteps, agent.n_updates, reward_count, adam_steps = (_count(n) for n in counts)
@@ -156,10 +156,10 @@ def write_whole(target: Path, write: Callable[[BinaryIO], Any]) -> None:
 
 def _read(target: Path) -> tuple[dict[str, Any], dict[str, Array]]:
     """The header and the arrays of a file, with the header's format checked."""
-    loaded = np.load(target, allow_pickle=False)
-    if not isinstance(loaded, np.lib.npyio.NpzFile):
-        raise CheckpointError("it holds a single array")
-    with loaded as file:
+    with target.open("rb") as stream:  # np.load leaves the file open when it fails
+        file = np.load(stream, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise CheckpointError("it holds a single array")
         if "header" not in file.files:
             raise CheckpointError("it has no npTRPO header")
         arrays = {name: file[name] for name in file.files}
@@ -227,7 +227,7 @@ def _describe(space: gymnasium.Space[Any]) -> dict[str, Any]:
             "dtype": str(space.dtype),
         }
     if isinstance(space, spaces.MultiBinary):
-        return {"kind": "MultiBinary", "shape": list(space.shape)}
+        return {"kind": "MultiBinary", "n": list(space.n) if isinstance(space.n, tuple) else int(space.n)}
     if isinstance(space, spaces.Dict):
         return {"kind": "Dict", "spaces": [[key, _describe(part)] for key, part in space.spaces.items()]}
     if isinstance(space, spaces.Tuple):
@@ -256,8 +256,7 @@ def _space(description: dict[str, Any]) -> gymnasium.Space[Any]:
         dtype = np.dtype(description["dtype"])
         return spaces.MultiDiscrete(description["nvec"], dtype.type, start=description["start"])
     if kind == "MultiBinary":
-        shape = tuple(description["shape"])
-        return spaces.MultiBinary(shape[0] if len(shape) == 1 else shape)
+        return spaces.MultiBinary(description["n"])
     if kind == "Dict":
         return spaces.Dict([(key, _space(part)) for key, part in description["spaces"]])  # in this order
     if kind == "Tuple":

@@ -33,6 +33,9 @@ Callback = Callable[["Record"], Any]
 """Called after each update; training stops when it returns False."""
 
 
+# What policy_kwargs may hold that is code, and so can't be kept in a file.
+OWN_CODE = ("network", "distribution")
+
 # What random numbers are drawn for; the position is part of the seed, so never reorder these.
 _PURPOSES = ("initialisation", "sampling", "value fit", "reset", "predict")
 
@@ -86,8 +89,8 @@ class TRPO:
         All options at once.
     policy_kwargs : dict, optional
         ``net_arch``, ``activation_fn``, ``log_std_init``, ``ortho_init``, as options of their own too; and
-        ``network``, a factory of networks of one's own (see :meth:`Policy.for_spaces`), which makes the
-        value function's network as well, with one output.
+        ``network`` and ``distribution``, factories of one's own (see :meth:`Policy.for_spaces`); the value
+        function's network comes from the same one, with one output.
     tensorboard_log : path, optional
         Directory for TensorBoard events (needs the ``tensorboard`` extra).
     verbose : int
@@ -148,10 +151,11 @@ class TRPO:
             raise ValueError(
                 f"device must be 'auto' or 'cpu', as everything runs on the processor, not {device!r}"
             )
-        if config is not None and (options or set(policy_kwargs or {}) - {"network"}):
+        if config is not None and (options or set(policy_kwargs or {}) - set(OWN_CODE)):
             raise TypeError("give a config or options, not both")
         in_policy = dict(policy_kwargs or {})
-        network: NetworkFactory | None = in_policy.pop("network", None)
+        own = {name: in_policy.pop(name) for name in OWN_CODE if name in in_policy}
+        network: NetworkFactory | None = own.get("network")
         self.config = config or TRPOConfig.from_dict({**options, **_policy_options(in_policy)})
         self.verbose = verbose
         self.tensorboard_log = tensorboard_log
@@ -170,10 +174,10 @@ class TRPO:
             activation_fn=self.config.activation_fn,
             log_std_init=self.config.log_std_init,
             ortho_init=self.config.ortho_init,
-            network=network,
+            **own,
         )
         features = self.policy.n_features
-        self.custom_network = network is not None
+        self.own_code = sorted(own)
         self.value_network: Network = (
             FunctionNetwork(*network(features, 1))
             if network is not None
@@ -322,7 +326,7 @@ class TRPO:
                 callbacks.append(writer)
             for record in self.updates(total_timesteps, reset_num_timesteps):
                 answers = [listener(record) for listener in callbacks]
-                if any(answer is False for answer in answers):
+                if any(isinstance(answer, (bool, np.bool_)) and not answer for answer in answers):
                     break
         return self
 
@@ -347,9 +351,13 @@ class TRPO:
             if self._sampler is None or (interval and self.n_updates % interval == 0):
                 self._sampler = Sampler(self.env, self.policy, int(self._rng("reset").integers(2**31)))
                 self._rewards = RewardScale(self.reward_moments, np.zeros(self.env.num_envs))
-            batch = self._sampler.collect(
-                self.theta, n_steps, self.observation_moments, self._rng("sampling")
-            )
+            try:
+                batch = self._sampler.collect(
+                    self.theta, n_steps, self.observation_moments, self._rng("sampling")
+                )
+            except BaseException:
+                self._sampler = None  # it stopped on the way: learning goes on with a reset
+                raise
             explained, result = self._train(batch)
             now = time.perf_counter()
             steps = batch.rewards.size
@@ -456,7 +464,8 @@ class TRPO:
         env : optional
             Environment to go on learning in.
         policy_kwargs : dict, optional
-            ``network``, for an agent that was made with one: code is never read from a file.
+            ``network`` and ``distribution``, for an agent that was made with one's own: code is never read
+            from a file.
 
         Raises
         ------
@@ -473,7 +482,7 @@ def _policy_options(policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
     for key in policy_kwargs:
         if key not in known:
             raise TypeError(
-                f"{key!r} is no option in policy_kwargs; the options are {', '.join(known)}, network"
+                f"{key!r} is no option in policy_kwargs; the options are {', '.join(known + OWN_CODE)}"
             )
     return dict(policy_kwargs)
 

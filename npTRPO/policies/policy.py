@@ -22,7 +22,10 @@ from npTRPO.policies.mlp import MLP
 from npTRPO.policies.network import FunctionNetwork, Network, NetworkFactory
 from npTRPO.policies.spaces import Space, action_converter, check_supported, encode, encoded_size
 
-__all__ = ["Policy"]
+__all__ = ["DistributionFactory", "Policy"]
+
+DistributionFactory = Callable[[Space], tuple[int, Callable[[Any], Distribution]]]
+"""``factory(action_space)`` returns the number of outputs, and what makes a distribution of them."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Policy:
         log_std_init: float = 0.0,
         ortho_init: bool = True,
         network: NetworkFactory | None = None,
+        distribution: DistributionFactory | None = None,
     ) -> Policy:
         """Policy for a pair of Gymnasium spaces.
 
@@ -86,6 +90,9 @@ class Policy:
         network : callable, optional
             In place of a multilayer perceptron: ``network(n_features, n_outputs)`` returns a function
             (θ, observations) → outputs in plain NumPy, and its initialiser rng → θ.
+        distribution : callable, optional
+            In place of those above: ``distribution(action_space)`` returns how many outputs the network
+            needs, and what makes a :class:`Distribution` of them.
 
         Raises
         ------
@@ -103,8 +110,8 @@ class Policy:
         """
         check_supported(observation_space, "observation")
         check_supported(action_space, "action")
-        n_outputs, family = _family(action_space)
-        n_log_std = n_outputs if isinstance(action_space, spaces.Box) else 0
+        n_outputs, family = (distribution or _family)(action_space)
+        n_log_std = n_outputs if distribution is None and isinstance(action_space, spaces.Box) else 0
         sizes = (encoded_size(observation_space), *net_arch, n_outputs)
         return cls(
             observation_space=observation_space,

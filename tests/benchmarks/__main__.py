@@ -1,0 +1,32 @@
+"""``python -m tests.benchmarks``: measure, and write the results down as CSV."""
+
+import argparse
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from npTRPO.agent.presets import presets
+from tests.benchmarks import learning
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
+    commands = parser.add_subparsers(required=True)
+    learn = commands.add_parser("learning", help="train the presets on several seeds and evaluate them")
+    learn.add_argument(
+        "--task", nargs="*", default=None, help="environments (default: all that have a preset)"
+    )
+    learn.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    learn.add_argument("--jobs", type=int, default=1, help="trainings at once")
+    learn.set_defaults(run=_learning)
+    options = parser.parse_args()
+    options.run(options)
+
+
+def _learning(options: argparse.Namespace) -> None:
+    learning.measure(options.task or list(presets()), options.seeds, options.jobs)
+    print(learning.table())
+
+
+if __name__ == "__main__":
+    main()
