@@ -1,0 +1,401 @@
+import re
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.special
+
+from npTRPO.autograd import (
+    LinearMap,
+    check_derivatives,
+    define_rule,
+    grad,
+    hessian,
+    jacobian,
+    jvp,
+    linearize,
+    primitive,
+    tracer,
+    vjp,
+)
+from tests.autograd.oracles import assert_same_bits
+
+X = np.array([[1.0, 2.0], [3.0, 4.0]])
+
+
+def run(f, x=X):
+    return linearize(f, x)
+
+
+# --- what can't be differentiated says so, where it was used --------------------------------------------
+
+
+def write_into(x):
+    x += 1
+    return x
+
+
+def add_to_plain(x):
+    total = np.zeros((2, 2))
+    total += x
+    return total
+
+
+def assign(x):
+    x[0] = 1.0
+    return x
+
+
+def assign_to_plain(x):
+    total = np.zeros((2, 2))
+    total[:] = x
+    return total
+
+
+WITHOUT_RULE = [
+    ("np.cumsum", np.cumsum),
+    ("np.arctan2", lambda x: np.arctan2(x, 1.0)),
+    ("np.linalg.norm", np.linalg.norm),
+    ("np.fft.fft", np.fft.fft),
+    ("np.vstack", lambda x: np.vstack([x, x])),
+    ("np.einsum", lambda x: np.einsum("ij->i", x)),
+    ("np.copyto", lambda x: np.copyto(np.ones((2, 2)), x)),
+    ("np.copyto", lambda x: np.full_like(x, x[0, 0], dtype=int)),
+    ("scipy.special.gamma", scipy.special.gamma),
+    ("np.floor_divide", lambda x: x // 2),
+    ("np.remainder", lambda x: 2.0 % x),
+    ("np.divmod", lambda x: divmod(x, 2)),
+    ("np.where", lambda x: np.where(x, x, 0.0)),
+    ("np.add.reduce", np.add.reduce),
+    ("np.multiply.outer", lambda x: np.multiply.outer(x, x)),
+    ("np.add.at", lambda x: np.add.at(x, 0, 1.0)),
+    ("np.add.accumulate", np.add.accumulate),
+    ("np.exp with where", lambda x: np.exp(x, where=x > 1)),
+    ("np.add with dtype", lambda x: np.add(x, x, dtype=np.float32)),
+    ("np.matmul with axes", lambda x: np.matmul(x, x, axes=[(0, 1)] * 3)),
+]
+UNKNOWN_OPTIONS = [
+    ("np.sum", "dtype", lambda x: np.sum(x, dtype=np.float32)),
+    ("np.sum", "where", lambda x: np.sum(x, where=x > 1)),
+    ("np.max", "initial", lambda x: np.max(x, initial=0)),
+    ("np.mean", "out", lambda x: np.mean(x, 0, out=np.ones(2))),
+    ("np.reshape", "order", lambda x: np.reshape(x, 4, order="F")),
+    ("np.concatenate", "dtype", lambda x: np.concatenate([x, x], dtype=np.float32)),
+]
+PLAIN = "can't be turned into a plain one .* use np.stack"
+TYPE_ERRORS = [
+    ("out=", lambda x: np.exp(x, out=np.ones((2, 2))), "np.exp would write into .* leave out= away"),
+    ("x += 1", write_into, r"np.add would write into .* x = x \+ y instead of x \+= y"),
+    ("plain += x", add_to_plain, "np.add would write into an existing array"),
+    ("x[0] = 1", assign, "can't be assigned to in place: .* np.where, np.concatenate or np.stack"),
+    ("plain[:] = x", assign_to_plain, PLAIN),
+    ("np.asarray", np.asarray, PLAIN),
+    ("np.array", np.array, PLAIN),
+    ("np.array of parts", lambda x: np.array([x[0, 0], x[1, 1]]), PLAIN),
+    ("a SciPy function", scipy.special.logsumexp, PLAIN),
+    ("float()", lambda x: float(x[0, 0]), r"float\(\) .* would lose its derivative"),
+    ("complex()", lambda x: complex(x[0, 0]), "would lose its derivative"),
+    ("int()", lambda x: int(x[0, 0]), "int"),
+    ("len of a scalar", lambda x: len(x[0, 0]), "len"),
+    ("iteration over a scalar", lambda x: list(x[0, 0]), "len"),
+]
+nested = pytest.mark.parametrize(
+    "nest", [lambda f: f, lambda f: lambda x: run(f, x).value], ids=["", "nested"]
+)
+
+
+@pytest.mark.parametrize(("name", "f"), [pytest.param(*case, id=case[0]) for case in WITHOUT_RULE])
+@nested
+def test_a_function_without_a_rule_is_refused_by_name(nest, name, f):
+    with pytest.raises(NotImplementedError, match=f"^{re.escape(name)} has no derivative rule"):
+        run(nest(f))
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "f"), [pytest.param(*case, id=" ".join(case[:2])) for case in UNKNOWN_OPTIONS]
+)
+@nested
+def test_an_option_that_a_rule_does_not_know_is_refused_by_name(nest, name, option, f):
+    message = f"^no derivative rule for this call of {re.escape(name)}: .*'{option}'"
+    with pytest.raises(NotImplementedError, match=message):
+        run(nest(f))
+
+
+@pytest.mark.parametrize(
+    ("f", "message"), [pytest.param(f, message, id=name) for name, f, message in TYPE_ERRORS]
+)
+@nested
+def test_what_would_lose_derivatives_is_refused(nest, f, message):
+    with pytest.raises(TypeError, match=message):
+        run(nest(f))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("std", "ndarray.std has no derivative rule"), ("nonsense", "'Box' object has no attribute 'nonsense'")],
+)
+def test_a_method_without_a_rule_is_no_attribute(name, message):
+    with pytest.raises(AttributeError, match=message):
+        run(lambda x: getattr(x, name)())
+
+
+def test_the_error_is_raised_at_the_line_that_used_the_function():
+    def f(x):
+        y = np.tanh(x)
+        z = np.nancumsum(y)  # this line
+        return np.sum(z)
+
+    with pytest.raises(NotImplementedError, match=r"np\.nancumsum has no derivative rule") as info:
+        grad(f)(X)
+    ours = [str(entry.statement).strip() for entry in info.traceback if Path(entry.path) == Path(__file__)]
+    assert ours[-1] == "z = np.nancumsum(y)  # this line"
+
+
+def test_a_type_error_from_inside_a_composition_keeps_its_message():
+    with pytest.raises(TypeError, match="list indices must be integers"):
+        run(lambda x: np.swapaxes(x, "rows", 0))
+
+
+# --- boxes ------------------------------------------------------------------------------------------------
+
+
+def test_a_box_looks_like_the_array_it_holds():
+    def f(x):
+        assert (x.shape, x.ndim, x.size, x.dtype, len(x)) == ((2, 2), 2, 4, np.float64, 2)
+        assert repr(x) == f"Box({X!r})"
+        assert bool(x[0, 0] > 0)
+        assert not bool(x[0, 0] > 1)
+        assert [row.shape for row in x] == [(2,), (2,)]
+        return x
+
+    assert run(f).value is X
+
+
+def test_a_truth_value_of_many_is_as_ambiguous_as_in_numpy():
+    with pytest.raises(ValueError, match="ambiguous"):
+        run(lambda x: x if x > 0 else -x)
+
+
+def test_numpy_hands_reflected_operations_to_the_box():
+    for number in (2, 2.0, np.float64(2), np.array(2.0), np.full((2, 2), 2.0)):
+        lin = run(lambda x, number=number: number * x - number / x)
+        np.testing.assert_array_equal(lin.value, 2 * X - 2 / X)
+        np.testing.assert_array_equal(lin.vjp(np.ones((2, 2))), 2 + 2 / X / X)
+
+
+ESCAPES = [
+    ("x + 1", lambda x: x + 1),
+    ("1 - x", lambda x: 1 - x),
+    ("x @ y", lambda x: x @ X),
+    ("x[0]", lambda x: x[0]),
+    ("np.sum", np.sum),
+    ("np.stack", lambda x: np.stack([X, x])),
+    ("x.T", lambda x: x.T),
+]
+
+
+@pytest.mark.parametrize("use", [pytest.param(use, id=name) for name, use in ESCAPES])
+def test_a_box_that_outlives_its_trace_is_refused(use):
+    escaped = []
+    run(lambda x: escaped.append(x) or x)
+    with pytest.raises(RuntimeError, match="a differentiation that has already ended"):
+        use(escaped[0])
+    # Nor can a later differentiation take it for one of its own, which would give a wrong gradient.
+    with pytest.raises(RuntimeError, match="a differentiation that has already ended"):
+        grad(lambda y: np.sum(y * use(escaped[0])))(X)
+    with pytest.raises(RuntimeError, match="a differentiation that has already ended"):
+        grad(lambda y: np.sum(y * escaped[0]))(X)
+
+
+def test_a_box_of_an_inner_differentiation_that_has_ended_is_refused_by_the_outer_one():
+    def f(x):
+        escaped = []
+        grad(lambda y: escaped.append(y) or np.sum(y))(x)
+        return np.sum(x * escaped[0])
+
+    with pytest.raises(RuntimeError, match="already ended"):
+        grad(f)(X)
+
+
+def test_a_trace_is_closed_also_by_an_exception():
+    escaped = []
+
+    def f(x):
+        escaped.append(x)
+        raise KeyError("ours")
+
+    with pytest.raises(KeyError, match="ours"):
+        grad(f)(X)
+    with pytest.raises(RuntimeError, match="already ended"):
+        escaped[0] + 1
+    np.testing.assert_array_equal(grad(np.sum)(X), np.ones((2, 2)))
+
+
+def test_levels_are_never_reused():
+    levels = []
+
+    def f(x):
+        levels.append(x.trace.level)
+        grad(lambda y: levels.append(y.trace.level) or np.sum(y))(X)
+        return np.sum(x)
+
+    for _ in range(3):
+        grad(f)(X)
+    assert levels == sorted(set(levels))
+
+
+# --- define_rule and primitive ----------------------------------------------------------------------------
+
+
+def test_a_rule_of_partial_derivatives_is_differentiable_and_broadcasts():
+    atan2 = primitive(lambda y, x: np.arctan2(np.real(y), np.real(x)))
+    define_rule(atan2, lambda ans, y, x: x / (x * x + y * y), lambda ans, y, x: -y / (x * x + y * y))
+    y, x = np.array([[0.5], [1.5]]), np.array([1.0, 2.0, 3.0])
+    assert_same_bits(linearize(lambda yx: atan2(*yx), (y, x)).value, np.arctan2(y, x))
+    check_derivatives(lambda yx: atan2(*yx), (y, x), method="central difference")
+
+
+@pytest.mark.parametrize("partial", [1, -1, 2, 1.0, -0.5])
+def test_a_partial_derivative_that_is_a_number_broadcasts_both_ways(partial):
+    add = primitive(lambda x, y: partial * (x + y))
+    define_rule(add, *[lambda ans, x, y: partial] * 2)
+    x, y = np.ones((2, 1)), np.ones(3)
+    check_derivatives(lambda xy: add(*xy), (x, y))
+    check_derivatives(lambda x: add(x, y), x)
+    check_derivatives(lambda y: add(x, y), y)
+
+
+def test_a_rule_of_linear_maps():
+    rotate = primitive(lambda x: np.roll(x, 1))
+    define_rule(rotate, lambda ans, x: LinearMap(rotate, lambda g: g[[1, 2, 0]]))
+    np.testing.assert_array_equal(jacobian(rotate)(np.ones(3)), np.roll(np.eye(3), 1, axis=0))
+    check_derivatives(lambda x: rotate(x * x) * x, np.array([1.0, 2.0, 3.0]))
+
+
+def test_a_rule_sees_the_answer_the_arguments_and_the_keywords():
+    seen = []
+    scale = primitive(lambda x, y, *, by=1.0: x * y * by)
+
+    def partial(ans, x, y, *, by=1.0):
+        seen.append((ans, x, y, by))
+        return y * by
+
+    define_rule(scale, partial, None)
+    assert grad(lambda x: scale(x, 3.0, by=2.0))(5.0) == 6
+    assert seen == [(30, 5, 3, 2)]
+    assert grad(lambda x: scale(x, 3.0))(5.0) == 3
+
+
+def test_a_derivative_of_none_or_left_out_is_refused_only_when_it_is_needed():
+    weigh = primitive(lambda x, weight, bias: x * weight + bias)
+    define_rule(weigh, lambda ans, x, weight, bias: weight, None)
+    assert grad(lambda x: weigh(x, 3.0, 1.0))(2.0) == 3
+    with pytest.raises(NotImplementedError, match="for its argument number 2"):
+        grad(lambda w: weigh(2.0, w, 1.0))(3.0)
+    with pytest.raises(NotImplementedError, match="argument number 3"):
+        grad(lambda b: weigh(2.0, 3.0, b))(1.0)
+
+
+def test_a_primitive_without_a_rule_says_its_name():
+    @primitive
+    def mystery(x):
+        return x
+
+    assert mystery(2.0) == 2
+    with pytest.raises(NotImplementedError, match=r"define_rule\(mystery, \.\.\.\)"):
+        grad(mystery)(2.0)
+
+
+def test_a_traced_keyword_of_a_primitive_is_refused():
+    shift = primitive(lambda x, *, by: x + by)
+    define_rule(shift, lambda ans, x, *, by: 1)
+    assert grad(lambda x: shift(x, by=2.0))(1.0) == 1
+    with pytest.raises(NotImplementedError, match="has no derivative rule"):
+        grad(lambda x: shift(1.0, by=x))(2.0)
+
+
+def test_a_primitive_never_sees_a_box_and_keeps_its_name_and_docstring():
+    seen = []
+
+    @primitive
+    def spy(x):
+        """Look at x."""
+        seen.append(type(x))
+        return np.sin(x)
+
+    define_rule(spy, lambda ans, x: np.cos(x))
+    hessian(lambda x: np.sum(spy(x)))(np.ones(2))
+    assert set(seen) == {np.ndarray}
+    assert (spy.__name__, spy.__doc__) == ("spy", "Look at x.")
+
+
+@pytest.mark.parametrize("number", [float, np.float64, np.array], ids=lambda f: f.__name__)
+def test_a_primitive_may_return_a_python_number(number):
+    square = primitive(lambda x: number(x * x))
+    define_rule(square, lambda ans, x: 2 * x)
+    f = grad(lambda x: np.sum(square(x)) * square(x).ndim + np.maximum(square(x), 1.0))
+    assert f(3.0) == 6
+
+
+def test_the_last_rule_counts():
+    step = primitive(np.sin)
+    define_rule(step, lambda ans, x: 0 * x)
+    define_rule(step, lambda ans, x: np.cos(x))
+    assert grad(step)(0.0) == 1
+
+
+def test_a_numpy_function_gets_a_rule(monkeypatch):
+    monkeypatch.setattr(tracer, "_rules", tracer._rules.copy())
+    define_rule(np.arctan, lambda ans, x: 1 / (1 + x * x))
+    check_derivatives(np.arctan, X)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("np.sin", np.cos), "needs a function to define a rule for, not 'np.sin'"),
+        ((np.sin,), r"define_rule\(np\.sin\) needs one derivative for each positional argument"),
+    ],
+)
+def test_define_rule_refuses_what_is_no_rule(arguments, message):
+    with pytest.raises(TypeError, match=message):
+        define_rule(*arguments)
+
+
+# --- threads ------------------------------------------------------------------------------------------------
+
+
+def test_threads_that_differentiate_at_the_same_time_do_not_disturb_each_other():
+    meet, results = threading.Barrier(2, timeout=30), {}
+
+    def f(x):
+        y = np.tanh(x @ x.T)
+        meet.wait()  # both threads are now in the middle of a trace of their own, and of a nested one
+        return np.sum(y * grad(lambda z: (meet.wait(), np.sum(np.sin(z) * x))[1])(x))
+
+    def work(name, x):
+        results[name] = (grad(f)(x), jvp(f, x, x)[1], vjp(f, x)[1](2.0))
+
+    points = {"one": X / 4, "two": X.T / 3}
+    threads = [threading.Thread(target=work, args=item) for item in points.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name, x in points.items():
+        meet = threading.Barrier(1)
+        for concurrent, alone in zip(
+            results[name], (grad(f)(x), jvp(f, x, x)[1], vjp(f, x)[1](2.0)), strict=True
+        ):
+            assert_same_bits(concurrent, alone)
+
+
+def test_deep_code_needs_no_recursion():
+    def f(x):
+        for _ in range(2 * sys.getrecursionlimit()):
+            x = x + 1.0
+        return x
+
+    assert grad(f)(0.0) == 1

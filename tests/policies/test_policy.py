@@ -1,0 +1,201 @@
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npTRPO import Bernoulli, Categorical, DiagGaussian, MultiCategorical, Policy
+from npTRPO.autograd import grad
+from npTRPO.policies.spaces import encoded_size
+from tests.policies.oracles import EPS, complex_step, family_of, log_prob_by_definition
+from tests.strategies import (
+    PolicyBatch,
+    action_spaces,
+    activations,
+    observation_spaces,
+    policy_batches,
+    seeds,
+)
+
+BOX = spaces.Box(-1, 1, (3,))
+
+
+@pytest.mark.parametrize(
+    ("action_space", "kind", "n_outputs"),
+    [
+        (spaces.Discrete(4, start=2), Categorical, 4),
+        (spaces.MultiDiscrete([[2, 3], [4, 5]]), MultiCategorical, 14),
+        (spaces.MultiBinary([2, 3]), Bernoulli, 6),
+        (spaces.Box(-1, 1, (2, 3)), DiagGaussian, 6),
+        (spaces.Box(-1, 1, ()), DiagGaussian, 1),
+    ],
+    ids=str,
+)
+def test_the_action_space_decides_the_family(action_space: Any, kind: Any, n_outputs: int) -> None:
+    policy = Policy.for_spaces(BOX, action_space, net_arch=(5,))
+    assert policy.network.sizes == (3, 5, n_outputs)
+    theta = policy.init(np.random.default_rng(0))
+    assert theta.shape == (policy.n_parameters,)
+    assert policy.n_parameters == 4 * 5 + 6 * n_outputs + (n_outputs if kind is DiagGaussian else 0)
+    distribution = policy(theta, np.zeros((7, 3)))
+    assert type(distribution) is kind
+    assert distribution.entropy().shape == (7,)
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> Policy:
+    """Policies for any pair of spaces that is supported."""
+    net_arch = draw(st.lists(st.integers(1, 4), max_size=2))
+    return Policy.for_spaces(draw(observation_spaces), draw(action_spaces), net_arch, draw(activations))
+
+
+@given(policies(), seeds, st.sampled_from([np.float32, np.float64]))
+def test_from_any_observation_to_an_action_of_any_space(policy: Policy, seed: int, dtype: Any) -> None:
+    policy.observation_space.seed(seed)
+    rng = np.random.default_rng(seed)
+    theta = policy.init(rng, dtype)
+    flat = spaces.flatten(policy.observation_space, policy.observation_space.sample()).astype(dtype)
+    observations = np.clip(flat, -10, 10)[None]
+    distribution = policy(theta, observations)
+    actions = distribution.sample(rng)
+    log_prob = distribution.log_prob(actions)
+    assert theta.dtype == log_prob.dtype == dtype
+    assert np.all(np.isfinite(log_prob))
+    (action,) = policy.to_env(actions)
+    space = policy.action_space
+    assert space.contains(np.asarray(action) if isinstance(space, spaces.Box) else action)
+
+
+@given(policies(), seeds)
+def test_encode_gives_the_rows_that_the_network_takes(policy: Policy, seed: int) -> None:
+    space = policy.observation_space
+    space.seed(seed)
+    item = space.sample()
+    batch = _with_leading_axis(space, item)
+    rows = policy.encode(batch, np.float32)
+    assert rows.dtype == np.float32
+    np.testing.assert_array_equal(rows, [spaces.flatten(space, item).astype(np.float32)])
+    assert policy.network.sizes[0] == encoded_size(space) == rows.shape[1]
+
+
+def _with_leading_axis(space: spaces.Space, item: Any) -> Any:
+    if isinstance(space, spaces.Dict):
+        return {key: _with_leading_axis(part, item[key]) for key, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(_with_leading_axis(part, x) for part, x in zip(space.spaces, item, strict=True))
+    return np.asarray(item)[None]
+
+
+@given(policy_batches())
+def test_the_distribution_is_that_of_the_networks_outputs(batch: PolicyBatch) -> None:
+    policy, theta, observations, actions, _ = batch
+    family = family_of(policy.action_space)
+    outputs: Any = policy.network(theta[: policy.network.n_parameters], observations)
+    if not family.is_discrete:  # log σ ends θ
+        outputs = outputs, np.tile(theta[policy.network.n_parameters :], (len(observations), 1))
+    # The same outputs to the bit, so only the families round: about 50 operations on terms that exceed
+    # the sum by at most 20, as logits and (a − μ)² / 2σ² stay below that.
+    expected = log_prob_by_definition(family, outputs, actions)
+    ours = policy(theta, observations).log_prob(actions)
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=50 * EPS * (20 + np.max(np.abs(expected))))
+
+
+@given(policy_batches(st.just(spaces.Box(-1, 1, (2,)))))
+def test_log_sigma_ends_theta_and_is_the_same_in_every_state(batch: PolicyBatch) -> None:
+    policy, theta, observations, *_ = batch
+    before = policy(theta, observations)
+    moved = theta.copy()
+    moved[-2:] += [1, -1]
+    after = policy(moved, observations)
+    np.testing.assert_array_equal(after.mean, before.mean)
+    np.testing.assert_array_equal(after.log_std, np.tile(moved[-2:], (len(observations), 1)))
+
+
+@given(policy_batches())
+def test_the_score_equals_the_complex_step(batch: PolicyBatch) -> None:
+    policy, theta, observations, actions, weights = batch
+
+    def weighted(t: Any) -> Any:
+        return np.sum(policy(t, observations).log_prob(actions) * weights)
+
+    score = grad(weighted)(theta)
+    expected = np.array([complex_step(weighted, theta, unit) for unit in np.eye(theta.size)])
+    # Each entry sums at most six rows, over at most 4 · 4 paths through two hidden layers; the sum of
+    # their magnitudes stays below 1e3 in units of the largest weight and the smallest σ.
+    spread = float(np.exp(-2 * np.min(theta[-policy.n_log_std :]))) if policy.n_log_std else 1.0
+    np.testing.assert_allclose(score, expected, rtol=0, atol=100 * EPS * 1e3 * spread)
+
+
+# --- initial parameters ---------------------------------------------------------------------------
+
+
+def test_initial_log_sigma_is_as_asked_and_the_last_layer_100_times_smaller() -> None:
+    policy = Policy.for_spaces(BOX, spaces.Box(-1, 1, (2,)), net_arch=(8,), log_std_init=-0.5)
+    theta = policy.init(np.random.default_rng(0))
+    np.testing.assert_array_equal(theta[-2:], -0.5)
+    # Orthonormal columns times 0.01: W is 8 × 2, before its bias of 2 and log σ of 2.
+    weights = theta[-20:-4].reshape(8, 2)
+    np.testing.assert_allclose(weights.T @ weights, 1e-4 * np.eye(2), rtol=0, atol=1e-4 * 100 * EPS)
+    np.testing.assert_array_equal(theta[-4:-2], 0)
+
+
+def test_a_new_policy_is_nearly_indifferent() -> None:
+    policy = Policy.for_spaces(BOX, spaces.Discrete(3))
+    theta = policy.init(np.random.default_rng(0))
+    x = np.random.default_rng(1).standard_normal((20, 3))
+    # Hidden layers of gain √2 keep |h| ≤ √64 = 8, so that logits stay within 0.08 of each other's 0.
+    probs = policy(theta, x).probs
+    assert np.all(np.abs(np.log(3 * probs)) <= 0.16)
+    assert not np.all(probs == probs[0])
+
+
+def test_weights_may_be_uniform_instead_of_orthogonal() -> None:
+    draws = [
+        Policy.for_spaces(BOX, spaces.Discrete(2), ortho_init=ortho).init(np.random.default_rng(0))
+        for ortho in (True, False)
+    ]
+    first = [theta[: 3 * 64].reshape(3, 64) for theta in draws]
+    np.testing.assert_allclose(first[0] @ first[0].T, 2 * np.eye(3), rtol=0, atol=1e3 * 64 * EPS)
+    assert np.abs(first[1]).max() <= 1 / math.sqrt(3)
+
+
+@given(policies(), seeds)
+def test_initial_numbers_are_the_same_in_float32_and_float64(policy: Policy, seed: int) -> None:
+    single, double = (policy.init(np.random.default_rng(seed), dtype) for dtype in (np.float32, np.float64))
+    assert single.dtype == np.float32
+    np.testing.assert_array_equal(single, double.astype(np.float32))
+    np.testing.assert_array_equal(double, policy.init(np.random.default_rng(seed)))
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("observation_space", "action_space", "message"),
+    [
+        (spaces.Text(3), spaces.Discrete(2), "Text observation spaces aren't supported"),
+        (spaces.Dict(a=spaces.Text(3)), spaces.Discrete(2), "Text observation spaces aren't supported"),
+        (BOX, spaces.Dict(a=BOX), "Dict action spaces aren't supported"),
+        (BOX, spaces.Sequence(BOX), "Sequence action spaces aren't supported"),
+    ],
+)
+def test_spaces_that_are_not_supported_are_refused(
+    observation_space: Any, action_space: Any, message: str
+) -> None:
+    with pytest.raises(NotImplementedError, match=message):
+        Policy.for_spaces(observation_space, action_space)
+
+
+@pytest.mark.parametrize("options", [{"net_arch": (0,)}, {"net_arch": (2.5,)}, {"activation_fn": "gelu"}])
+def test_options_out_of_range_are_refused(options: Any) -> None:
+    with pytest.raises(ValueError, match=r"sizes|activation_fn"):
+        Policy.for_spaces(BOX, spaces.Discrete(2), **options)
+
+
+def test_a_policy_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Policy.for_spaces(BOX, spaces.Discrete(2)).n_log_std = 1  # type: ignore[misc]
