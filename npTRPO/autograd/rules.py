@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -107,6 +107,8 @@ define_rule(
 
 
 def _matmul_left(answer: Any, x: Any, y: Any) -> LinearMap:
+    if x.ndim == y.ndim == 2:
+        return LinearMap(lambda t: t @ y, lambda g: g @ y.T, fresh=True)
     matrix = y[:, None] if y.ndim == 1 else y
     transposed = np.swapaxes(matrix, -1, -2)
     rows = (1, *x.shape) if x.ndim == 1 else x.shape
@@ -114,10 +116,12 @@ def _matmul_left(answer: Any, x: Any, y: Any) -> LinearMap:
     def vjp(g: Any) -> Any:
         return np.reshape(unbroadcast(_as_matrices(g, x.ndim, y.ndim) @ transposed, rows), x.shape)
 
-    return LinearMap(lambda t: t @ y, vjp)
+    return LinearMap(lambda t: t @ y, vjp, fresh=True)
 
 
 def _matmul_right(answer: Any, x: Any, y: Any) -> LinearMap:
+    if x.ndim == y.ndim == 2:
+        return LinearMap(lambda t: x @ t, lambda g: x.T @ g, fresh=True)
     matrix = x[None, :] if x.ndim == 1 else x
     transposed = np.swapaxes(matrix, -1, -2)
     columns = (*y.shape, 1) if y.ndim == 1 else y.shape
@@ -125,7 +129,7 @@ def _matmul_right(answer: Any, x: Any, y: Any) -> LinearMap:
     def vjp(g: Any) -> Any:
         return np.reshape(unbroadcast(transposed @ _as_matrices(g, x.ndim, y.ndim), columns), y.shape)
 
-    return LinearMap(lambda t: x @ t, vjp)
+    return LinearMap(lambda t: x @ t, vjp, fresh=True)
 
 
 def _as_matrices(product: Any, left_ndim: int, right_ndim: int) -> Any:
@@ -261,28 +265,28 @@ def _is_basic(index: Any) -> bool:
     return all(p is None or p is Ellipsis or isinstance(p, (slice, int, np.integer)) for p in parts)
 
 
-def _add_at(total: Any, index: Any, x: Any) -> None:
+def _adder(index: Any) -> Callable[[Any, Any], None]:
+    """The function that adds an array to another in place where the index points."""
     if _is_basic(index):
-        total[index] += x
-    else:
-        np.add.at(total, index, x)  # an element that is selected twice receives both
+
+        def add(total: Any, x: Any) -> None:
+            total[index] += x
+
+        return add
+    return lambda total, x: np.add.at(total, index, x)  # an element selected twice receives both
 
 
 @primitive
 def _scatter(x: Any, index: Any, shape: tuple[int, ...]) -> Any:
     """Transpose of ``array[index]``: zeros of a shape with ``x`` added where the index points."""
     total = np.zeros(shape, dtype=np.asarray(x).dtype)
-    _add_at(total, index, x)
+    _adder(index)(total, x)
     return total
 
 
 def _getitem_rule(answer: Any, x: Any, index: Any) -> LinearMap:
     shape = x.shape
-    return LinearMap(
-        lambda t: t[index],
-        lambda g: _scatter(g, index, shape),
-        lambda total, g: _add_at(total, index, g),
-    )
+    return LinearMap(lambda t: t[index], lambda g: _scatter(g, index, shape), _adder(index))
 
 
 def _scatter_rule(answer: Any, x: Any, index: Any, shape: tuple[int, ...]) -> LinearMap:

@@ -41,6 +41,10 @@ class LinearMap(NamedTuple):
     """Cotangent of the result to cotangent of the argument."""
     vjp_into: Callable[[Any, Any], None] | None = None
     """``vjp_into(total, cotangent)`` adds ``vjp(cotangent)`` to an array in place, where that is cheaper."""
+    fresh: bool = False
+    """Both functions always return new memory, never a view of what they are given."""
+    scale: Any = None
+    """Both functions multiply by this array, which has the shape of argument and result."""
 
 
 class Node(NamedTuple):
@@ -279,8 +283,9 @@ def primitive(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def step(*args: Any, **kwargs: Any) -> Any:
-        if any(isinstance(a, Box) for a in args) or any(isinstance(v, Box) for v in kwargs.values()):
-            return apply(step, args, kwargs)
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, Box):
+                return apply(step, args, kwargs)
         return function(*args, **kwargs)
 
     return step
@@ -295,6 +300,8 @@ def unbroadcast(cotangent: Any, shape: tuple[int, ...]) -> Any:
     """Transpose of broadcasting from ``shape``: sum over the axes along which copies were made."""
     if cotangent.shape == shape:
         return cotangent
+    if cotangent.ndim == 2 and cotangent.shape[1:] == shape:
+        return np.ones(len(cotangent), cotangent.dtype) @ cotangent  # the sum over rows, by BLAS
     extra = cotangent.ndim - len(shape)
     axes = tuple(range(extra)) + tuple(
         extra + i for i, n in enumerate(shape) if n == 1 and cotangent.shape[extra + i] != 1
@@ -314,6 +321,8 @@ def _elementwise(partial: Any, argument: Any, answer: Any) -> LinearMap:
         return LinearMap(lambda t: broadcast(t, outer), lambda g: unbroadcast(g, inner))
     if isinstance(partial, int) and partial == -1:
         return LinearMap(lambda t: broadcast(-t, outer), lambda g: -unbroadcast(g, inner))
+    if inner == outer == np.shape(partial):
+        return LinearMap(lambda t: t * partial, lambda g: g * partial, fresh=True, scale=partial)
     return LinearMap(
         lambda t: broadcast(t * partial, outer),
         lambda g: unbroadcast(g * partial, inner),

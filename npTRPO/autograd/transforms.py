@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from npTRPO.autograd.tracer import Box, Node, Trace
+from npTRPO.autograd.tracer import Box, LinearMap, Node, Trace
 
 __all__ = [
     "Linearization",
@@ -43,20 +43,28 @@ class Linearization:
     _shapes: tuple[tuple[int, ...], ...]  # of the inputs
     _outputs: tuple[tuple[int | None, tuple[int, ...], Any], ...]  # tape position (or None), shape, dtype
     _nodes: tuple[tuple[int, Node], ...]  # of the tape, those that lead to an output
+    _last_use: dict[int, int]  # tape position of the node that is the last to use a tangent
     _tuple_in: bool
     _tuple_out: bool
 
     def jvp(self, v: Any) -> Any:
         """Jacobian-vector product J v: how f(x) moves when x moves along ``v`` (shaped as x)."""
         tangents: dict[int, Any] = dict(enumerate(_checked("jvp", v, self._tuple_in, self._shapes)))
+        ours: set[int] = set()  # tangents in memory that nobody else holds
         for index, node in self._nodes:
-            total = None
+            total: Any = None
             for parent, linear in zip(node.parents, node.maps, strict=True):
-                if parent in tangents:
-                    part = linear.jvp(tangents[parent])
-                    total = part if total is None else total + part
-            if total is not None:
-                tangents[index] = total
+                last = self._last_use[parent] == index and node.parents.count(parent) == 1
+                part = _mapped(linear, linear.jvp, tangents[parent], last and parent in ours)
+                if not linear.fresh:
+                    ours.discard(parent)  # the part may be a view of it
+                if total is None:
+                    total, own = part, linear.fresh
+                else:
+                    total, own = _added(total, own, part, linear.fresh), True
+            tangents[index] = total
+            if own:
+                ours.add(index)
         results = tuple(
             tangents[index] if index in tangents else np.zeros(shape, dtype)
             for index, shape, dtype in self._outputs
@@ -76,24 +84,18 @@ class Linearization:
             if index is not None:
                 totals[index] = totals[index] + cotangent if index in totals else cotangent
         for index, node in reversed(self._nodes):
-            if index not in totals:
-                continue
             cotangent = totals.pop(index)
-            ours.discard(index)
+            mine = index in ours and len(node.parents) == 1
             for parent, linear in zip(node.parents, node.maps, strict=True):
-                if parent not in totals:
-                    totals[parent] = linear.vjp(cotangent)
-                    if linear.vjp_into is not None:
-                        ours.add(parent)
-                elif (
-                    linear.vjp_into is not None
-                    and parent in ours
-                    and type(totals[parent]) is type(cotangent) is np.ndarray
-                    and totals[parent].dtype == cotangent.dtype
-                ):
+                own = parent in ours
+                if own and linear.vjp_into is not None and _fits(totals[parent], cotangent):
                     linear.vjp_into(totals[parent], cotangent)
-                else:
-                    totals[parent] = totals[parent] + linear.vjp(cotangent)
+                    continue
+                part, fresh = _mapped(linear, linear.vjp, cotangent, mine), linear.fresh
+                if parent in totals:
+                    part, fresh = _added(totals[parent], own, part, fresh), True
+                totals[parent] = part
+                if fresh or linear.vjp_into is not None:
                     ours.add(parent)
         results = tuple(
             totals[i] if i in totals else np.zeros(shape, dtype) for i, shape in enumerate(self._shapes)
@@ -146,11 +148,14 @@ def linearize(f: Function, x: Any) -> Linearization:
         if index in needed:
             nodes.append((index, trace.nodes[index]))
             needed.update(trace.nodes[index].parents)
+    last_use = {parent: index for index, node in reversed(nodes) for parent in node.parents}
+    last_use |= {index: len(trace.nodes) for index in positions if index is not None}
     return Linearization(
         value=tuple(values) if tuple_out else values[0],
         _shapes=tuple(part.shape for part in inputs),
         _outputs=tuple((i, v.shape, v.dtype) for i, v in zip(positions, values, strict=True)),
         _nodes=tuple(reversed(nodes)),
+        _last_use=last_use,
         _tuple_in=tuple_in,
         _tuple_out=tuple_out,
     )
@@ -281,6 +286,27 @@ def _checked(
     if came != shapes:
         raise ValueError(f"{product} needs shape {_one(shapes)}, but the given vector has shape {_one(came)}")
     return parts
+
+
+def _mapped(linear: LinearMap, function: Callable[[Any], Any], x: Any, mine: bool) -> Any:
+    """The map's product with x; in x's own memory, if nobody else needs that and the map only scales."""
+    if mine and linear.scale is not None and _fits(x, linear.scale) and x.shape == linear.scale.shape:
+        return np.multiply(x, linear.scale, out=x)
+    return function(x)
+
+
+def _added(total: Any, own: bool, part: Any, fresh: bool) -> Any:
+    """Their sum; in the memory of the one that nobody else holds, if there is one."""
+    for mine, x, y in ((own, total, part), (fresh, part, total)):
+        if mine and _fits(x, y) and x.shape == y.shape:
+            x += y
+            return x
+    return total + part
+
+
+def _fits(x: Any, y: Any) -> bool:
+    """Whether both are plain arrays of one dtype, so that y may go into x in place."""
+    return type(x) is type(y) is np.ndarray and x.dtype == y.dtype
 
 
 def _one(shapes: tuple[tuple[int, ...], ...]) -> Any:

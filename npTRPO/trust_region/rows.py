@@ -17,7 +17,7 @@ from npTRPO.autograd import Linearization, linearize
 
 __all__ = ["LinearizedRows", "checked_weights", "row_blocks"]
 
-BLOCK_ROWS = 1024
+BLOCK_ROWS = 2048
 
 
 def row_blocks(n_rows: int) -> Iterator[slice]:

@@ -166,6 +166,7 @@ PLAIN = [
     ("all", lambda x: np.all(x > 1)),
     ("any", lambda x: np.any(x)),
     ("isclose", lambda x: np.isclose(x, x[0])),
+    ("isclose to a list", lambda x: np.isclose(x, [1.03, 1.0, 1.28, 0.0])),
     ("allclose", lambda x: np.allclose(x, x)),
     ("array_equal", lambda x: np.array_equal(x, x)),
     ("shape", np.shape),

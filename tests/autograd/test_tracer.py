@@ -166,7 +166,8 @@ def test_a_box_looks_like_the_array_it_holds():
         assert (x.shape, x.ndim, x.size, x.dtype, len(x)) == ((2, 2), 2, 4, np.float64, 2)
         assert repr(x) == f"Box({X!r})"
         assert bool(x[0, 0] > 0)
-        assert not bool(x[0, 0] > 1)
+        assert x[0, 0]
+        assert not x[0, 0] - 1
         assert [row.shape for row in x] == [(2,), (2,)]
         return x
 
@@ -175,7 +176,7 @@ def test_a_box_looks_like_the_array_it_holds():
 
 def test_a_truth_value_of_many_is_as_ambiguous_as_in_numpy():
     with pytest.raises(ValueError, match="ambiguous"):
-        run(lambda x: x if x > 0 else -x)
+        run(lambda x: x if x else -x)
 
 
 def test_numpy_hands_reflected_operations_to_the_box():

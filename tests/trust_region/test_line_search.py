@@ -1,0 +1,160 @@
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npTRPO import line_search
+from npTRPO.trust_region import LineSearchOutcome, LineSearchResult
+from tests.strategies import arrays
+
+TARGET, AT_OLD = 0.01, 0.5
+
+surrogates = st.one_of(
+    st.sampled_from(
+        [AT_OLD, np.nextafter(AT_OLD, 1), np.nextafter(AT_OLD, 0), math.nan, math.inf, -math.inf]
+    ),
+    st.floats(-1, 1),
+)
+divergences = st.one_of(
+    st.sampled_from([TARGET, np.nextafter(TARGET, 1), np.nextafter(TARGET, 0), 0.0, math.nan, math.inf]),
+    st.floats(0, 0.02),
+)
+answers = st.lists(st.tuples(surrogates, divergences), min_size=1, max_size=6)
+
+
+class Scripted:
+    """Answers the search from a list, and keeps what it was asked."""
+
+    def __init__(self, script: list[tuple[float, float]]) -> None:
+        self.script = script
+        self.asked: list[np.ndarray] = []
+
+    def __call__(self, theta: np.ndarray) -> tuple[float, float]:
+        self.asked.append(theta.copy())
+        return self.script[len(self.asked) - 1]
+
+
+def first_accepted(script: list[tuple[float, float]]) -> int | None:
+    """E38 in one line: infinities are no improvement, and NaN compares false."""
+    return next((i for i, (s, kl) in enumerate(script) if kl <= TARGET and AT_OLD < s < math.inf), None)
+
+
+@given(answers, arrays((3,)), arrays((3,)), st.floats(0.05, 0.95))
+def test_e38_the_first_step_that_meets_both_conditions_is_taken(
+    script: list[tuple[float, float]], theta: np.ndarray, step: np.ndarray, factor: float
+) -> None:
+    evaluate, before = Scripted(script), (theta.copy(), step.copy())
+    result = line_search(
+        evaluate, theta, step, AT_OLD, target_kl=TARGET, shrinking_factor=factor, max_iter=len(script)
+    )
+    expected = first_accepted(script)
+    if expected is None:
+        assert not result.accepted
+        assert result.theta is theta
+        assert (result.surrogate, result.kl, result.fraction) == (AT_OLD, 0.0, 0.0)
+        assert result.tries == len(script) == len(evaluate.asked)
+    else:
+        assert result.accepted
+        assert result.outcome is LineSearchOutcome.ACCEPTED
+        assert (result.surrogate, result.kl) == script[expected]
+        assert result.tries == expected + 1 == len(evaluate.asked)
+        assert result.fraction == factor**expected
+        np.testing.assert_array_equal(result.theta, evaluate.asked[-1])
+    for i, candidate in enumerate(evaluate.asked):
+        np.testing.assert_array_equal(candidate, theta + factor**i * step)
+    np.testing.assert_array_equal(theta, before[0])
+    np.testing.assert_array_equal(step, before[1])
+
+
+@given(answers.filter(lambda script: first_accepted(script) is None))
+def test_a_search_that_fails_says_why_the_last_try_was_refused(script: list[tuple[float, float]]) -> None:
+    result = line_search(
+        Scripted(script), np.zeros(1), np.ones(1), AT_OLD, target_kl=TARGET, max_iter=len(script)
+    )
+    surrogate, kl = script[-1]
+    if not (math.isfinite(surrogate) and math.isfinite(kl)):
+        assert result.outcome is LineSearchOutcome.NOT_FINITE
+    elif kl > TARGET:
+        assert result.outcome is LineSearchOutcome.KL_EXCEEDED
+    else:
+        assert result.outcome is LineSearchOutcome.NO_IMPROVEMENT
+
+
+@pytest.mark.parametrize(
+    ("surrogate", "kl", "accepted"),
+    [
+        (0.6, TARGET, True),  # KL may equal δ,
+        (0.6, np.nextafter(TARGET, 1), False),  # but not exceed it by one bit;
+        (np.nextafter(AT_OLD, 1), 0.0, True),  # one bit more than the old surrogate is an improvement,
+        (AT_OLD, 0.0, False),  # the same is none.
+    ],
+)
+def test_e38_is_strict_to_the_bit(surrogate: float, kl: float, accepted: bool) -> None:
+    result = line_search(
+        lambda _: (surrogate, kl), np.zeros(1), np.ones(1), AT_OLD, target_kl=TARGET, max_iter=1
+    )
+    assert result.accepted is accepted
+
+
+def run(answer: tuple[float, float]) -> LineSearchResult:
+    return line_search(lambda _: answer, np.zeros(2), np.ones(2), AT_OLD, target_kl=TARGET)
+
+
+OUTCOMES: dict[LineSearchOutcome, Callable[[], LineSearchResult]] = {
+    LineSearchOutcome.ACCEPTED: lambda: run((1.0, 0.0)),
+    LineSearchOutcome.KL_EXCEEDED: lambda: run((1.0, 1.0)),
+    LineSearchOutcome.NO_IMPROVEMENT: lambda: run((0.0, 0.0)),
+    LineSearchOutcome.NOT_FINITE: lambda: run((math.nan, 0.0)),
+}
+
+
+@pytest.mark.parametrize("outcome", list(LineSearchOutcome))
+def test_every_outcome_is_reached_and_says_so_in_a_sentence(outcome: LineSearchOutcome) -> None:
+    result = OUTCOMES[outcome]()
+    assert result.outcome is outcome
+    assert result.accepted == (outcome is LineSearchOutcome.ACCEPTED)
+    assert outcome.value[0].isupper()
+    assert outcome.value.endswith(".")
+    assert " " in outcome.value
+
+
+def test_unless_told_otherwise_ten_halvings_are_tried() -> None:
+    evaluate = Scripted([(0.0, 0.0)] * 11)
+    assert line_search(evaluate, np.zeros(1), np.ones(1), AT_OLD, target_kl=TARGET).tries == 10
+    np.testing.assert_array_equal(np.ravel(evaluate.asked), 0.5 ** np.arange(10))
+
+
+def test_float32_stays_float32() -> None:
+    evaluate = Scripted([(0.0, 0.0), (1.0, 0.0)])
+    theta, step = np.zeros(2, np.float32), np.ones(2, np.float32)
+    result = line_search(evaluate, theta, step, AT_OLD, target_kl=TARGET, shrinking_factor=0.3)
+    assert result.accepted
+    assert result.theta.dtype == np.float32
+    assert {asked.dtype for asked in evaluate.asked} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shrinking_factor": 0.0}, "shrinking_factor must lie between 0 and 1, but it is 0.0"),
+        ({"shrinking_factor": 1.0}, "shrinking_factor must lie between 0 and 1, but it is 1.0"),
+        ({"shrinking_factor": math.nan}, "shrinking_factor must lie between 0 and 1, but it is nan"),
+        ({"max_iter": 0}, "max_iter must be at least 1, but it is 0"),
+        ({"target_kl": 0.0}, "target_kl must be positive, but it is 0.0"),
+        ({"target_kl": -1.0}, "target_kl must be positive, but it is -1.0"),
+        ({"target_kl": math.nan}, "target_kl must be positive, but it is nan"),
+    ],
+)
+def test_options_out_of_range_are_refused(options: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        line_search(lambda _: (1.0, 0.0), np.zeros(1), np.ones(1), 0.0, **{"target_kl": TARGET, **options})
+
+
+def test_results_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        run((1.0, 0.0)).kl = 0.0  # type: ignore[misc]
