@@ -96,7 +96,7 @@ class FisherOperator(LinearOperator):  # type: ignore[misc]
         return self._rows.gauss_newton(v, self._metrics) / self._total
 
     def quadratic_form(self, v: Array) -> float:
-        """vᵀFv, twice the quadratic model of the mean KL along ``v`` (E20); damping is no part of it."""
+        """vᵀFv ≥ 0 (E24), twice the quadratic model of mean KL along ``v`` (E20), without the damping."""
         product = self._undamped(v.astype(self.dtype, copy=False))
         return float(np.dot(v.astype(np.float64, copy=False), product.astype(np.float64, copy=False)))
 

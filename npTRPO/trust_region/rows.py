@@ -18,6 +18,9 @@ from npTRPO.autograd import Linearization, linearize
 __all__ = ["LinearizedRows", "checked_weights", "row_blocks"]
 
 BLOCK_ROWS = 2048
+# A linearisation holds several times its rows' own memory. Beyond so many rows it isn't kept, but made anew
+# for each product: at a third more time, memory then doesn't grow with the batch.
+KEPT_ROWS = 65_536
 
 
 def row_blocks(n_rows: int) -> Iterator[slice]:
@@ -53,9 +56,7 @@ class LinearizedRows:
     def __init__(self, f: Callable[[Any, Any], Any], theta: Array, rows: Array) -> None:
         self.theta = theta
         self.n_rows = len(rows)
-        self.blocks: list[tuple[slice, Linearization]] = []
-        for block in row_blocks(len(rows)):
-            self.blocks.append((block, linearize(partial(_swapped, f, rows[block]), theta)))
+        self.blocks = _Blocks(f, theta, rows)
 
     def vjp(self, u: Any) -> Array:
         """Jᵀ u, shape (p,), for ``u`` shaped as the outputs for all rows."""
@@ -74,6 +75,25 @@ class LinearizedRows:
         for part in parts:
             total += part
         return total
+
+
+class _Blocks(Sequence[tuple[slice, Linearization]]):
+    """Each block of rows with its linearisation, kept or made when it is asked for."""
+
+    def __init__(self, f: Callable[[Any, Any], Any], theta: Array, rows: Array) -> None:
+        self._f, self._theta, self._rows = f, theta, rows
+        self._slices = list(row_blocks(len(rows)))
+        self._kept = [self._linearized(block) for block in self._slices if block.stop <= KEPT_ROWS]
+
+    def _linearized(self, block: slice) -> Linearization:
+        return linearize(partial(_swapped, self._f, self._rows[block]), self._theta)
+
+    def __len__(self) -> int:
+        return len(self._slices)
+
+    def __getitem__(self, i: Any) -> Any:
+        block = self._slices[i]
+        return block, self._kept[i] if i < len(self._kept) else self._linearized(block)
 
 
 def _swapped(f: Callable[[Any, Any], Any], rows: Array, theta: Any) -> Any:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from npTRPO._typing import Array
 from npTRPO.autograd import linearize
@@ -117,6 +118,8 @@ def _mean(values: Any, weights: Any) -> Any:
 def natural_step(x: Array, curvature: float, target_kl: float) -> Array:
     """E29, E30: Δ = √(2δ / xᵀFx) x, which puts the quadratic model on the boundary: ½ΔᵀFΔ = δ.
 
+    With F x = g it solves E26, and is the same step in all linear parametrisations (E25) if F isn't damped.
+
     Parameters
     ----------
     x : array, shape (p,)
@@ -198,8 +201,9 @@ def update(
     rows = LinearizedRows(policy.outputs, theta, observations)
     if weights is not None:
         weights = checked_weights(weights, len(observations))
-    objective = _Objective(policy, rows, observations, actions, advantages, weights)
-    g = rows.vjp(objective.score)
+    with np.errstate(over="ignore", invalid="ignore"):  # what isn't finite is refused, not warned about
+        objective = _Objective(policy, rows, observations, actions, advantages, weights)
+        g = objective.gradient
     stay = Update(theta, UpdateOutcome.ZERO_GRADIENT, float(np.linalg.norm(g)), objective.entropy)
     if not np.any(g):
         return stay
@@ -257,31 +261,32 @@ class _Objective:
         weights: Array | None,
     ) -> None:
         self.policy = policy
-        self.n_rows = rows.n_rows
         self.parts = []
-        scores = []
+        self.gradient: Array = np.zeros_like(rows.theta)
+        """g = ∇L̂(θ), shape (p,): the gradient in the outputs carried back to θ."""
+        self.at_old, self.entropy = 0.0, 0.0
+        """The surrogate at the old parameters, where all ratios are 1, and the mean entropy there."""
         for block, lin in rows.blocks:
-            outputs = _in_float64(lin.value)
-            old, a, advantage = policy.family(outputs), actions[block], advantages[block].astype(np.float64)
+            outputs = _as(np.float64, lin.value)
+            old, a, advantage = policy.family(outputs), actions[block], advantages[block]
             log_prob = old.log_prob(a)
             # The block's part of the whole; explicit weights are already parts of the whole.
-            part = len(advantage) / self.n_rows if weights is None else 1.0
+            part = len(advantage) / rows.n_rows if weights is None else 1.0
             w = None if weights is None else weights[block]
             in_outputs = partial(_surrogate_of_outputs, policy, log_prob, a, advantage, w)
-            scores.append(linearize(in_outputs, outputs).vjp(np.asarray(part)))
-            self.parts.append((part, observations[block], old, log_prob, a, advantage, w))
-        self.score = _stacked(scores)
-        """Gradient of the surrogate in the outputs, shaped as they are."""
-        self.at_old = float(sum(part * _mean(advantage, w) for part, *_, advantage, w in self.parts))
-        """The surrogate at the old parameters, where all ratios are 1."""
-        self.entropy = float(sum(part * _mean(old.entropy(), w) for part, _, old, *_, w in self.parts))
+            score = linearize(in_outputs, outputs).vjp(np.asarray(part))
+            self.gradient += lin.vjp(_as(rows.theta.dtype, score))
+            self.at_old += part * float(_mean(advantage.astype(np.float64), w))
+            self.entropy += part * float(_mean(old.entropy(), w))
+            self.parts.append((part, observations[block], lin.value, log_prob, a, advantage, w))
 
     def __call__(self, theta: Array) -> tuple[float, float]:
         """Surrogate and mean KL at ``theta``."""
         total, divergence = 0.0, 0.0
         with np.errstate(over="ignore", invalid="ignore"):  # a step too far is refused, not warned about
-            for part, observations, old, log_prob, actions, advantages, weights in self.parts:
-                new = self.policy.family(_in_float64(self.policy.outputs(theta, observations)))
+            for part, observations, outputs, log_prob, actions, advantages, weights in self.parts:
+                old = self.policy.family(_as(np.float64, outputs))
+                new = self.policy.family(_as(np.float64, self.policy.outputs(theta, observations)))
                 total += part * float(surrogate(new, log_prob, actions, advantages, weights))
                 divergence += part * float(mean_kl(old, new, weights))
         return total, divergence
@@ -293,13 +298,8 @@ def _surrogate_of_outputs(
     return surrogate(policy.family(outputs), log_prob, actions, advantages, weights)
 
 
-def _in_float64(outputs: Any) -> Any:
+def _as(dtype: npt.DTypeLike, outputs: Any) -> Any:
+    """The outputs in a dtype."""
     if isinstance(outputs, tuple):
-        return tuple(part.astype(np.float64) for part in outputs)
-    return outputs.astype(np.float64)
-
-
-def _stacked(blocks: list[Any]) -> Any:
-    if isinstance(blocks[0], tuple):
-        return tuple(np.concatenate(parts) for parts in zip(*blocks, strict=True))
-    return np.concatenate(blocks)
+        return tuple(part.astype(dtype) for part in outputs)
+    return outputs.astype(dtype)

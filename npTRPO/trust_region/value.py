@@ -31,7 +31,10 @@ def explained_variance(values: Array, returns: Array) -> float:
     NaN if the returns don't vary.
     """
     spread = float(np.var(returns))
-    return 1 - float(np.var(returns - values)) / spread if spread > 0 else math.nan
+    # The variance of equal numbers may round to more than 0, and that of very small ones to 0.
+    if not (np.max(returns) > np.min(returns) and spread > 0):
+        return math.nan
+    return 1 - float(np.var(returns - values)) / spread
 
 
 def fit_trust_region(

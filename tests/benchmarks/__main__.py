@@ -6,7 +6,7 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from npTRPO.agent.presets import presets
-from tests.benchmarks import learning
+from tests.benchmarks import learning, speed
 
 
 def main() -> None:
@@ -19,6 +19,9 @@ def main() -> None:
     learn.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     learn.add_argument("--jobs", type=int, default=1, help="trainings at once")
     learn.set_defaults(run=_learning)
+    fast = commands.add_parser("speed", help="ratios to sb3-contrib and to what the machine can do")
+    fast.add_argument("groups", nargs="*", choices=[[], *speed.GROUPS], help="what to measure (default: all)")
+    fast.set_defaults(run=lambda options: speed.measure(options.groups or list(speed.GROUPS)))
     options = parser.parse_args()
     options.run(options)
 

@@ -1,0 +1,450 @@
+"""How fast: ratios of interleaved pairs, measured side by side in one process, one BLAS thread each.
+
+Needs the ``bench`` extra (sb3-contrib and a CPU build of torch), for the comparison only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import datetime as dt
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from npTRPO import TRPO, FisherOperator, Policy
+from npTRPO.agent.checkpoint import versions
+from npTRPO.trust_region import rows, update
+from npTRPO.trust_region.value import explained_variance, predict_values
+from tests.benchmarks.learning import RESULTS
+
+CHEETAH = spaces.Box(-np.inf, np.inf, (17,), np.float64), spaces.Box(-1.0, 1.0, (6,), np.float32)
+LAYERS = [(17, 64), (64, 64), (64, 6)]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line of the table: a ratio, the figure to reach, and what it was computed from."""
+
+    what: str
+    ratio: float
+    target: str
+    ours: float
+    other: float
+    unit: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.what:<66} {self.ratio:8.2f}  {self.target:>8}   "
+            f"({self.ours:.4g} and {self.other:.4g} {self.unit})"
+        )
+
+
+def seconds(function: Callable[[], Any]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def pairs(ours: Callable[[], Any], other: Callable[[], Any], n: int) -> tuple[float, float, float]:
+    """Medians of both times, and of other/ours pair by pair, after one warm-up of each."""
+    ours(), other()
+    times = [(seconds(ours), seconds(other)) for _ in range(n)]
+    return (
+        statistics.median(a for a, _ in times),
+        statistics.median(b for _, b in times),
+        statistics.median(b / a for a, b in times),
+    )
+
+
+def faster(
+    what: str, target: str, ours: Callable[[], Any], other: Callable[[], Any], n: int, units: float = 1
+) -> Result:
+    """How many times faster ours is; ``units`` of work are done in a call of each."""
+    a, b, ratio = pairs(ours, other, n)
+    if units == 1:
+        return Result(what, ratio, target, 1e3 * a, 1e3 * b, "ms")
+    return Result(what, ratio, target, units / a, units / b, "steps/s")
+
+
+# --- one Fisher-vector product ---------------------------------------------------------------------
+
+
+def operator(n: int) -> tuple[FisherOperator, np.ndarray]:
+    """The operator for n observations of HalfCheetah's shape in float32, and a vector."""
+    rng = np.random.default_rng(0)
+    policy = Policy.for_spaces(*CHEETAH)
+    theta = policy.init(rng, np.float32)
+    observations = rng.standard_normal((n, 17), dtype=np.float32)
+    return FisherOperator(policy, theta, observations), rng.standard_normal(theta.size, dtype=np.float32)
+
+
+@contextlib.contextmanager
+def _everything_kept() -> Iterator[None]:
+    """However many rows, keep their linearisation in memory."""
+    limit, rows.KEPT_ROWS = rows.KEPT_ROWS, sys.maxsize
+    try:
+        yield
+    finally:
+        rows.KEPT_ROWS = limit
+
+
+def products_alone(n: int, block: int) -> Callable[[], None]:
+    """The matrix products of a Jacobian-vector and a vector-Jacobian product, and nothing else."""
+    rng = np.random.default_rng(0)
+
+    def draw(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape, dtype=np.float32)
+
+    inputs = [draw(block, m) for m, _ in LAYERS]
+    weights = [draw(m, n) for m, n in LAYERS]
+    outputs = [draw(block, n) for _, n in LAYERS]
+
+    def run() -> None:
+        for _ in range(0, n, block):
+            for i, (x, w, g) in enumerate(zip(inputs, weights, outputs, strict=True)):
+                x @ w  # of the weights' tangent
+                x.T @ g  # the weights' cotangent
+                if i:
+                    x @ w  # of the inputs' tangent
+                    g @ w.T  # the inputs' cotangent
+
+    return run
+
+
+def double_backprop(n: int) -> Callable[[], None]:
+    """The usual way in torch: differentiate the mean KL twice."""
+    import torch
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(17, 64),
+        torch.nn.Tanh(),
+        torch.nn.Linear(64, 64),
+        torch.nn.Tanh(),
+        torch.nn.Linear(64, 6),
+    )
+    log_std = torch.nn.Parameter(torch.zeros(6))
+    parameters = [*net.parameters(), log_std]
+    vector = torch.randn(sum(p.numel() for p in parameters))
+    mean = net(torch.randn(n, 17))
+    new = torch.distributions.Normal(mean, log_std.exp())
+    old = torch.distributions.Normal(mean.detach(), log_std.detach().exp())
+    kl = torch.distributions.kl_divergence(old, new).sum(-1).mean()
+    gradient = torch.cat([g.reshape(-1) for g in torch.autograd.grad(kl, parameters, create_graph=True)])
+
+    def run() -> None:
+        torch.autograd.grad(gradient @ vector, parameters, retain_graph=True)
+
+    return run
+
+
+def fisher() -> Iterator[Result]:
+    """The product against torch, against its matrix products, and over the number of rows."""
+    F, v = operator(2048)
+    yield faster(
+        "Fisher-vector product, 2048 rows: times faster than torch double backprop",
+        "≥ 3",
+        lambda: F @ v,
+        double_backprop(2048),
+        101,
+    )
+    a, b, ratio = pairs(lambda: F @ v, products_alone(2048, 2048), 201)
+    yield Result(
+        "  the same: time over its matrix products alone", 1 / ratio, "≤ 1.4", 1e3 * a, 1e3 * b, "ms"
+    )
+    for n, repeats in ((50_000, 15), (1_000_000, 5)):
+        with _everything_kept():
+            G, w = operator(n)
+        calls = range(n // 2048)
+        a, b, ratio = pairs(lambda G=G, w=w: G @ w, lambda calls=calls: [F @ v for _ in calls], repeats)
+        per_row = 1 / ratio * (n // 2048) * 2048 / n
+        yield Result(
+            f"  time per row at {n:,} rows over that at 2048 rows", per_row, "≤ 1.15", 1e3 * a, 1e3 * b, "ms"
+        )
+
+
+# --- one update --------------------------------------------------------------------------------------
+
+
+def updates() -> Iterator[Result]:
+    """One update on a batch of 2048 steps: the same work as sb3-contrib's, and our own value fit."""
+    their = _theirs("HalfCheetah-v5", 1, n_steps=2048)
+    their.learn(2048)  # fills the rollout buffer and trains once
+    for what, target, options in (
+        ("one update, same work (15 CG steps, Adam 10 epochs × 128)", "≥ 5", _same_work()),
+        ("one update, our default value fit", "≥ 10", {}),
+    ):
+        ours, batch = _agent_and_batch(options)
+        yield faster(
+            f"{what}: times faster than sb3-contrib",
+            target,
+            lambda ours=ours, batch=batch: ours._train(batch),
+            their.train,
+            15,
+        )
+    yield from _value_quality()
+
+
+def _same_work() -> dict[str, Any]:
+    """Options under which an update does what sb3-contrib's does."""
+    return {
+        "value_fit": "adam",
+        "n_critic_updates": 10,
+        "cg_rtol": 0.0,
+        "normalize_observations": False,
+        "normalize_rewards": False,
+    }
+
+
+def _agent_and_batch(options: dict[str, Any]) -> tuple[TRPO, Any]:
+    agent = TRPO("MlpPolicy", "HalfCheetah-v5", n_envs=1, n_steps=2048, seed=0, **options)
+    agent.learn(2048)
+    assert agent._sampler is not None
+    return agent, agent._sampler.collect(
+        agent.theta, 2048, agent.observation_moments, np.random.default_rng(0)
+    )
+
+
+def _value_quality() -> Iterator[Result]:
+    """Explained variance of the returns after the fit, on the same batches, ours beside Adam's."""
+    ours, adams = [], []
+    for seed in range(5):
+        for fit, scores in (("trust_region", ours), ("adam", adams)):
+            agent = TRPO("MlpPolicy", "HalfCheetah-v5", n_envs=1, n_steps=2048, seed=seed, value_fit=fit)
+            rng = np.random.default_rng(seed)
+            agent.learn(2048)
+            assert agent._sampler is not None
+            batch = agent._sampler.collect(agent.theta, 2048, agent.observation_moments, rng)
+            observations = batch.observations.reshape(2048, -1)
+            # The same targets for both: discounted returns of the batch, on the scale of the rewards.
+            returns = _discounted(agent._rewards.apply(batch.rewards)[:, 0], agent.config.gamma)
+            agent._fit_value(observations, returns)
+            fitted = predict_values(agent.value_network, agent.value_theta, observations)
+            scores.append(explained_variance(fitted, returns))
+    a, b = statistics.median(ours), statistics.median(adams)
+    yield Result("  explained variance after the fit, less that of Adam's", a - b, "≥ 0", a, b, "")
+
+
+def _discounted(rewards: np.ndarray, gamma: float) -> np.ndarray:
+    total, returns = 0.0, np.empty_like(rewards)
+    for t in range(len(rewards) - 1, -1, -1):
+        total = rewards[t] + gamma * total
+        returns[t] = total
+    return returns
+
+
+# --- training ------------------------------------------------------------------------------------------
+
+
+def _theirs(env_id: str, n_envs: int, n_steps: int) -> Any:
+    import torch
+    from sb3_contrib import TRPO as SB3TRPO
+    from stable_baselines3.common.env_util import make_vec_env
+
+    torch.set_num_threads(1)
+    return SB3TRPO("MlpPolicy", make_vec_env(env_id, n_envs), n_steps=n_steps, device="cpu", seed=0)
+
+
+def training() -> Iterator[Result]:
+    """Steps per second of whole training, same environments and steps per update."""
+    for env_id, n_envs, batch, target in (
+        ("CartPole-v1", 1, 2048, "≥ 12"),
+        ("CartPole-v1", 8, 2048, "≥ 8"),
+        ("HalfCheetah-v5", 1, 1024, "≥ 5"),
+        ("HalfCheetah-v5", 16, 1024, "≥ 2.5"),
+    ):
+        n_steps = batch // n_envs
+        their = _theirs(env_id, n_envs, n_steps)
+        ours = TRPO("MlpPolicy", env_id, n_envs=n_envs, n_steps=n_steps, seed=0)
+        steps = 3 * batch
+        yield faster(
+            f"training {env_id}, {n_envs} environments: times faster than sb3-contrib",
+            target,
+            lambda ours=ours, steps=steps: ours.learn(steps, reset_num_timesteps=False),
+            lambda their=their, steps=steps: their.learn(steps, reset_num_timesteps=False),
+            7,
+            units=steps,
+        )
+    yield _floor()
+
+
+def _floor() -> Result:
+    """Training against random actions in the same vector environment."""
+    agent = TRPO("MlpPolicy", "HalfCheetah-v5", n_envs=16, n_steps=64, seed=0)
+    envs = gymnasium.make_vec("HalfCheetah-v5", 16, vectorization_mode="sync")
+    envs.reset(seed=0)
+    actions = [envs.action_space.sample() for _ in range(64)]
+
+    def random_actions() -> None:
+        for _ in range(4):
+            for action in actions:
+                envs.step(action)
+
+    a, b, ratio = pairs(lambda: agent.learn(4096, reset_num_timesteps=False), random_actions, 9)
+    return Result(
+        "training HalfCheetah-v5, 16 environments: share of random actions' steps/s",
+        ratio,
+        "≥ 0.75",
+        4096 / a,
+        4096 / b,
+        "steps/s",
+    )
+
+
+def solving() -> Iterator[Result]:
+    """CartPole-v1 from learn() to its end, with a mean of 475 over 100 evaluation episodes after it."""
+    from npTRPO import evaluate_policy
+    from npTRPO.agent.callbacks import StopTrainingOnRewardThreshold
+
+    times, means = [], []
+    for seed in range(5):
+        agent = TRPO("MlpPolicy", "CartPole-v1", seed=seed, n_envs=16, n_steps=64)
+        times.append(
+            seconds(lambda agent=agent: agent.learn(50_000, callback=StopTrainingOnRewardThreshold(200)))
+        )
+        means.append(evaluate_policy(agent, "CartPole-v1", 100, seed=1000 + seed)[0])
+    yield Result(
+        "CartPole-v1 to 475: seconds of learn(), median of 5 seeds (and their lowest mean)",
+        statistics.median(times),
+        "≤ 1.0",
+        statistics.median(times),
+        min(means),
+        "s and return",
+    )
+
+
+def cores() -> Iterator[Result]:
+    """Two cores against one."""
+    one = TRPO("MlpPolicy", "HalfCheetah-v5", n_envs=16, n_steps=64, seed=0, vectorization_mode="sync")
+    two = TRPO("MlpPolicy", "HalfCheetah-v5", n_envs=16, n_steps=64, seed=0, vectorization_mode="envpool")
+    yield faster(
+        "two cores (EnvPool) against sync on one: HalfCheetah-v5",
+        "≥ 1.6",
+        lambda: two.learn(4096, reset_num_timesteps=False),
+        lambda: one.learn(4096, reset_num_timesteps=False),
+        7,
+        units=4096,
+    )
+
+
+# --- memory and start ------------------------------------------------------------------------------------
+
+_PEAK = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+_OURS = (
+    "from npTRPO import TRPO; TRPO('MlpPolicy', 'HalfCheetah-v5', n_envs=1, n_steps=1024, seed=0).learn(3072)"
+)
+_THEIRS = (
+    "import torch; torch.set_num_threads(1); from sb3_contrib import TRPO; "
+    "TRPO('MlpPolicy', 'HalfCheetah-v5', n_steps=1024, device='cpu', seed=0).learn(3072)"
+)
+
+
+def _run(code: str) -> float:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+    )
+    return float(done.stdout.split()[-1])
+
+
+def memory() -> Iterator[Result]:
+    """Peak of whole processes, and what one very large update needs beyond its batch."""
+    a, b = _run(f"{_OURS}; {_PEAK}"), _run(f"{_THEIRS}; {_PEAK}")
+    yield Result("peak memory of training HalfCheetah-v5, over sb3-contrib's", a / b, "≤ 0.4", a, b, "MB")
+    for steps in (5, 15):
+        beyond, batch = (float(x) for x in _large_update(steps))
+        yield Result(
+            f"memory of one update at 1,000,000 rows, {steps} CG steps, over its batch",
+            beyond / batch,
+            "≤ 2",
+            beyond,
+            batch,
+            "MB",
+        )
+
+
+def _large_update(cg_steps: int) -> tuple[float, float]:
+    """Megabytes of one update at a million rows beyond its batch, and of the batch."""
+    code = f"from tests.benchmarks.speed import large_update; print(*large_update({cg_steps}))"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
+    )
+    beyond, batch = done.stdout.split()[-2:]
+    return float(beyond), float(batch)
+
+
+def large_update(cg_steps: int, n: int = 1_000_000) -> tuple[float, float]:
+    """Run one update and return the growth of the process's peak, and the batch's size, in MB."""
+    rng = np.random.default_rng(0)
+    policy = Policy.for_spaces(*CHEETAH)
+    theta = policy.init(rng, np.float32)
+    observations = rng.standard_normal((n, 17), dtype=np.float32)
+    actions = rng.standard_normal((n, 6), dtype=np.float32)
+    advantages = rng.standard_normal(n, dtype=np.float32)
+    batch = (observations.nbytes + actions.nbytes + advantages.nbytes) / 2**20
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    update(policy, theta, observations, actions, advantages, cg_max_steps=cg_steps, cg_rtol=0.0)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before, batch
+
+
+def start() -> Iterator[Result]:
+    """What importing the package and its agent costs beyond numpy and gymnasium."""
+    code = "import time, numpy, gymnasium; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
+    times = [_run(code.format("from npTRPO import TRPO")) for _ in range(7)]
+    bare = [_run(code.format("import npTRPO")) for _ in range(7)]
+    yield Result(
+        "import npTRPO (with TRPO; and bare) beyond numpy and gymnasium",
+        statistics.median(times),
+        "≤ 0.3",
+        statistics.median(times),
+        statistics.median(bare),
+        "s",
+    )
+
+
+GROUPS: dict[str, Callable[[], Iterator[Result]]] = {
+    "fisher": fisher,
+    "updates": updates,
+    "training": training,
+    "solving": solving,
+    "cores": cores,
+    "memory": memory,
+    "start": start,
+}
+
+
+def measure(groups: list[str]) -> None:
+    """Measure the groups named, print each line, and write results/speed.csv."""
+    path = RESULTS / "speed.csv"
+    kept = []
+    if path.exists():
+        with path.open(newline="") as file:
+            kept = [row for row in csv.DictReader(file) if row["group"] not in groups]
+    machine = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    known = {**versions(), **machine, "date": dt.date.today().isoformat()}
+    rows: list[dict[str, Any]] = list(kept)
+    for group in groups:
+        for result in GROUPS[group]():
+            print(result, flush=True)
+            rows.append({"group": group, **asdict(result), **known})
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,282 @@
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.sparse.linalg import LinearOperator, cg
+
+from npTRPO import FisherOperator, Policy
+from npTRPO.autograd import grad, hvp
+from npTRPO.trust_region import rows as rows_module
+from npTRPO.trust_region.rows import LinearizedRows
+from npTRPO.trust_region.step import mean_kl
+from tests.policies.oracles import EPS, complex_step
+from tests.strategies import PolicyBatch, arrays, generators, policy_batches, real_action_spaces
+from tests.trust_region.oracles import (
+    fisher_by_definition,
+    fisher_by_scores,
+    fisher_rounding,
+    mean_kl_by_definition,
+)
+
+ACTION_SPACES = [
+    spaces.Discrete(3),
+    spaces.MultiDiscrete([2, 3]),
+    spaces.MultiBinary(2),
+    spaces.Box(-np.inf, np.inf, (2,), np.float64),
+]
+each_family = pytest.mark.parametrize("space", ACTION_SPACES, ids=lambda space: type(space).__name__)
+
+
+def kl_from(batch: PolicyBatch) -> Any:
+    """θ' ↦ mean KL(π_θ ‖ π_θ'), as the engine differentiates it."""
+    old = batch.policy(batch.theta, batch.observations)
+    return lambda new: mean_kl(old, batch.policy(new, batch.observations))
+
+
+# --- four ways to the same product ----------------------------------------------------------------
+
+
+@each_family
+@given(data=st.data())
+def test_e21_e22_e23_the_product_four_ways(space: spaces.Space, data: st.DataObject) -> None:
+    batch = data.draw(policy_batches(st.just(space)))
+    policy, theta, observations, *_ = batch
+    v = data.draw(generators()).standard_normal(theta.size)
+    kl = kl_from(batch)
+    product = FisherOperator(policy, theta, observations) @ v
+    others = {
+        "Jᵀ M J as a matrix": fisher_by_definition(policy, theta, observations) @ v,
+        "scores of all actions": fisher_by_scores(policy, theta, observations) @ v,
+        "gradient of the gradient times v": grad(lambda t: grad(kl)(t) @ v)(theta),
+        "derivative of the gradient along v": hvp(kl, theta, v),
+        "complex step through the reverse pass": complex_step(grad(kl), theta, v),
+    }
+    atol = fisher_rounding(policy, theta, observations) * float(np.linalg.norm(v))
+    for name, other in others.items():
+        np.testing.assert_allclose(product, other, rtol=0, atol=atol, err_msg=name)
+
+
+@given(policy_batches())
+def test_e24_the_operator_is_symmetric_and_positive_semidefinite(batch: PolicyBatch) -> None:
+    policy, theta, observations, *_ = batch
+    dense = FisherOperator(policy, theta, observations) @ np.eye(theta.size)
+    rounding = fisher_rounding(policy, theta, observations)
+    np.testing.assert_allclose(dense, dense.T, rtol=0, atol=2 * rounding)
+    assert np.linalg.eigvalsh((dense + dense.T) / 2).min() >= -rounding * theta.size
+
+
+@given(policy_batches())
+def test_e20_kl_and_its_gradient_are_zero_at_the_old_parameters(batch: PolicyBatch) -> None:
+    policy, theta, observations, *_ = batch
+    kl = kl_from(batch)
+    assert kl(theta) == 0
+    # Σ p − 1 is at most a few ε per component, and reaches θ through J.
+    gradient = grad(kl)(theta)
+    atol = fisher_rounding(policy, theta, observations)
+    np.testing.assert_allclose(gradient, 0, rtol=0, atol=0 if policy.n_log_std else atol)
+
+
+# --- the quadratic model --------------------------------------------------------------------------
+
+
+@each_family
+@pytest.mark.parametrize("net_arch", [(4,), (3, 4)], ids=str)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_e20_what_the_quadratic_model_leaves_shrinks_with_the_third_power(
+    space: spaces.Space, net_arch: tuple[int, ...], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    policy = Policy.for_spaces(spaces.Box(-1, 1, (3,)), space, net_arch)
+    theta = policy.init(rng) + 0.3 * rng.standard_normal(policy.n_parameters)
+    observations = rng.standard_normal((5, 3))
+    delta = rng.standard_normal(theta.size)
+    delta /= np.linalg.norm(delta)
+    form = FisherOperator(policy, theta, observations).quadratic_form(delta)
+    # KL rounds at about 10 ε; the remainder is of order s³, so at s = 2⁻⁸ it is still 1e8 times larger. The
+    # next term of the series bends the slope by a multiple of s.
+    s = 2.0 ** -np.arange(4, 9)
+    remainders = [
+        mean_kl_by_definition(policy, theta, theta + x * delta, observations) - 0.5 * x * x * form for x in s
+    ]
+    slopes = np.diff(np.log(np.abs(remainders))) / np.diff(np.log(s))
+    assert abs(slopes[-1] - 3) < 0.2
+    assert np.all(np.diff(np.abs(slopes - 3)) < 0)  # and it goes to 3
+    slope = np.polyfit(np.log(s), np.log(np.abs(remainders)), 1)[0]
+    assert abs(slope - 3) < 0.4
+
+
+@given(policy_batches(real_action_spaces, max_layers=0), generators(), st.floats(0.01, 100))
+def test_e24_a_gaussian_with_linear_mean_and_fixed_sigma_leaves_no_remainder(
+    batch: PolicyBatch, rng: np.random.Generator, scale: float
+) -> None:
+    policy, theta, observations, *_ = batch
+    delta = scale * rng.standard_normal(theta.size)
+    delta[-policy.n_log_std :] = 0
+    model = 0.5 * FisherOperator(policy, theta, observations).quadratic_form(delta)
+    kl = mean_kl_by_definition(policy, theta, theta + delta, observations)
+    # (μ − μ')² is made of means that round with about 10 ε, and cancel where Δ is small.
+    means = [np.abs(policy.outputs(t, observations)[0]) for t in (theta, theta + delta)]
+    difference = np.abs(means[0]) + np.abs(means[1]) + 1
+    atol = (
+        40
+        * EPS
+        * float(np.mean(np.sum(difference**2, axis=-1)))
+        * math.exp(-2 * theta[-policy.n_log_std :].min())
+    )
+    assert abs(kl - model) <= atol + fisher_rounding(policy, theta, observations) * float(delta @ delta)
+
+
+# --- the operator ---------------------------------------------------------------------------------
+
+
+@given(policy_batches(), generators(), st.floats(0, 10))
+def test_damping_is_added_once_to_products_and_never_to_the_quadratic_form(
+    batch: PolicyBatch, rng: np.random.Generator, damping: float
+) -> None:
+    policy, theta, observations, *_ = batch
+    v = rng.standard_normal(theta.size)
+    plain, damped = (FisherOperator(policy, theta, observations, damping=d) for d in (0.0, damping))
+    np.testing.assert_array_equal(damped @ v, plain @ v + damping * v)
+    assert damped.damping == damping
+    assert damped.quadratic_form(v) == plain.quadratic_form(v)
+    expected = v @ fisher_by_definition(policy, theta, observations) @ v
+    atol = fisher_rounding(policy, theta, observations) * theta.size * float(v @ v)
+    assert abs(damped.quadratic_form(v) - expected) <= atol
+
+
+@given(policy_batches(), generators(), st.floats(-3, 3), st.floats(0, 1))
+def test_products_are_linear(
+    batch: PolicyBatch, rng: np.random.Generator, factor: float, damping: float
+) -> None:
+    policy, theta, observations, *_ = batch
+    F = FisherOperator(policy, theta, observations, damping=damping)
+    u, v = rng.standard_normal((2, theta.size))
+    size = float(np.linalg.norm(u) + abs(factor) * np.linalg.norm(v))
+    atol = 2 * (fisher_rounding(policy, theta, observations) + 10 * EPS * damping) * size
+    np.testing.assert_allclose(F @ (u + factor * v), F @ u + factor * (F @ v), rtol=0, atol=atol)
+    np.testing.assert_array_equal(F @ np.zeros(theta.size), np.zeros(theta.size))
+
+
+@given(policy_batches(), st.sampled_from([1, 2, 3, 4]))
+def test_the_size_of_a_block_changes_only_the_rounding(batch: PolicyBatch, block: int) -> None:
+    policy, theta, observations, *_ = batch
+    whole = FisherOperator(policy, theta, observations) @ np.eye(theta.size)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows_module, "BLOCK_ROWS", block)
+        blocked = FisherOperator(policy, theta, observations)
+        product = blocked @ np.eye(theta.size)
+    assert len(blocked._rows.blocks) == -(-len(observations) // block)
+    np.testing.assert_allclose(product, whole, rtol=0, atol=fisher_rounding(policy, theta, observations))
+
+
+@given(policy_batches(), st.integers(1, 4))
+def test_a_subsample_has_the_mean_over_its_own_rows(batch: PolicyBatch, every: int) -> None:
+    policy, theta, observations, *_ = batch
+    some = observations[::every]
+    dense = FisherOperator(policy, theta, some) @ np.eye(theta.size)
+    by_row = [fisher_by_definition(policy, theta, row[None]) for row in some]
+    atol = fisher_rounding(policy, theta, observations)
+    np.testing.assert_allclose(dense, np.mean(by_row, axis=0), rtol=0, atol=atol)
+
+
+@given(policy_batches(), generators(), st.sampled_from([1, 2, 1024]))
+def test_weights_take_the_place_of_the_mean(batch: PolicyBatch, rng: np.random.Generator, block: int) -> None:
+    policy, theta, observations, *_ = batch
+    weights = rng.uniform(size=len(observations)) ** 2
+    weights /= weights.sum()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows_module, "BLOCK_ROWS", block)
+        dense = FisherOperator(policy, theta, observations, weights=weights) @ np.eye(theta.size)
+    by_row = [fisher_by_definition(policy, theta, row[None]) for row in observations]
+    atol = fisher_rounding(policy, theta, observations)
+    np.testing.assert_allclose(dense, np.tensordot(weights, by_row, axes=1), rtol=0, atol=atol)
+
+
+@given(policy_batches(), generators())
+def test_a_linearisation_at_hand_gives_the_same_bits(batch: PolicyBatch, rng: np.random.Generator) -> None:
+    policy, theta, observations, *_ = batch
+    v = rng.standard_normal(theta.size)
+    rows = LinearizedRows(policy.outputs, theta, observations)
+    shared = FisherOperator(policy, theta, observations, 0.1, linearized=rows)
+    np.testing.assert_array_equal(shared @ v, FisherOperator(policy, theta, observations, 0.1) @ v)
+
+
+@given(policy_batches(), generators())
+def test_float32_stays_float32(batch: PolicyBatch, rng: np.random.Generator) -> None:
+    policy = batch.policy
+    theta, observations = batch.theta.astype(np.float32), batch.observations.astype(np.float32)
+    v = rng.standard_normal(theta.size).astype(np.float32)
+    F = FisherOperator(policy, theta, observations, damping=0.5)
+    assert F.dtype == (F @ v).dtype == np.float32
+    assert (F @ v.astype(np.float64)).dtype == np.float32
+    double = FisherOperator(policy, theta.astype(float), observations.astype(float), damping=0.5)
+    eps = float(np.finfo(np.float32).eps)
+    size = float(np.linalg.norm(v.astype(float)))
+    atol = (fisher_rounding(policy, theta, observations, eps) + 2 * eps) * size
+    np.testing.assert_allclose(F @ v, double @ v.astype(float), rtol=0, atol=atol)
+    assert abs(F.quadratic_form(v) - double.quadratic_form(v.astype(float))) <= atol * theta.size * size
+
+
+@given(policy_batches(), generators())
+def test_it_is_a_linear_operator_that_scipys_own_solver_accepts(
+    batch: PolicyBatch, rng: np.random.Generator
+) -> None:
+    policy, theta, observations, *_ = batch
+    F = FisherOperator(policy, theta, observations, damping=0.1)
+    assert isinstance(F, LinearOperator)
+    assert F.shape == (theta.size, theta.size)
+    v = rng.standard_normal(theta.size)
+    for transposed in (F.T, F.H):
+        np.testing.assert_array_equal(transposed @ v, F @ v)
+    assert (F @ v[:, None]).shape == (theta.size, 1)
+    dense = fisher_by_definition(policy, theta, observations) + 0.1 * np.eye(theta.size)
+    x, code = cg(F, v, rtol=1e-8, maxiter=1000 * theta.size)
+    assert code == 0
+    # ‖b − Ax‖ ≤ 1e-8 ‖b‖ and λ_min ≥ 0.1; the products' rounding reaches x in the same way.
+    rounding = theta.size * fisher_rounding(policy, theta, observations)
+    error = (2e-8 * np.linalg.norm(v) + 100 * rounding * np.linalg.norm(x)) / 0.1
+    assert np.linalg.norm(x - np.linalg.solve(dense, v)) <= error
+
+
+@given(policy_batches(), generators())
+def test_products_change_no_input_and_repeat_to_the_bit(batch: PolicyBatch, rng: np.random.Generator) -> None:
+    policy, theta, observations, *_ = batch
+    v = rng.standard_normal(theta.size)
+    before = theta.copy(), observations.copy(), v.copy()
+    F = FisherOperator(policy, theta, observations, damping=0.1)
+    first = F @ v
+    np.testing.assert_array_equal(F @ v, first)
+    np.testing.assert_array_equal(FisherOperator(policy, theta, observations, damping=0.1) @ v, first)
+    for array, copy in zip((theta, observations, v), before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"damping": -1e-3}, "damping must not be negative, but it is -0.001"),
+        ({"damping": math.nan}, "damping must not be negative, but it is nan"),
+        ({"theta": np.zeros(3)}, r"theta must have shape \(26,\), not \(3,\)"),
+        ({"observations": np.zeros((0, 3))}, "a mean over observations, but there are none"),
+        ({"weights": np.ones(1) / 2}, "weights must be 1 numbers .* with sum 0.5"),
+    ],
+)
+def test_mistakes_are_refused(changes: Any, message: str) -> None:
+    policy = Policy.for_spaces(spaces.Box(-1, 1, (3,)), spaces.Discrete(2), net_arch=(4,))
+    arguments = {"policy": policy, "theta": np.zeros(26), "observations": np.zeros((1, 3)), **changes}
+    with pytest.raises(ValueError, match=message):
+        FisherOperator(**arguments)
+
+
+@given(arrays((3, 2)))
+def test_the_fisher_information_of_a_uniform_bandit_is_known(observations: np.ndarray) -> None:
+    # With θ = 0 the logits are xᵀW + b, π = ½, so M = [[¼, −¼], [−¼, ¼]] and F = E[(x, 1)(x, 1)ᵀ] ⊗ M.
+    policy = Policy.for_spaces(spaces.Box(-1, 1, (2,)), spaces.Discrete(2), net_arch=())
+    dense = FisherOperator(policy, np.zeros(6), observations) @ np.eye(6)
+    features = np.hstack([observations, np.ones((3, 1))])
+    expected = np.kron(features.T @ features / 3, np.array([[0.25, -0.25], [-0.25, 0.25]]))
+    np.testing.assert_allclose(dense, expected, rtol=0, atol=20 * EPS * 10)
