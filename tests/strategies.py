@@ -512,7 +512,11 @@ detailed_action_spaces = st.one_of(_typed_spaces, action_spaces)
 
 @st.composite
 def mdps(
-    draw: st.DrawFn, min_states: int = 1, max_states: int = 5, max_actions: int = 4, max_discount: float = 0.99
+    draw: st.DrawFn,
+    min_states: int = 1,
+    max_states: int = 5,
+    max_actions: int = 4,
+    max_discount: float = 0.99,
 ) -> TabularMDP:
     """Random MDPs of every kind, a single state and a single action included."""
     kind = draw(st.sampled_from(KINDS))

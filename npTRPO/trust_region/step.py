@@ -97,7 +97,7 @@ def surrogate(
 
     References
     ----------
-    Schulman et al. 2015, "Trust region policy optimization", equation 13.
+    Schulman et al. 2015, "Trust region policy optimization", equation 14.
     """
     return _mean(np.exp(new.log_prob(actions) - old_log_prob) * advantages, weights)
 

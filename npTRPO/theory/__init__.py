@@ -1,0 +1,40 @@
+"""The derivation of TRPO on finite MDPs, where every expectation is a sum and every equation can be checked.
+
+The derivation has 44 numbered equations, E1 to E44; the docstring of what computes one has its number, and
+``nptrpo verify`` prints them all with what was measured.
+
+>>> import numpy as np
+>>> from npTRPO.theory import random_mdp, value_iteration
+>>> mdp = random_mdp(np.random.default_rng(0), n_states=4, n_actions=2, discount=0.9)
+>>> uniform = np.full((4, 2), 0.5)
+>>> mdp.evaluate(uniform).objective < value_iteration(mdp).objective
+True
+"""
+
+from npTRPO.theory.exact import (
+    penalised_run,
+    penalised_step,
+    practical_run,
+    practical_step,
+    tabular_policy,
+)
+from npTRPO.theory.mdp import Evaluation, TabularMDP
+from npTRPO.theory.planning import Optimum, policy_iteration, value_iteration
+from npTRPO.theory.random_mdps import random_mdp
+from npTRPO.theory.report import Report, verify
+
+__all__ = [
+    "Evaluation",
+    "Optimum",
+    "Report",
+    "TabularMDP",
+    "penalised_run",
+    "penalised_step",
+    "policy_iteration",
+    "practical_run",
+    "practical_step",
+    "random_mdp",
+    "tabular_policy",
+    "value_iteration",
+    "verify",
+]

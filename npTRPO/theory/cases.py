@@ -1,0 +1,236 @@
+"""What the derivation is checked on: an MDP, a pair of policies in it, and all that follows from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from npTRPO._typing import Array
+from npTRPO.autograd import grad
+from npTRPO.policies.distributions import Categorical
+from npTRPO.policies.policy import Policy
+from npTRPO.theory.exact import ExactBatch, table, tabular_policy
+from npTRPO.theory.mdp import Evaluation, TabularMDP
+from npTRPO.theory.random_mdps import KINDS, random_mdp
+from npTRPO.theory.simulation import Transitions, sample_visitation
+from npTRPO.trust_region.conjugate_gradient import conjugate_gradient
+from npTRPO.trust_region.fisher import FisherOperator
+from npTRPO.trust_region.step import surrogate
+
+__all__ = ["Case", "GaussianCase", "complex_step_jacobian"]
+
+COMPLEX_STEP = 1e-100
+
+SAMPLES = 128
+"""Transitions that are drawn to check an expectation."""
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianCase:
+    """A pair of Gaussian policies on some states.
+
+    Attributes
+    ----------
+    policy : Policy
+        For Box spaces.
+    theta, new_theta : array, shape (p,)
+        Parameters of the old policy and of the new one.
+    observations : array, shape (N, features)
+    """
+
+    policy: Policy
+    theta: Array
+    new_theta: Array
+    observations: Array
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, net_arch: tuple[int, ...]) -> GaussianCase:
+        """Draw one with up to 3 features, up to 2 actions, and 6 states."""
+        features, actions = int(rng.integers(1, 4)), int(rng.integers(1, 3))
+        policy = Policy.for_spaces(_box(features), _box(actions), net_arch=net_arch)
+        theta = 0.7 * rng.standard_normal(policy.n_parameters)
+        shift = 10 ** rng.uniform(-2, 0) * rng.standard_normal(policy.n_parameters)
+        return cls(policy, theta, theta + shift, rng.standard_normal((6, features)))
+
+    @cached_property
+    def old(self) -> Any:
+        """The old distribution on all states."""
+        return self.policy(self.theta, self.observations)
+
+    @cached_property
+    def new(self) -> Any:
+        """The new distribution on all states."""
+        return self.policy(self.new_theta, self.observations)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A finite MDP with an old and a new policy, and everything about them that is needed more than once.
+
+    Attributes
+    ----------
+    mdp : TabularMDP
+    policy : Policy
+        Softmax on one-hot states, linear or with a hidden layer.
+    theta, new_theta : array, shape (p,)
+        Parameters of the old policy π and of the new one π'.
+    gaussian : GaussianCase
+        The same for continuous actions.
+    lam : float
+        λ of GAE.
+    target_kl : float
+        δ in nats.
+    damping : float
+        λ of F + λI, where a positive definite H is needed.
+    seed : int
+        Of all else that is drawn for this case.
+    """
+
+    mdp: TabularMDP
+    policy: Policy
+    theta: Array
+    new_theta: Array
+    gaussian: GaussianCase
+    lam: float
+    target_kl: float
+    damping: float
+    seed: int
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, mdp: TabularMDP | None = None) -> Case:
+        """Draw a case; an MDP of up to 5 states and 2 to 4 actions of any kind, unless given."""
+        if mdp is None:
+            kind = KINDS[rng.integers(len(KINDS))]
+            n_states = int(rng.integers(2 if kind == "absorbing" else 1, 6))
+            mdp = random_mdp(rng, n_states, int(rng.integers(2, 5)), kind=kind)
+        policy = tabular_policy(mdp, (3,) if rng.random() < 0.5 else ())
+        theta = 0.8 * rng.standard_normal(policy.n_parameters)
+        shift = 10 ** rng.uniform(-2, 0) * rng.standard_normal(policy.n_parameters)
+        return cls(
+            mdp=mdp,
+            policy=policy,
+            theta=theta,
+            new_theta=theta + shift,
+            gaussian=GaussianCase.draw(rng, (3,) if rng.random() < 0.5 else ()),
+            lam=float(rng.choice([0.0, 1.0, rng.random(), rng.random()])),
+            target_kl=float(10 ** rng.uniform(-3, -1)),
+            damping=float(10 ** rng.uniform(-1.5, -0.5)),
+            seed=int(rng.integers(2**63)),
+        )
+
+    def rng(self, number: int) -> np.random.Generator:
+        """The generator of equation ``number``: what one draws doesn't depend on the others."""
+        return np.random.default_rng((self.seed, number))
+
+    @property
+    def gamma(self) -> float:
+        """γ."""
+        return self.mdp.discount
+
+    @cached_property
+    def states(self) -> Array:
+        """All states, encoded one-hot, shape (S, S)."""
+        return self.policy.encode(np.arange(self.mdp.n_states))
+
+    @cached_property
+    def old_distribution(self) -> Categorical:
+        """π in every state."""
+        return Categorical(self.policy.outputs(self.theta, self.states))
+
+    @cached_property
+    def new_distribution(self) -> Categorical:
+        """π' in every state."""
+        return Categorical(self.policy.outputs(self.new_theta, self.states))
+
+    @cached_property
+    def old(self) -> Evaluation:
+        """π, evaluated."""
+        return self.mdp.evaluate(self.old_distribution.probs)
+
+    @cached_property
+    def new(self) -> Evaluation:
+        """π', evaluated."""
+        return self.mdp.evaluate(self.new_distribution.probs)
+
+    @cached_property
+    def batch(self) -> ExactBatch:
+        """All pairs (s, a), weighted by ν^π(s) π(a|s)."""
+        return ExactBatch.of(self.policy, self.old)
+
+    @cached_property
+    def old_log_prob(self) -> Array:
+        """Log π(a|s) of the batch's pairs."""
+        flat: Array = self.old_distribution.log_probs.ravel()
+        return flat
+
+    @cached_property
+    def sample(self) -> Transitions:
+        """Transitions of the old policy, distributed as its visitation."""
+        return sample_visitation(self.mdp, self.old.policy, SAMPLES, self.rng(0))
+
+    def surrogate(self, theta: Any) -> Any:
+        """(1 − γ)(L_π(π_θ) − J(π)), exactly, by the function that training calls with samples (E9)."""
+        new = self.policy(theta, self.batch.observations)
+        batch = self.batch
+        return surrogate(new, self.old_log_prob, batch.actions, batch.advantages, batch.weights)
+
+    @cached_property
+    def gradient(self) -> Array:
+        """g: gradient of the surrogate at θ, (1 − γ)∇J, shape (p,)."""
+        gradient: Array = grad(self.surrogate)(self.theta)
+        return gradient
+
+    @cached_property
+    def fisher(self) -> FisherOperator:
+        """F, with ν^π as weights of the states."""
+        return FisherOperator(self.policy, self.theta, self.states, weights=self.old.visitation)
+
+    @cached_property
+    def damped(self) -> FisherOperator:
+        """H = F + λI, positive definite."""
+        return FisherOperator(self.policy, self.theta, self.states, self.damping, weights=self.old.visitation)
+
+    @cached_property
+    def solution(self) -> tuple[Array, float]:
+        """H⁻¹g and gᵀH⁻¹g as training finds them: by conjugate gradients, and as xᵀHx."""
+        x = conjugate_gradient(self.damped, self.gradient, rtol=1e-13).x
+        return x, float(x @ (self.damped @ x))
+
+    @cached_property
+    def scores(self) -> Array:
+        """∇ log π(a|s) for every pair, shape (S·A, p), by complex steps: the engine has no part in it."""
+        log_probs = partial(_log_probs, self.policy, self.states)
+        return complex_step_jacobian(log_probs, self.theta)
+
+    @cached_property
+    def dense(self) -> Array:
+        """H as a matrix, from the scores, shape (p, p)."""
+        fisher: Array = self.scores.T @ (self.batch.weights[:, None] * self.scores)
+        return fisher + self.damping * np.eye(len(fisher))
+
+    def table(self, theta: Any) -> Any:
+        """π_θ(a|s), shape (S, A)."""
+        return table(self.policy, theta)
+
+
+def complex_step_jacobian(f: Any, x: Array) -> Array:
+    """Jacobian of ``f``, raveled, at ``x``, (size of f, n): exact to rounding, and without the engine.
+
+    References
+    ----------
+    Squire and Trapp, "Using complex variables to estimate derivatives of real functions", 1998.
+    """
+    units = 1j * COMPLEX_STEP * np.eye(len(x))
+    return np.stack([np.imag(f(x + unit)).ravel() / COMPLEX_STEP for unit in units], axis=1)
+
+
+def _log_probs(policy: Policy, states: Array, theta: Any) -> Any:
+    return Categorical(policy.outputs(theta, states)).log_probs
+
+
+def _box(size: int) -> spaces.Box:
+    return spaces.Box(-np.inf, np.inf, (size,))

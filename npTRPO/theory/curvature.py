@@ -1,0 +1,230 @@
+"""E20 to E25: the quadratic model of mean KL, and the Fisher information."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from npTRPO._typing import Array
+from npTRPO.autograd import grad, hvp
+from npTRPO.policies.distributions import Bernoulli, Categorical, DiagGaussian, Distribution, MultiCategorical
+from npTRPO.policies.network import Network
+from npTRPO.policies.policy import Policy
+from npTRPO.theory.cases import COMPLEX_STEP, Case, GaussianCase
+from npTRPO.theory.divergences import COMPONENTS, gaussian_nodes, joint_actions
+from npTRPO.theory.exact import tabular_policy
+from npTRPO.theory.statements import DIFFERENCES, KRYLOV, ROUNDING, AtMost, Comparison, Equal, Kind, states
+from npTRPO.trust_region.conjugate_gradient import conjugate_gradient
+from npTRPO.trust_region.fisher import FisherOperator
+from npTRPO.trust_region.step import mean_kl, natural_step
+
+__all__ = ["Reparametrised", "cubic_bound", "fisher_of_outputs"]
+
+
+def cubic_bound(change: Array, weights: Array) -> float:
+    """E20: largest |KL − ½ΔᵀHΔ| for softmax logits that change by ``change`` (S, A), linearly in Δ.
+
+    KL(z ‖ z + d) is the Bregman divergence of log Σ exp, whose third derivative along d is the third
+    cumulant of d under a softmax. The third central moment of what varies over a range R is at most
+    R³ / (6√3) (with two values, at p = ½ ± √3/6), so that the remainder of the second-order Taylor
+    polynomial is at most R³ / (36√3) in each state.
+    """
+    span = np.max(change, axis=1) - np.min(change, axis=1)
+    return float(weights @ span**3) / (36 * math.sqrt(3))
+
+
+@states(
+    "E20",
+    Kind.INEQUALITY,
+    ROUNDING,
+    "npTRPO.trust_region.fisher.FisherOperator",
+    "npTRPO.trust_region.fisher.FisherOperator.quadratic_form",
+    "npTRPO.theory.curvature.cubic_bound",
+)
+def quadratic_model(case: Case) -> tuple[Comparison, ...]:
+    """E20: KL is 0 at Δ = 0, to the bit; so is its gradient, to rounding; the rest is cubic in Δ."""
+    rng, nu = case.rng(20), case.old.visitation
+    linear = tabular_policy(case.mdp)
+    theta = rng.standard_normal(linear.n_parameters)
+    step = 10 ** rng.uniform(-3, 0) * rng.standard_normal(linear.n_parameters)
+    old, new = (Categorical(linear.outputs(t, case.states)) for t in (theta, theta + step))
+    model = FisherOperator(linear, theta, case.states, weights=nu).quadratic_form(step) / 2
+    change = new.logits - old.logits
+    slope = grad(lambda t: mean_kl(old, linear(t, case.states), nu))(theta)
+    size = float(np.max(np.abs(old.log_probs)))
+    return (
+        AtMost(abs(float(mean_kl(old, new, nu)) - model), cubic_bound(change, nu), size),
+        Equal(float(mean_kl(old, old, nu)), 0.0),
+        Equal(slope, np.zeros_like(slope), scale=1.0),
+    )
+
+
+@states("E21", Kind.IDENTITY, ROUNDING, "npTRPO.trust_region.fisher.FisherOperator")
+def fisher_information(case: Case) -> tuple[Comparison, ...]:
+    """E21: F v by JᵀMJ against E[∇log π (∇log πᵀ v)], a sum over all pairs (s, a)."""
+    v = case.rng(21).standard_normal(case.theta.size)
+    expected = case.scores.T @ (case.batch.weights * (case.scores @ v))
+    return (Equal(case.fisher @ v, expected, scale=float(np.max(np.abs(case.scores @ v)))),)
+
+
+@states(
+    "E22",
+    Kind.IDENTITY,
+    ROUNDING,
+    "npTRPO.policies.distributions.Categorical.fisher_product",
+    "npTRPO.policies.distributions.MultiCategorical.fisher_product",
+    "npTRPO.policies.distributions.Bernoulli.fisher_product",
+    "npTRPO.policies.distributions.DiagGaussian.fisher_product",
+)
+def fisher_in_outputs(case: Case) -> tuple[Comparison, ...]:
+    """E22: M v of every kind of distribution against E[∇log π (∇log πᵀ v)] in its outputs."""
+    rng, rows = case.rng(22), 3
+    comparisons = []
+    for make, width, nvec in (
+        (Categorical, 4, (4,)),
+        (lambda z: MultiCategorical(z, COMPONENTS), sum(COMPONENTS), COMPONENTS),
+        (Bernoulli, 2, (2, 2)),
+    ):
+        outputs, v = rng.standard_normal((2, rows, width))
+        actions = joint_actions(nvec)[:, None, :] + np.zeros((1, rows, 1), dtype=int)
+        actions = actions[..., 0] if make is Categorical else actions
+        weights = np.exp(_log_probs(make, outputs, actions))
+        comparisons.append(
+            Equal(make(outputs).fisher_product(v), fisher_of_outputs(make, outputs, actions, weights, v))
+        )
+    mean, log_std, along_mean, along_log_std = rng.standard_normal((4, rows, 1))
+    points, weights = gaussian_nodes(mean, log_std)
+    ours = DiagGaussian(mean, log_std).fisher_product((along_mean, along_log_std))
+    outputs, v = np.hstack([mean, log_std]), np.hstack([along_mean, along_log_std])
+    expected = fisher_of_outputs(_gaussian_of_columns, outputs, points, weights[:, None], v)
+    return (*comparisons, Equal(np.hstack(ours), expected))
+
+
+def fisher_of_outputs(
+    make: Callable[[Array], Distribution], outputs: Array, actions: Array, weights: Array, v: Array
+) -> Array:
+    """E22 as a sum: Σ_a w_a ∇log π(a) (∇log π(a)ᵀ v), state by state, shape (N, k).
+
+    Scores are found by complex steps in the ``outputs`` (N, k); ``actions`` (m, N, ...) and their
+    ``weights`` (m, N) or (m, 1) integrate over the distribution.
+    """
+    units = 1j * COMPLEX_STEP * np.eye(outputs.shape[1])[:, None]
+    moved = [_log_probs(make, outputs + unit, actions) for unit in units]
+    scores = np.stack([np.imag(log_probs) / COMPLEX_STEP for log_probs in moved], axis=-1)
+    along = np.sum(scores * v, axis=-1)
+    total: Array = np.sum((weights * along)[..., None] * scores, axis=0)
+    return total
+
+
+def _log_probs(make: Callable[[Array], Distribution], outputs: Array, actions: Array) -> Array:
+    """Log-probability of ``actions`` (m, N, ...) for each state, (m, N)."""
+    tiled = np.tile(outputs, (len(actions), 1))
+    return np.asarray(make(tiled).log_prob(actions.reshape(len(tiled), *actions.shape[2:]))).reshape(
+        actions.shape[:2]
+    )
+
+
+def _gaussian_of_columns(outputs: Array) -> DiagGaussian:
+    """Of means and log standard deviations side by side."""
+    half = outputs.shape[1] // 2
+    return DiagGaussian(outputs[:, :half], outputs[:, half:])
+
+
+@states("E23", Kind.IDENTITY, ROUNDING, "npTRPO.trust_region.fisher.FisherOperator")
+def differentiated_twice(case: Case) -> tuple[Comparison, ...]:
+    """E23: F v against the derivative along v of the engine's gradient of mean KL.
+
+    For the softmax policy or the Gaussian one, as each case has it drawn.
+    """
+    rng, gaussian = case.rng(23), case.gaussian
+    if rng.random() < 0.5:
+        policy, theta, rows, weights = case.policy, case.theta, case.states, case.old.visitation
+    else:
+        policy, theta, rows, weights = gaussian.policy, gaussian.theta, gaussian.observations, None
+    old, v = policy(theta, rows), rng.standard_normal(theta.size)
+    information = FisherOperator(policy, theta, rows, weights=weights)
+    twice = hvp(lambda new: mean_kl(old, policy(new, rows), weights), theta, v)
+    return (Equal(information @ v, twice, scale=1.0),)
+
+
+@states("E24", Kind.IDENTITY, DIFFERENCES, "npTRPO.trust_region.fisher.FisherOperator.quadratic_form")
+def properties(case: Case) -> tuple[Comparison, ...]:
+    """E24: symmetric, positive semi-definite, and no remainder for a Gaussian with linear mean, fixed σ."""
+    rng = case.rng(24)
+    u, v = rng.standard_normal((2, case.theta.size))
+    linear = GaussianCase.draw(rng, ())
+    step = linear.new_theta - linear.theta
+    step[-linear.policy.n_log_std :] = 0
+    moved = linear.policy(linear.theta + step, linear.observations)
+    information = FisherOperator(linear.policy, linear.theta, linear.observations)
+    return (
+        Equal(float(u @ (case.fisher @ v)), float(v @ (case.fisher @ u)), scale=1.0),
+        AtMost(0.0, case.fisher.quadratic_form(v), scale=1.0),
+        Equal(float(mean_kl(linear.old, moved)), information.quadratic_form(step) / 2),
+    )
+
+
+@dataclass(frozen=True)
+class Reparametrised:
+    """E25: a network in other parameters φ, with θ = Bφ.
+
+    Attributes
+    ----------
+    network : Network
+        In the parameters θ.
+    matrix : array, shape (p, p)
+        B, regular.
+    """
+
+    network: Network
+    matrix: Array
+
+    @property
+    def n_parameters(self) -> int:
+        """Length of φ."""
+        return len(self.matrix)
+
+    def init(self, rng: np.random.Generator, dtype: npt.DTypeLike = np.float64) -> Array:
+        """The φ of the network's own initial parameters."""
+        phi: Array = np.linalg.solve(self.matrix, self.network.init(rng)).astype(dtype)
+        return phi
+
+    def __call__(self, theta: Any, x: Any) -> Any:
+        """Outputs of the network with parameters Bφ; φ is called ``theta``, as in every network."""
+        return self.network(self.matrix @ theta, x)
+
+
+@states("E25", Kind.IDENTITY, KRYLOV, "npTRPO.trust_region.step.natural_step")
+def invariance(case: Case) -> tuple[Comparison, ...]:
+    """E25: the step found in φ and mapped back moves every output as the step found in θ does.
+
+    F is singular, as adding a constant to all logits changes no policy; so the steps may differ in
+    directions that change nothing, and F times them is compared.
+    """
+    n = case.theta.size
+    if not np.any(case.gradient):
+        return ()
+    rng = case.rng(25)
+    rotation, _ = np.linalg.qr(rng.standard_normal((n, n)))
+    matrix = rotation * 2 ** rng.uniform(-1, 1, n)
+    other = replace(case.policy, network=Reparametrised(case.policy.network, matrix))
+    phi = np.linalg.solve(matrix, case.theta)
+    steps = [
+        _undamped_step(case, policy, parameters, gradient)
+        for policy, parameters, gradient in (
+            (case.policy, case.theta, case.gradient),
+            (other, phi, matrix.T @ case.gradient),
+        )
+    ]
+    return (Equal(case.fisher @ steps[0], case.fisher @ (matrix @ steps[1])),)
+
+
+def _undamped_step(case: Case, policy: Policy, theta: Array, gradient: Array) -> Array:
+    fisher = FisherOperator(policy, theta, case.states, weights=case.old.visitation)
+    x = conjugate_gradient(fisher, gradient, rtol=1e-12, maxiter=4 * len(theta)).x
+    return natural_step(x, fisher.quadratic_form(x), case.target_kl)

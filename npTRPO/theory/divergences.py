@@ -1,0 +1,145 @@
+"""E15 to E19: the trust region, and the KL divergence of every kind of policy."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from npTRPO._typing import Array
+from npTRPO.policies.distributions import Bernoulli, DiagGaussian, MultiCategorical
+from npTRPO.theory.cases import Case
+from npTRPO.theory.exact import local_approximation
+from npTRPO.theory.statements import DIFFERENCES, ROUNDING, SOLVED, AtMost, Comparison, Equal, Kind, states
+from npTRPO.trust_region.step import mean_kl, update
+
+__all__ = ["gaussian_nodes", "joint_actions", "table_kl"]
+
+COMPONENTS = (2, 3)
+"""Choices of the components of the products that are drawn."""
+
+
+def table_kl(old: Array, new: Array) -> Array:
+    """E16: Σ_a π log(π / π') of two tables (S, A), state by state, shape (S,)."""
+    divergence: Array = np.sum(old * np.log(old / new), axis=1)
+    return divergence
+
+
+def gaussian_nodes(mean: Array, log_std: Array) -> tuple[Array, Array]:
+    """Points and weights that integrate polynomials against normal densities, exactly up to degree 9.
+
+    The points are shaped (5, ...) in front of the mean's shape, the weights (5,).
+    """
+    nodes, weights = np.polynomial.hermite_e.hermegauss(5)
+    points = mean + np.exp(log_std) * nodes.reshape((5,) + (1,) * mean.ndim)
+    return points, weights / np.sum(weights)
+
+
+def joint_actions(nvec: tuple[int, ...]) -> Array:
+    """All combinations of choices, shape (Π nvec, len(nvec))."""
+    return np.array(list(itertools.product(*(range(n) for n in nvec))))
+
+
+@states("E15", Kind.IDENTITY, SOLVED, "npTRPO.trust_region.step.update")
+def problem(case: Case) -> tuple[Comparison, ...]:
+    """E15: an exact update's KL and gain against those of its tables; feasible, and no worse."""
+    batch, old, gamma = case.batch, case.old, case.gamma
+    result = update(
+        case.policy,
+        case.theta,
+        batch.observations,
+        batch.actions,
+        batch.advantages,
+        target_kl=case.target_kl,
+        weights=batch.weights,
+    )
+    new = case.table(result.theta)
+    divergence = float(old.visitation @ table_kl(old.policy, new))
+    gain = local_approximation(old, new, gamma) - old.objective
+    scale = float(np.max(np.abs(old.values))) / (1 - gamma)
+    return (
+        Equal(result.kl, divergence, _log_ratio(old.policy, new)),
+        Equal(result.improvement / (1 - gamma), gain, scale),
+        AtMost(divergence, case.target_kl),
+        AtMost(0.0, gain, scale),
+    )
+
+
+@states("E16", Kind.IDENTITY, DIFFERENCES, "npTRPO.policies.distributions.Categorical.kl")
+def softmax_kl(case: Case) -> tuple[Comparison, ...]:
+    """E16: from the logits, against the sum over actions of exponentials divided by their sums."""
+    tables = []
+    for distribution in (case.old_distribution, case.new_distribution):
+        exponentials = np.exp(distribution.logits)
+        tables.append(exponentials / np.sum(exponentials, axis=1, keepdims=True))
+    ours = case.old_distribution.kl(case.new_distribution)
+    return (Equal(ours, table_kl(*tables), _log_ratio(*tables)),)
+
+
+@states("E17", Kind.IDENTITY, ROUNDING, "npTRPO.policies.distributions.DiagGaussian.kl")
+def gaussian_kl(case: Case) -> tuple[Comparison, ...]:
+    """E17: against Gauss–Hermite quadrature of the log-ratio of densities, which is exact for it."""
+    old, new = case.gaussian.old, case.gaussian.new
+    points, weights = gaussian_nodes(old.mean, old.log_std)
+    # One dimension at a time, as the log-ratio of the product is the sum over dimensions.
+    ratio = _each_dimension(old).log_prob(points[..., None]) - _each_dimension(new).log_prob(
+        points[..., None]
+    )
+    expected = np.sum(np.tensordot(weights, ratio, axes=1), axis=-1)
+    return (Equal(old.kl(new), expected, scale=float(np.max(np.abs(ratio)))),)
+
+
+def _each_dimension(gaussian: Any) -> DiagGaussian:
+    """The same, with every dimension a distribution of its own."""
+    return DiagGaussian(gaussian.mean[..., None], gaussian.log_std[..., None])
+
+
+@states(
+    "E18",
+    Kind.IDENTITY,
+    ROUNDING,
+    "npTRPO.policies.distributions.MultiCategorical.kl",
+    "npTRPO.policies.distributions.Bernoulli.kl",
+)
+def product_kl(case: Case) -> tuple[Comparison, ...]:
+    """E18: several discrete and several binary actions, against sums over all joint actions."""
+    rng, comparisons = case.rng(18), []
+    products: tuple[tuple[tuple[int, ...], Any, int], ...] = (
+        (COMPONENTS, lambda z: MultiCategorical(z, COMPONENTS), sum(COMPONENTS)),
+        ((2, 2, 2), Bernoulli, 3),
+    )
+    for nvec, make, width in products:
+        old, new = (make(rng.standard_normal((4, width))) for _ in range(2))
+        joint = joint_actions(nvec)[:, None, :] + np.zeros((1, 4, 1), dtype=int)
+        log_old, log_new = (_log_prob_of_all(d, joint) for d in (old, new))
+        expected = np.sum(np.exp(log_old) * (log_old - log_new), axis=0)
+        comparisons.append(Equal(old.kl(new), expected))
+        comparisons.append(Equal(np.sum(np.exp(log_old), axis=0), np.ones(4)))
+    return tuple(comparisons)
+
+
+def _log_prob_of_all(distribution: Any, joint: Array) -> Array:
+    """Log-probability of each joint action in each state, (number of joint actions, states)."""
+    return np.stack([distribution.log_prob(actions) for actions in joint])
+
+
+@states("E19", Kind.IDENTITY, DIFFERENCES, "npTRPO.trust_region.step.mean_kl")
+def batch_kl(case: Case) -> tuple[Comparison, ...]:
+    """E19: over a simulated batch, against the table's KLs by how often states occur; and with weights."""
+    visited = case.sample.states
+    observations = case.states[visited]
+    old, new = (case.policy(theta, observations) for theta in (case.theta, case.new_theta))
+    per_state = table_kl(case.old.policy, case.new.policy)
+    shares = np.bincount(visited, minlength=case.mdp.n_states) / len(visited)
+    exact = mean_kl(case.old_distribution, case.new_distribution, case.old.visitation)
+    scale = _log_ratio(case.old.policy, case.new.policy)
+    return (
+        Equal(float(mean_kl(old, new)), float(shares @ per_state), scale),
+        Equal(float(exact), float(case.old.visitation @ per_state), scale),
+    )
+
+
+def _log_ratio(old: Array, new: Array) -> float:
+    """Largest |log π / π'|, the size of what a KL divergence is the small mean of."""
+    return float(np.max(np.abs(np.log(old / new))))

@@ -1,0 +1,223 @@
+"""E39 to E44: advantages estimated from experience."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from npTRPO._typing import Array, BoolArray
+from npTRPO.sampling.advantages import gae, td_residuals
+from npTRPO.theory.cases import SAMPLES, Case
+from npTRPO.theory.simulation import Trajectories, all_paths, simulate
+from npTRPO.theory.statements import ROUNDING, SOLVED, Comparison, Equal, Estimate, Kind, states
+
+__all__ = ["Experience", "k_step_estimates"]
+
+STEPS, COLUMNS = 10, 3
+LONG = 8
+"""Steps of the trajectories over which the sampled estimator of E44 sums."""
+PATHS = 5000
+"""Paths that are enumerated at most; they have three steps where that is few enough, and else two."""
+
+
+@dataclass(frozen=True, eq=False)
+class Experience:
+    """Steps with ends of episodes among them, each array (T, n).
+
+    Values are those of any function, not of the policy's value function; the last observation of an
+    episode has a value of its own, which is not that of the next row.
+    """
+
+    rewards: Array
+    values: Array
+    next_values: Array
+    terminated: BoolArray
+    truncated: BoolArray
+
+    @classmethod
+    def draw(cls, case: Case, rng: np.random.Generator) -> Experience:
+        """Simulate the old policy; one step in four ends an episode, in one way, the other, or both."""
+        path = simulate(case.mdp, case.old.policy, STEPS, COLUMNS, rng)
+        values = rng.standard_normal(case.mdp.n_states)[path.states]
+        how = rng.choice(4, (STEPS, COLUMNS), p=(0.76, 0.08, 0.08, 0.08))
+        next_values = np.where(how == 0, values[1:], rng.standard_normal((STEPS, COLUMNS)))
+        return cls(path.rewards, values[:-1], next_values, how % 2 == 1, how >= 2)
+
+    def advantages(self, gamma: float, lam: float) -> Array:
+        """GAE's estimates, (T, n)."""
+        return gae(self.rewards, self.values, self.next_values, self.terminated, self.truncated, gamma, lam)
+
+    def residuals(self, gamma: float) -> Array:
+        """TD residuals, (T, n)."""
+        return td_residuals(self.rewards, self.values, self.next_values, self.terminated, gamma)
+
+    def episodes(self) -> list[tuple[slice, int]]:
+        """Rows and column of every episode; the last of a column may be under way."""
+        found = []
+        for column in range(self.rewards.shape[1]):
+            ends = np.flatnonzero(self.terminated[:, column] | self.truncated[:, column]) + 1
+            borders = np.unique([0, *ends, len(self.rewards)])
+            found += [(slice(int(a), int(b)), column) for a, b in itertools.pairwise(borders)]
+        return found
+
+    def last_value(self, rows: slice, column: int) -> float:
+        """What the end of an episode counts: 0 after a termination, V of the last observation else."""
+        last = (rows.stop - 1, column)
+        return 0.0 if self.terminated[last] else float(self.next_values[last])
+
+
+def k_step_estimates(rewards: Array, values: Array, gamma: float) -> Array:
+    """E40: −V(s₀) + r₀ + … + γᵏ⁻¹ r_{k−1} + γᵏ V(s_k) for k = 1 … n, shape (n,).
+
+    Parameters
+    ----------
+    rewards : array, shape (n,)
+        Of an episode's last n steps.
+    values : array, shape (n + 1,)
+        V before each step and after the last one.
+    gamma : float
+    """
+    powers = gamma ** np.arange(len(rewards) + 1)
+    estimates: Array = np.cumsum(powers[:-1] * rewards) + powers[1:] * values[1:] - values[0]
+    return estimates
+
+
+@states("E39", Kind.IDENTITY, ROUNDING, "npTRPO.sampling.advantages.td_residuals")
+def residuals_at_ends(case: Case) -> tuple[Comparison, ...]:
+    """E39: one by one; and V of an absorbing state, where an episode terminates, may be anything."""
+    rng = case.rng(39)
+    some = Experience.draw(case, rng)
+    one_by_one = np.empty_like(some.rewards)
+    for rows, column in some.episodes():
+        after = [*some.values[rows, column][1:], some.last_value(rows, column)]
+        pairs = zip(some.rewards[rows, column], some.values[rows, column], after, strict=True)
+        one_by_one[rows, column] = [r + case.gamma * v_next - v for r, v, v_next in pairs]
+
+    sample, values = case.sample, case.old.values
+    arrived, reward = sample.next_states, case.mdp.reward[sample.states, sample.actions]
+    terminated = case.mdp.absorbing[arrived]
+    spoilt = np.where(case.mdp.absorbing, rng.standard_normal(len(values)), values)
+    here, never = values[sample.states], np.zeros_like(terminated)
+    return (
+        Equal(some.residuals(case.gamma), one_by_one),
+        Equal(
+            td_residuals(reward, here, spoilt[arrived], terminated, case.gamma),
+            td_residuals(reward, here, values[arrived], never, case.gamma),
+        ),
+    )
+
+
+@states(
+    "E40",
+    Kind.IDENTITY,
+    ROUNDING,
+    "npTRPO.sampling.advantages.gae",
+    "npTRPO.theory.estimators.k_step_estimates",
+)
+def k_step(case: Case) -> tuple[Comparison, ...]:
+    """E40: with λ = 1 and a truncation after k steps, GAE is the k-step estimator."""
+    rng = case.rng(40)
+    path = simulate(case.mdp, case.old.policy, STEPS, 1, rng)
+    values = rng.standard_normal(case.mdp.n_states)[path.states[:, 0]]
+    rewards, never = path.rewards[:, 0], np.zeros(STEPS, dtype=bool)
+    ours = []
+    for k in range(1, STEPS + 1):
+        cut = np.arange(k) == k - 1
+        cut_short = gae(rewards[:k], values[:k], values[1 : k + 1], never[:k], cut, case.gamma, lam=1.0)
+        ours.append(cut_short[0])
+    size = float(max(np.max(np.abs(rewards)), np.max(np.abs(values))))
+    return (Equal(np.array(ours), k_step_estimates(rewards, values, case.gamma), size),)
+
+
+@states("E41", Kind.IDENTITY, ROUNDING, "npTRPO.sampling.advantages.gae")
+def weighted_mean(case: Case) -> tuple[Comparison, ...]:
+    """E41: against k-step estimators with weights (1 − λ)λᵏ⁻¹, the tail of them on the last."""
+    some, lam = Experience.draw(case, case.rng(41)), case.lam
+    expected = np.empty_like(some.rewards)
+    for rows, column in some.episodes():
+        values = np.append(some.values[rows, column], some.last_value(rows, column))
+        rewards, n = some.rewards[rows, column], rows.stop - rows.start
+        for t in range(n):
+            weights = (1 - lam) * lam ** np.arange(n - t)
+            weights[-1] = lam ** (n - t - 1)
+            estimates = k_step_estimates(rewards[t:], values[t:], case.gamma)
+            expected[rows.start + t, column] = weights @ estimates
+    return (Equal(some.advantages(case.gamma, lam), expected),)
+
+
+@states("E42", Kind.IDENTITY, ROUNDING, "npTRPO.sampling.advantages.gae")
+def recursion(case: Case) -> tuple[Comparison, ...]:
+    """E42: against the solution of Â_t − γλ Â_{t+1} = δ_t as one linear system, cut at every end."""
+    some = Experience.draw(case, case.rng(42))
+    residuals, ours = some.residuals(case.gamma), some.advantages(case.gamma, case.lam)
+    expected = np.empty_like(ours)
+    for column in range(COLUMNS):
+        goes_on = ~(some.terminated | some.truncated)[:-1, column]
+        system = np.eye(STEPS) - case.gamma * case.lam * np.diag(goes_on.astype(float), k=1)
+        expected[:, column] = np.linalg.solve(system, residuals[:, column])
+    return (Equal(ours, expected),)
+
+
+@states("E43", Kind.IDENTITY, ROUNDING, "npTRPO.sampling.advantages.gae")
+def extremes(case: Case) -> tuple[Comparison, ...]:
+    """E43: λ = 0 against TD residuals, to the bit; λ = 1 against discounted sums of rewards less V."""
+    some, gamma = Experience.draw(case, case.rng(43)), case.gamma
+    expected = np.empty_like(some.rewards)
+    for rows, column in some.episodes():
+        rewards = np.append(some.rewards[rows, column], some.last_value(rows, column))
+        for t in range(rows.stop - rows.start):
+            discounted = float(gamma ** np.arange(len(rewards) - t) @ rewards[t:])
+            expected[rows.start + t, column] = discounted - some.values[rows.start + t, column]
+    return (
+        Equal(some.advantages(gamma, 0.0), some.residuals(gamma)),
+        Equal(some.advantages(gamma, 1.0), expected),
+    )
+
+
+@states("E44", Kind.STATISTICAL, SOLVED, "npTRPO.sampling.advantages.gae")
+def gae_is_unbiased(case: Case) -> tuple[Comparison, ...]:
+    """E44: with V^π, for every first pair over all short paths; and along simulated trajectories."""
+    mdp, old = case.mdp, case.old
+    n_pairs, n_states = mdp.reward.size, mdp.n_states
+    paths = all_paths(mdp, old.policy, 3 if n_pairs**3 * n_states <= PATHS else 2)
+    pairs = paths.states[0] * mdp.n_actions + paths.actions[0]
+    weighted = paths.probabilities * _first_advantage(case, paths)
+    exact = np.bincount(pairs, weights=weighted, minlength=n_pairs).reshape(mdp.reward.shape)
+
+    path = simulate(mdp, old.policy, LONG, SAMPLES, case.rng(44))
+    errors = _first_advantage(case, path) - old.advantages[path.states[0], path.actions[0]]
+    (variance, bound), scale = _spread(case), float(np.max(np.abs(old.values)))
+    return (
+        Equal(exact, old.advantages, scale),
+        Estimate(float(np.mean(errors)), 0.0, variance, bound, SAMPLES, scale),
+    )
+
+
+def _first_advantage(case: Case, path: Trajectories) -> Array:
+    """GAE of the first step of every trajectory, with the exact values, shape (n,)."""
+    values = case.old.values[path.states]
+    never = np.zeros(path.actions.shape, dtype=bool)
+    estimates = gae(path.rewards, values[:-1], values[1:], never, never, case.gamma, case.lam)
+    first: Array = estimates[0]
+    return first
+
+
+def _spread(case: Case) -> tuple[float, float]:
+    """Exact variance of the first step's Â − A^π over trajectories, and a bound of its size.
+
+    It is δ₀ − A^π + Σ_{l≥1} (γλ)ˡ δ_l, whose terms are uncorrelated: each has mean 0 given all before.
+    """
+    mdp, old, decay = case.mdp, case.old, case.gamma * case.lam
+    residuals = mdp.reward[:, :, None] + case.gamma * old.values - old.values[:, None, None]
+    pairs = old.policy[:, :, None] * mdp.transition
+    first = residuals - old.advantages[:, :, None]
+    variance = mdp.start @ np.sum(pairs * first**2, axis=(1, 2))
+    later, reached = np.sum(pairs * residuals**2, axis=(1, 2)), mdp.start
+    for step in range(1, LONG):
+        reached = old.transition.T @ reached
+        variance += decay ** (2 * step) * (reached @ later)
+    weights = float(np.sum(decay ** np.arange(1, LONG)))
+    bound = np.max(np.abs(first)) + weights * np.max(np.abs(residuals))
+    return float(variance), float(bound)

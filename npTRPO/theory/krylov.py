@@ -1,0 +1,162 @@
+"""E33 to E37: conjugate gradients for Hx = g."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from npTRPO._typing import Array
+from npTRPO.theory.cases import Case
+from npTRPO.theory.statements import COUNTED, KRYLOV, AtMost, Comparison, Equal, Kind, states
+from npTRPO.trust_region.conjugate_gradient import CGResult, conjugate_gradient
+
+__all__ = ["best_in_krylov_space", "iterates"]
+
+STEPS = 5
+"""Steps of conjugate gradients that are looked at; rounding has not yet bent the directions."""
+
+CONVERGED = 1e-2
+"""Steps end below this fraction of the first residual, as rounding in what is orthogonal to it grows with
+the square of the fraction's inverse."""
+
+
+def iterates(A: Any, b: Array, steps: int = STEPS, **options: Any) -> Array:
+    """The points x₀, x₁, … that conjugate gradients visit, shape (up to steps + 1, n)."""
+    visited = [np.zeros_like(b)]
+    conjugate_gradient(A, b, rtol=CONVERGED, maxiter=steps, callback=visited.append, **options)
+    return np.array(visited)
+
+
+def best_in_krylov_space(H: Array, g: Array, steps: int) -> Array:
+    """E33: for k = 0 … steps the x in span{g, Hg, …, Hᵏ⁻¹g} nearest to H⁻¹g in the H-norm, (steps + 1, n).
+
+    By an orthonormal basis Q of the span and a direct solve: x = Q (QᵀHQ)⁻¹ Qᵀg. There are fewer points
+    if the span stops growing, as it then holds the solution.
+    """
+    basis, points = np.zeros((len(g), 0)), [np.zeros_like(g)]
+    direction = g
+    for _ in range(steps):
+        for _ in range(2):  # once is not orthogonal enough
+            direction = direction - basis @ (basis.T @ direction)
+        if np.linalg.norm(direction) <= 1e-8 * np.linalg.norm(g):
+            break
+        basis = np.column_stack([basis, direction / np.linalg.norm(direction)])
+        points.append(basis @ np.linalg.solve(basis.T @ H @ basis, basis.T @ g))
+        direction = H @ basis[:, -1] * np.linalg.norm(g)
+    return np.array(points)
+
+
+@states("E33", Kind.IDENTITY, KRYLOV, "npTRPO.trust_region.conjugate_gradient.conjugate_gradient")
+def krylov_minimiser(case: Case) -> tuple[Comparison, ...]:
+    """E33: each iterate against the best point of its Krylov subspace, from zero and from elsewhere."""
+    if not np.any(case.gradient):
+        return ()
+    H, g = case.dense, case.gradient
+    start = np.linalg.norm(g) * case.rng(33).standard_normal(len(g))
+    shifted = np.array(iterates(H, g, x0=start)[1:]) - start
+    comparisons = []
+    for ours, b in ((iterates(H, g)[1:], g), (shifted, g - H @ start)):
+        best = best_in_krylov_space(H, b, len(ours))[1:]
+        count = min(len(ours), len(best))
+        comparisons.append(Equal(ours[:count], best[:count]))
+    return tuple(comparisons)
+
+
+@states("E34", Kind.IDENTITY, KRYLOV, "npTRPO.trust_region.conjugate_gradient.conjugate_gradient")
+def formulas_for_beta(case: Case) -> tuple[Comparison, ...]:
+    """E34: the iterates with Polak–Ribière against those with Fletcher–Reeves."""
+    ours = [iterates(case.damped, case.gradient, beta=b) for b in ("fletcher-reeves", "polak-ribiere")]
+    return (Equal(*_common(*ours)),)
+
+
+@states("E35", Kind.IDENTITY, KRYLOV, "npTRPO.trust_region.conjugate_gradient.conjugate_gradient")
+def preconditioning(case: Case) -> tuple[Comparison, ...]:
+    """E35: with M = CCᵀ, against plain conjugate gradients on CᵀHC y = Cᵀg, mapped back by x = Cy."""
+    H, g = case.dense, case.gradient
+    factor = np.eye(len(g)) + 0.3 / np.sqrt(len(g)) * case.rng(35).standard_normal(H.shape)
+    ours = iterates(H, g, M=factor @ factor.T)
+    return (Equal(*_common(ours, iterates(factor.T @ H @ factor, factor.T @ g) @ factor.T)),)
+
+
+def _common(ours: Array, theirs: Array) -> tuple[Array, Array]:
+    """As many iterates of both as there are of the shorter run."""
+    count = min(len(ours), len(theirs))
+    return ours[:count], theirs[:count]
+
+
+@states("E36", Kind.IDENTITY, KRYLOV, "npTRPO.trust_region.conjugate_gradient.conjugate_gradient")
+def promises(case: Case) -> tuple[Comparison, ...]:
+    """E36: orthogonality, conjugacy, descent, rate, an end, and what rescaling and rotating do."""
+    H, g = case.dense, case.gradient
+    if not np.any(g):
+        return ()
+    x = iterates(H, g)
+    rotation, _ = np.linalg.qr(case.rng(36).standard_normal(H.shape))
+    rotated = _common(iterates(rotation @ H @ rotation.T, rotation @ g), x @ rotation.T)
+    return (
+        *_orthogonality(H, g, x),
+        *_descent(H, g, x),
+        *_end(case),
+        Equal(iterates(H, -8 * g), -8 * x),
+        Equal(*rotated),
+    )
+
+
+def _orthogonality(H: Array, g: Array, x: Array) -> tuple[Comparison, ...]:
+    """Residuals that are orthogonal, and directions that are conjugate, all normalised."""
+    residuals, directions = g - x[:-1] @ H, np.diff(x, axis=0)
+    products = residuals @ residuals.T, directions @ H @ directions.T
+    scaled = [p / np.sqrt(np.outer(np.diag(p), np.diag(p))) for p in products]
+    return tuple(Equal(p, np.eye(len(p)), scale=1.0) for p in scaled)
+
+
+def _descent(H: Array, g: Array, x: Array) -> tuple[Comparison, ...]:
+    """The H-norm of the error falls with every step, at least as fast as the condition of H promises."""
+    error = x - np.linalg.solve(H, g)
+    norms = np.sqrt(np.sum(error * (error @ H), axis=1))
+    eigenvalues = np.linalg.eigvalsh(H)
+    root = np.sqrt(eigenvalues[-1] / eigenvalues[0])
+    rate = 2 * ((root - 1) / (root + 1)) ** np.arange(len(x))
+    return AtMost(norms[1:], norms[:-1]), AtMost(norms, rate * norms[0])
+
+
+def _end(case: Case) -> tuple[Comparison, ...]:
+    """As many steps as there are distinct eigenvalues: three here, on the eigenvectors of H."""
+    _, vectors = np.linalg.eigh(case.dense)
+    values = np.array([1.0, 2.0, 5.0])[np.arange(len(vectors)) % 3]
+    A = (vectors * values) @ vectors.T
+    found = conjugate_gradient(A, case.gradient, rtol=1e-10)
+    expected = vectors @ (vectors.T @ case.gradient / values)
+    return Equal(found.x, expected), AtMost(found.iterations, 3)
+
+
+@states("E37", Kind.IDENTITY, COUNTED, "npTRPO.trust_region.conjugate_gradient.conjugate_gradient")
+def stopping(case: Case) -> tuple[Comparison, ...]:
+    """E37: the number of steps against the first residual of a longer run within the tolerance.
+
+    Relative tolerances count the same after rescaling, absolute ones take over where they are larger;
+    each lies halfway between two residuals, so that rounding decides nothing.
+    """
+    H, g = case.dense, case.gradient
+    size = float(np.linalg.norm(g))
+    if not size:
+        return ()
+    norms = np.linalg.norm(g - iterates(H, g) @ H, axis=1)
+    rng = case.rng(37)
+    k = int(rng.integers(len(norms) - 1))
+    tolerance = float(norms[k] * np.sqrt(max(norms[k + 1] / norms[k], 1e-6)))
+    first = int(np.argmax(norms <= tolerance))
+    scale = float(2.0 ** rng.integers(-20, 21))
+
+    def steps(b: Array, rtol: float, atol: float) -> int:
+        result: CGResult = conjugate_gradient(H, b, rtol=rtol, atol=atol)
+        return result.iterations
+
+    return (
+        Equal(steps(g, tolerance / size, 0.0), first),
+        Equal(steps(scale * g, tolerance / size, 0.0), first),
+        Equal(steps(g, 0.0, tolerance), first),
+        Equal(steps(g, tolerance / size / 2, tolerance), first),
+        Equal(steps(g, tolerance / size, tolerance / 2), first),
+    )

@@ -1,0 +1,185 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+
+from npTRPO import FisherOperator, conjugate_gradient
+from npTRPO.autograd import grad, hessian
+from npTRPO.theory.cases import GaussianCase, complex_step_jacobian
+from npTRPO.theory.curvature import Reparametrised, cubic_bound
+from npTRPO.trust_region.step import mean_kl, natural_step
+from tests.strategies import cases, generators
+from tests.theory.oracles import assert_holds
+
+
+@given(cases())
+def test_e20_mean_kl_is_quadratic_up_to_third_order(case: Any) -> None:
+    assert_holds("E20", case)
+
+
+def remainder(policy: Any, theta: np.ndarray, rows: np.ndarray, step: np.ndarray) -> float:
+    """Mean KL less its quadratic model."""
+    model = FisherOperator(policy, theta, rows).quadratic_form(step) / 2
+    return float(mean_kl(policy(theta, rows), policy(theta + step, rows))) - model
+
+
+@given(cases())
+@settings(max_examples=30)
+def test_e20_halving_a_step_makes_the_rest_eight_times_smaller(case: Any) -> None:
+    """For networks with a hidden layer and Gaussians too, whose rest no formula bounds here."""
+    gaussian = case.gaussian
+    for policy, theta, rows in (
+        (case.policy, case.theta, case.states),
+        (gaussian.policy, gaussian.theta, gaussian.observations),
+    ):
+        direction = case.rng(120).standard_normal(theta.size)
+        # Where the third derivative happens to be small, the fourth takes over: compared with that bound.
+        steps = [remainder(policy, theta, rows, t * direction) for t in (2e-2, 1e-2, 5e-3)]
+        first, second = (8 * steps[i + 1] / steps[i] if steps[i] else 1.0 for i in (0, 1))
+        assume(abs(steps[0]) > 1e-9)
+        assert abs(second - 1) <= 0.75 * abs(first - 1) + 0.02
+        assert abs(second - 1) <= 0.5
+
+
+@given(generators())
+def test_e20_the_cubic_bound_is_attained_by_two_actions(rng: np.random.Generator) -> None:
+    """At p = ½ − √3/6 the third cumulant is as large as it can be, and the rest nearly the bound."""
+    p = 0.5 - np.sqrt(3) / 6
+    old = np.log([[p, 1 - p]])
+    change = np.array([[1e-2, 0.0]]) * rng.uniform(0.5, 1)
+    new = np.exp(old + change) / np.sum(np.exp(old + change))
+    kl = float(np.sum(np.exp(old) * (old - np.log(new))))
+    rest = abs(kl - 0.5 * p * (1 - p) * change[0, 0] ** 2)
+    bound = cubic_bound(change, np.ones(1))
+    assert 0.98 * bound <= rest <= bound
+
+
+@given(cases())
+def test_e21_the_fisher_information_is_the_mean_outer_product_of_scores(case: Any) -> None:
+    assert_holds("E21", case)
+
+
+@given(cases())
+def test_e21_the_dense_matrix_is_the_operator_column_by_column(case: Any) -> None:
+    identity = np.eye(case.theta.size)
+    np.testing.assert_allclose(case.damped @ identity, case.dense, rtol=0, atol=1e-12)
+
+
+@given(cases())
+@settings(max_examples=25)
+def test_e21_for_gaussians_by_quadrature_over_actions(case: Any) -> None:
+    gaussian = case.gaussian
+    nodes, weights = np.polynomial.hermite_e.hermegauss(4)
+    grid = np.stack(np.meshgrid(*[nodes] * gaussian.old.mean.shape[1], indexing="ij"), axis=-1)
+    grid = grid.reshape(-1, gaussian.old.mean.shape[1])
+    w = np.prod(np.stack(np.meshgrid(*[weights] * grid.shape[1], indexing="ij")), axis=0).ravel()
+    total = np.zeros((gaussian.theta.size,) * 2)
+    for z, weight in zip(grid, w / np.sum(w), strict=True):
+        actions = gaussian.old.mean + np.exp(gaussian.old.log_std) * z
+
+        def log_prob(theta: Any, actions: Any = actions) -> Any:
+            return gaussian.policy(theta, gaussian.observations).log_prob(actions)
+
+        scores = complex_step_jacobian(log_prob, gaussian.theta)
+        total += weight * scores.T @ scores / len(scores)
+    operator = FisherOperator(gaussian.policy, gaussian.theta, gaussian.observations)
+    scale = 1 + np.max(np.abs(total))
+    np.testing.assert_allclose(operator @ np.eye(len(total)), total, rtol=0, atol=1e-12 * scale)
+
+
+@given(cases())
+def test_e22_fisher_information_in_outputs_has_its_closed_form(case: Any) -> None:
+    assert_holds("E22", case)
+
+
+@given(cases())
+def test_e23_the_product_is_mean_kl_differentiated_twice(case: Any) -> None:
+    assert_holds("E23", case)
+
+
+@given(cases(max_states=3, max_actions=3))
+@settings(max_examples=10)
+def test_e23_the_whole_hessian_of_mean_kl_is_the_fisher_information(case: Any) -> None:
+    nu = case.old.visitation
+    dense = hessian(lambda theta: mean_kl(case.old_distribution, case.policy(theta, case.states), nu))(
+        case.theta
+    )
+    np.testing.assert_allclose(case.fisher @ np.eye(len(dense)), dense, rtol=0, atol=1e-12)
+
+
+@given(cases())
+def test_e24_fisher_information_is_symmetric_positive_and_exact_for_linear_means(case: Any) -> None:
+    assert_holds("E24", case)
+
+
+@given(cases())
+def test_e24_no_eigenvalue_is_negative(case: Any) -> None:
+    dense = case.fisher @ np.eye(case.theta.size)
+    np.testing.assert_allclose(dense, dense.T, rtol=0, atol=1e-13)
+    assert np.min(np.linalg.eigvalsh(dense)) >= -1e-13
+
+
+@given(cases())
+def test_e25_the_natural_step_is_the_same_in_all_linear_parametrisations(case: Any) -> None:
+    assert_holds("E25", case)
+
+
+def steps_in_two_parametrisations(damping: float) -> tuple[np.ndarray, np.ndarray]:
+    """The step of a Gaussian policy with regular Fisher information, and that from φ = B⁻¹θ mapped back."""
+    rng = np.random.default_rng(7)
+    gaussian = GaussianCase.draw(rng, ())
+    matrix = np.eye(gaussian.theta.size) + 0.5 * np.triu(rng.standard_normal((gaussian.theta.size,) * 2), 1)
+    g = rng.standard_normal(gaussian.theta.size)
+    fisher = FisherOperator(gaussian.policy, gaussian.theta, gaussian.observations)
+    dense = fisher @ np.eye(g.size)
+    found = []
+    for F, gradient, back in ((dense, g, np.eye(g.size)), (matrix.T @ dense @ matrix, matrix.T @ g, matrix)):
+        x = conjugate_gradient(F + damping * np.eye(g.size), gradient, rtol=1e-14).x
+        found.append(back @ natural_step(x, float(x @ F @ x), 0.01))
+    return found[0], found[1]
+
+
+def test_e25_without_damping_the_steps_themselves_agree_and_with_it_they_do_not() -> None:
+    exact, damped = steps_in_two_parametrisations(0.0), steps_in_two_parametrisations(0.1)
+    np.testing.assert_allclose(exact[0], exact[1], rtol=0, atol=1e-10 * np.max(np.abs(exact[0])))
+    assert np.max(np.abs(damped[0] - damped[1])) > 1e-3 * np.max(np.abs(damped[0]))
+
+
+def test_e25_a_reparametrised_network_is_the_same_network() -> None:
+    gaussian = GaussianCase.draw(np.random.default_rng(0), (3,))
+    size = gaussian.policy.network.n_parameters
+    matrix = np.eye(size) + np.triu(np.ones((size, size)), 1)
+    other = Reparametrised(gaussian.policy.network, matrix)
+    rng = np.random.default_rng
+    phi, theta = other.init(rng(1)), gaussian.policy.network.init(rng(1))
+    assert other.n_parameters == size
+    np.testing.assert_allclose(
+        other(phi, gaussian.observations), gaussian.policy.network(theta, gaussian.observations)
+    )
+    first, second = (
+        grad(lambda t, network=network: np.sum(network(t, gaussian.observations) ** 2))(t)
+        for network, t in ((other, phi), (gaussian.policy.network, theta))
+    )
+    np.testing.assert_allclose(first, matrix.T @ second, atol=1e-12)
+
+
+def test_weighted_fisher_information_is_that_of_repeated_states() -> None:
+    gaussian = GaussianCase.draw(np.random.default_rng(2), (3,))
+    counts = np.array([1, 2, 1, 3, 1, 4])
+    repeated = FisherOperator(
+        gaussian.policy, gaussian.theta, np.repeat(gaussian.observations, counts, axis=0)
+    )
+    weighted = FisherOperator(
+        gaussian.policy, gaussian.theta, gaussian.observations, weights=counts / np.sum(counts)
+    )
+    v = np.random.default_rng(3).standard_normal(gaussian.theta.size)
+    np.testing.assert_allclose(weighted @ v, repeated @ v, rtol=1e-12)
+    assert weighted.quadratic_form(v) == pytest.approx(repeated.quadratic_form(v))
+    single = FisherOperator(
+        gaussian.policy,
+        gaussian.theta.astype(np.float32),
+        gaussian.observations.astype(np.float32),
+        weights=counts / 12,
+    )
+    assert (single @ v).dtype == np.float32

@@ -1,0 +1,60 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from npTRPO.theory.krylov import best_in_krylov_space, iterates
+from tests.strategies import System, cases, systems
+from tests.theory.oracles import assert_holds
+
+
+@given(cases())
+def test_e33_iterates_are_best_in_their_krylov_subspaces(case: Any) -> None:
+    assert_holds("E33", case)
+
+
+@given(systems(max_size=5, max_condition=10.0))
+def test_e33_the_best_point_is_no_farther_than_any_other_of_its_subspace(s: System) -> None:
+    points = best_in_krylov_space(s.A, s.b, 3)
+    solution = np.linalg.solve(s.A, s.b)
+    powers = [s.b]
+    for k in range(1, len(points)):
+        basis = np.stack(powers, axis=1)
+        # Nearest in the A-norm by least squares with a Cholesky factor, instead of normal equations.
+        root = np.linalg.cholesky(s.A).T
+        coefficients = np.linalg.lstsq(root @ basis, root @ solution, rcond=None)[0]
+        np.testing.assert_allclose(
+            points[k], basis @ coefficients, rtol=0, atol=1e-8 * np.max(np.abs(solution))
+        )
+        powers.append(s.A @ powers[-1])
+
+
+@given(cases())
+def test_e34_both_formulas_for_beta_agree(case: Any) -> None:
+    assert_holds("E34", case)
+
+
+@given(cases())
+def test_e35_preconditioning_is_a_change_of_coordinates(case: Any) -> None:
+    assert_holds("E35", case)
+
+
+@given(cases())
+def test_e36_conjugate_gradients_keep_their_promises(case: Any) -> None:
+    assert_holds("E36", case)
+
+
+@given(cases())
+def test_e37_the_iteration_ends_at_the_first_residual_within_the_tolerance(case: Any) -> None:
+    assert_holds("E37", case)
+
+
+@given(systems(min_size=3, max_condition=100.0))
+@settings(max_examples=20)
+def test_iterates_begin_at_zero_and_stop_in_time(s: System) -> None:
+    points = iterates(s.A, s.b, steps=2)
+    np.testing.assert_array_equal(points[0], 0)
+    assert len(points) <= 3
+    steepest = s.b * (s.b @ s.b) / (s.b @ s.A @ s.b)
+    assert points[1] == pytest.approx(steepest, rel=1e-12)

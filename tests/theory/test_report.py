@@ -1,0 +1,155 @@
+import json
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from npTRPO import Categorical, DiagGaussian
+from npTRPO.cli import main
+from npTRPO.theory import verify
+from npTRPO.theory.derivation import STATEMENTS
+from npTRPO.theory.statements import AtMost, Equal, Estimate, Kind
+
+
+@pytest.fixture(scope="module")
+def report() -> Any:
+    return verify(instances=6, seed=3)
+
+
+def test_the_table_has_a_line_for_each_equation(report: Any) -> None:
+    lines = report.to_text().splitlines()
+    rows = [line for line in lines if line.startswith("E")]
+    assert [row.split()[0] for row in rows] == [f"E{n}" for n in range(1, 45)]
+    assert all(row.endswith("holds") for row in rows)
+    assert lines[-1].startswith("44 of 44 equations hold on 6 random instances (seed 3")
+    assert max(map(len, lines)) <= 175
+
+
+def test_the_json_is_well_formed_and_complete(report: Any) -> None:
+    document = json.loads(report.to_json())
+    assert document["passed"] is True
+    assert (document["instances"], document["seed"]) == (6, 3)
+    assert [row["number"] for row in document["equations"]] == [f"E{n}" for n in range(1, 45)]
+    for row in document["equations"]:
+        assert ET.fromstring(row["mathml"]).tag.endswith("math")
+        assert row["kind"] in {"identity", "inequality", "statistical"}
+        assert row["passed"] is True
+        assert row["failures"] == []
+        measured = {"identity": "residual", "inequality": "slack", "statistical": "standard_errors"}
+        assert isinstance(row[measured[row["kind"]]], float)
+        assert (row["threshold"] is None) == (row["kind"] != "statistical")
+
+
+def test_the_same_seed_measures_the_same_and_more_instances_begin_alike(report: Any) -> None:
+    longer = verify(instances=8, seed=3)
+    for ours, theirs in zip(report.rows, longer.rows, strict=True):
+        np.testing.assert_array_equal(ours.residuals, theirs.residuals[:6])
+        np.testing.assert_array_equal(ours.slacks, theirs.slacks[:6])
+        np.testing.assert_array_equal(ours.deviations, theirs.deviations[:6])
+    other = verify(instances=6, seed=4)
+    assert any(a.residual != b.residual for a, b in zip(report.rows, other.rows, strict=True))
+
+
+def test_the_command_prints_the_table_and_succeeds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "--instances", "3"]) == 0
+    out = capsys.readouterr().out
+    assert "44 of 44 equations hold" in out
+    assert out.count("\nE") == 44
+
+
+def test_the_command_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "--instances", "2", "--seed", "5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["seed"] == 5
+
+
+def test_a_broken_function_makes_the_status_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = DiagGaussian.kl
+    monkeypatch.setattr(DiagGaussian, "kl", lambda old, new: right(old, new) * (1 + 1e-6))
+    assert main(["verify", "--instances", "4"]) == 1
+    out = capsys.readouterr().out
+    failed = [line.split()[0] for line in out.splitlines() if line.endswith("FAILS")]
+    assert "E17" in failed
+    assert "E16" not in failed
+    (sentence,) = [line for line in out.splitlines() if line.startswith("E17 fails")]
+    assert sentence.startswith("E17 fails: the sides differ by ")
+    assert sentence.endswith("of their size (npTRPO.policies.distributions.DiagGaussian.kl)")
+
+
+def test_a_function_that_raises_makes_the_status_1_and_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(old: Any, new: Any) -> Any:
+        raise ZeroDivisionError("out of\nluck")
+
+    monkeypatch.setattr(Categorical, "kl", broken)
+    assert main(["verify", "--instances", "2", "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    sixteenth = document["equations"][15]
+    assert sixteenth["failures"] == ["ZeroDivisionError: out of luck"]
+    assert sixteenth["residual"] is None
+    assert document["passed"] is False
+
+
+def test_what_is_not_a_number_fails_and_is_null_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Categorical, "kl", lambda old, new: np.full(len(old.logits), np.nan))
+    report = verify(instances=2)
+    row = report.rows[15]
+    assert row.residual == np.inf
+    assert not report.passed
+    assert json.loads(report.to_json())["equations"][15]["residual"] is None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--instances", "0"],
+        ["--instances", "-3"],
+        ["--seed", "-1"],
+        ["--instances", "many"],
+        ["--nonsense"],
+        ["extra"],
+    ],
+)
+def test_wrong_use_makes_the_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        status = main(["verify", *arguments])
+    except SystemExit as refused:  # argparse's own
+        status = refused.code
+    assert status == 2
+    assert capsys.readouterr().err
+
+
+def test_each_kind_of_comparison_can_fail_a_statement() -> None:
+    """Also where it isn't what the statement is mainly about."""
+    for comparisons, sentence in (
+        ((Equal(1.0, 1.1), AtMost(0.0, 1.0)), "the sides differ by 0.0909 of their size"),
+        ((Equal(1.0, 1.0), AtMost(1.0, 0.5)), "an inequality is violated by 0.5 of its size"),
+        ((Equal(1.0, 1.0), Estimate(1.0, 0.0, 1.0, 0.0, 100)), "a mean is 10 standard errors off"),
+        ((), "there was nothing to compare in any case"),
+    ):
+        for kind in Kind:
+            statement = replace(STATEMENTS[0], kind=kind, measure=lambda case, found=comparisons: found)
+            report = verify(instances=2, statements=[statement])
+            assert report.rows[0].failures == [sentence]
+            assert not report.passed
+            assert "FAILS" in report.to_text()
+
+
+def test_a_case_with_nothing_to_compare_counts_neither_way() -> None:
+    answers = iter([(), (Equal(1.0, 1.0),)])
+    statement = replace(STATEMENTS[0], measure=lambda case: next(answers))
+    report = verify(instances=2, statements=[statement])
+    assert report.passed
+    np.testing.assert_array_equal(report.rows[0].residuals, [np.nan, 0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [((0, 0), "at least 1 instance"), ((1, -1), "seed must not")]
+)
+def test_verify_refuses_what_it_can_not_do(arguments: tuple[int, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        verify(*arguments)

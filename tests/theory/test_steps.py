@@ -1,0 +1,107 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.optimize
+from hypothesis import assume, given, settings
+
+from npTRPO import line_search
+from npTRPO.theory.steps import compatible_weights
+from npTRPO.trust_region.step import lagrange_multiplier, natural_step, predicted_improvement
+from tests.strategies import System, cases, generators, systems
+from tests.theory.oracles import assert_holds
+
+
+@given(cases())
+def test_e26_no_feasible_step_improves_the_linear_model_more(case: Any) -> None:
+    assert_holds("E26", case)
+
+
+@given(systems(max_size=4, max_condition=30.0), generators())
+@settings(max_examples=25)
+def test_e26_scipy_finds_the_same_maximum(s: System, rng: np.random.Generator) -> None:
+    g = s.b / np.linalg.norm(s.b)
+    step = natural_step(np.linalg.solve(s.A, g), float(g @ np.linalg.solve(s.A, g)), 0.5)
+    found = scipy.optimize.minimize(
+        lambda x: -g @ x,
+        0.1 * rng.standard_normal(g.size),
+        jac=lambda x: -g,
+        method="SLSQP",
+        constraints={"type": "ineq", "fun": lambda x: 0.5 - x @ s.A @ x / 2, "jac": lambda x: -s.A @ x},
+        options={"ftol": 1e-14, "maxiter": 500},
+    )
+    assert -found.fun == pytest.approx(predicted_improvement(g, step), rel=1e-5)
+
+
+@given(cases())
+def test_e27_step_and_multiplier_meet_the_kkt_conditions(case: Any) -> None:
+    assert_holds("E27", case)
+
+
+@given(cases())
+def test_e28_the_multiplier_is_the_root_of_the_quadratic_form_over_the_region(case: Any) -> None:
+    assert_holds("E28", case)
+
+
+@given(systems(max_condition=1e4))
+def test_e28_the_multiplier_is_the_price_of_the_region(s: System) -> None:
+    """How fast the predicted improvement grows with δ, found by a difference."""
+    x, quadratic = np.linalg.solve(s.A, s.b), float(s.b @ np.linalg.solve(s.A, s.b))
+    assume(quadratic > 1e-12)
+    gains = [
+        predicted_improvement(s.b, natural_step(x, quadratic, delta)) for delta in (0.01 - 1e-6, 0.01 + 1e-6)
+    ]
+    assert (gains[1] - gains[0]) / 2e-6 == pytest.approx(lagrange_multiplier(quadratic, 0.01), rel=1e-5)
+
+
+@given(cases())
+def test_e29_the_step_is_its_closed_form(case: Any) -> None:
+    assert_holds("E29", case)
+
+
+@given(cases())
+def test_e30_every_step_ends_on_the_boundary_of_the_quadratic_region(case: Any) -> None:
+    assert_holds("E30", case)
+
+
+@given(systems(), generators())
+def test_e30_whatever_the_direction(s: System, rng: np.random.Generator) -> None:
+    x = rng.standard_normal(s.b.size)
+    step = natural_step(x, float(x @ s.A @ x), 0.02)
+    assert step @ s.A @ step / 2 == pytest.approx(0.02, rel=1e-12)
+    np.testing.assert_allclose(step / np.linalg.norm(step), x / np.linalg.norm(x), rtol=0, atol=1e-14)
+
+
+@given(cases())
+def test_e31_the_linear_model_predicts_the_root_of_twice_delta_times_the_form(case: Any) -> None:
+    assert_holds("E31", case)
+
+
+@given(cases())
+def test_e32_the_natural_gradient_is_the_best_fit_of_the_advantage(case: Any) -> None:
+    assert_holds("E32", case)
+
+
+@given(cases(max_discount=0.9))
+def test_e32_the_least_weights_are_the_pseudo_inverse_times_the_gradient(case: Any) -> None:
+    fisher = case.scores.T @ (case.batch.weights[:, None] * case.scores)
+    eigenvalues = np.linalg.eigvalsh(fisher)
+    positive = eigenvalues[eigenvalues > 1e-12]
+    assume(len(positive) and positive[0] > 1e-6)  # else rounding decides what is zero
+    expected = np.linalg.pinv(fisher, rcond=1e-10, hermitian=True) @ case.gradient
+    ours = compatible_weights(case.scores, case.batch.weights, case.batch.advantages)
+    size = np.max(np.abs(case.batch.advantages)) / positive[0]
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-9 * size)
+
+
+@given(cases())
+def test_e38_the_line_search_takes_the_first_fraction_that_meets_both_conditions(case: Any) -> None:
+    assert_holds("E38", case)
+
+
+def test_e38_equal_is_within_the_region_but_no_improvement() -> None:
+    theta, step = np.zeros(1), np.ones(1)
+    found = line_search(lambda t: (float(t[0]), 0.01), theta, step, 0.0, target_kl=0.01)
+    assert found.fraction == 1
+    stays = line_search(lambda t: (0.0, 0.0), theta, step, 0.0, target_kl=0.01)
+    assert stays.theta is theta
