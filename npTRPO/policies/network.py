@@ -63,6 +63,27 @@ class FunctionNetwork:
     forward: Callable[[Any, Any], Any]
     initialise: Callable[[np.random.Generator], Array]
 
+    @classmethod
+    def made_by(cls, factory: NetworkFactory, n_features: int, n_outputs: int) -> FunctionNetwork:
+        """The network that a factory makes, once it was tried on a few observations.
+
+        Raises
+        ------
+        ValueError
+            If it doesn't return rows of ``n_outputs`` numbers, one for each observation.
+        """
+        network = cls(*factory(n_features, n_outputs))
+        rng = np.random.default_rng(0)
+        theta, rows = network.init(rng), rng.standard_normal((n_outputs + 1, n_features))
+        shape = getattr(network(theta, rows), "shape", None)
+        if shape != (n_outputs + 1, n_outputs):
+            raise ValueError(
+                f"a network of one's own must return an array of shape (N, {n_outputs}) for observations of "
+                f"shape (N, {n_features}), but for N = {n_outputs + 1} it returned "
+                f"{'no array' if shape is None else shape}"
+            )
+        return network
+
     @cached_property
     def n_parameters(self) -> int:
         """Length of the parameter vector."""

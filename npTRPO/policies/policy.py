@@ -119,7 +119,7 @@ class Policy:
             # A small last layer, so that the policy starts out indifferent.
             network=MLP(sizes, activation_fn, output_gain=0.01, orthogonal=bool(ortho_init))
             if network is None
-            else FunctionNetwork(*network(sizes[0], n_outputs)),
+            else FunctionNetwork.made_by(network, sizes[0], n_outputs),
             family=family,
             n_log_std=n_log_std,
             log_std_init=float(log_std_init),

@@ -179,7 +179,7 @@ def _dot(u: Array, v: Array) -> float:
 
 
 def _as_product(A: Any, name: str, b: Array) -> Callable[[Array], Array]:
-    """The function v ↦ A v, whose results have b's dtype and are never written to again."""
+    """The function v ↦ A v, whose results have b's shape and dtype."""
     if A is None:
         return lambda v: v
     multiply, n = A, b.size
@@ -190,7 +190,7 @@ def _as_product(A: Any, name: str, b: Array) -> Callable[[Array], Array]:
         multiply = partial(operator.matmul, matrix)
 
     def product(v: Array) -> Array:
-        result = np.array(multiply(v), dtype=b.dtype)
+        result = np.asarray(multiply(v), dtype=b.dtype)
         if result.shape != b.shape:
             raise ValueError(f"{name} must give a product of shape {b.shape}, not {result.shape}")
         return result

@@ -79,7 +79,7 @@ def test_encode_gives_the_rows_that_the_network_takes(policy: Policy, seed: int)
     rows = policy.encode(batch, np.float32)
     assert rows.dtype == np.float32
     np.testing.assert_array_equal(rows, [spaces.flatten(space, item).astype(np.float32)])
-    assert policy.network.sizes[0] == encoded_size(space) == rows.shape[1]
+    assert policy.network.sizes[0] == policy.n_features == encoded_size(space) == rows.shape[1]
 
 
 def _with_leading_axis(space: spaces.Space, item: Any) -> Any:

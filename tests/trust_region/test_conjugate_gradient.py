@@ -313,14 +313,17 @@ def test_e34_fletcher_reeves_and_polak_ribiere_take_the_same_path(s: System) -> 
     assert compared >= min(2, len(runs[0].xs))
 
 
-def test_e34_the_two_formulas_differ_where_the_products_are_not_symmetric() -> None:
-    A = np.array([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [0.0, 0.0, 4.0]])
+def test_e34_the_two_formulas_differ_where_products_are_not_symmetric() -> None:
+    A = np.array([[2.0, 1.0, 0.0], [-1.0, 3.0, 1.0], [0.0, -1.0, 4.0]])  # vᵀAv > 0, but A isn't symmetric
     b = np.array([1.0, 2.0, 3.0])
-    runs = [solve(A, b, beta=beta, maxiter=2) for beta in BETAS]
-    r, r_new = runs[0].rs[:2]
-    assert r @ r_new != 0
-    for run, beta in zip(runs, [r_new @ r_new / (r @ r), r_new @ (r_new - r) / (r @ r)], strict=True):
-        np.testing.assert_allclose(run.ps[1], r_new + beta * r, rtol=50 * EPS)
+    for beta in BETAS:
+        run = solve(A, b, beta=beta, maxiter=3)
+        for k in (1, 2):
+            r, r_new = run.rs[k - 1 : k + 1]
+            carried = 0 if beta == "fletcher-reeves" else r_new @ r
+            expected = r_new + (r_new @ r_new - carried) / (r @ r) * run.ps[k - 1]
+            np.testing.assert_allclose(run.ps[k], expected, rtol=100 * EPS)
+        assert abs(r_new @ r) > 1e-3 * (r_new @ r_new)  # the second β is another one by the other formula
 
 
 # --- what conjugate gradients promise -------------------------------------------------------------

@@ -17,10 +17,11 @@ N_PARAMETERS = N_FEATURES * N_OUTPUTS
 
 
 @contextmanager
-def blocks_of(n_rows: int) -> Iterator[None]:
-    """Work in blocks of so many rows."""
+def blocks_of(n_rows: int, kept: int = 1024) -> Iterator[None]:
+    """Work in blocks of so many rows, and keep the linearisations of the first ``kept`` rows."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rows_module, "BLOCK_ROWS", n_rows)
+        patch.setattr(rows_module, "KEPT_ROWS", kept)
         yield
 
 
@@ -97,6 +98,37 @@ def metric_of(f: Callable[..., Any], weights: np.ndarray) -> Callable[[Any], Any
     if f is two_arrays:
         return lambda jv: (jv[0] * weights[:, :2], jv[1] * weights[:, 2:])
     return lambda jv: jv * weights
+
+
+@given(cases(), generators(), block_sizes, st.integers(0, 8))
+def test_linearisations_made_anew_give_the_same_bits_as_kept_ones(
+    case: Any, rng: np.random.Generator, block: int, kept: int
+) -> None:
+    f, theta, x, jacobian = case
+    v, u = rng.standard_normal(N_PARAMETERS), rng.standard_normal(jacobian.shape[:2])
+    products = []
+    for rows_kept in (1024, kept):
+        with blocks_of(block, rows_kept):
+            linearized = LinearizedRows(f, theta, x)
+            metrics = [metric_of(f, u[part]) for part, _ in linearized.blocks]
+            products.append(linearized.gauss_newton(v, metrics))
+            products.append(linearized.vjp((u[:, :2], u[:, 2:]) if f is two_arrays else u))
+    np.testing.assert_array_equal(products[:2], products[2:])
+
+
+@pytest.mark.parametrize(("kept", "again"), [(0, 3), (2, 2), (4, 1), (5, 0)])
+def test_only_so_many_rows_stay_linearised(kept: int, again: int) -> None:
+    calls = []
+
+    def counted(theta: Any, x: Any) -> Any:
+        calls.append(len(x))
+        return one_array(theta, x)
+
+    with blocks_of(2, kept):
+        linearized = LinearizedRows(counted, np.ones(N_PARAMETERS), np.ones((5, N_FEATURES)))
+        assert len(calls) == 3 - again
+        linearized.vjp(np.ones((5, N_OUTPUTS)))
+        assert len(calls) == 3
 
 
 @given(cases(), block_sizes)

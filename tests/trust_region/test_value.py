@@ -261,9 +261,10 @@ def test_blocks_change_only_the_rounding_of_a_fit(rng: np.random.Generator, size
     np.testing.assert_allclose(blocked, whole, rtol=0, atol=(1e4 * EPS + 1e-11) * (1 + np.abs(y).max()))
 
 
-def test_no_steps_and_no_epochs_change_nothing() -> None:
+def test_no_steps_no_products_and_no_epochs_change_nothing() -> None:
     theta, x, y = LINEAR.init(np.random.default_rng(0)), np.ones((2, 3)), np.ones(2)
     assert fit_trust_region(LINEAR, theta, x, y, steps=0, cg_max_steps=5, cg_rtol=0.1) is theta
+    assert fit_trust_region(LINEAR, theta, x, y, steps=1, cg_max_steps=0, cg_rtol=0.1) is theta
     state = AdamState.zero(theta)
     rng = np.random.default_rng(0)
     fitted, after = fit_adam(LINEAR, theta, x, y, state, rng, epochs=0, batch_size=1, learning_rate=0.1)

@@ -1,0 +1,127 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npTRPO import Bernoulli, FisherOperator, Policy
+from npTRPO.policies.network import FunctionNetwork
+from tests.policies.oracles import EPS, complex_jacobian, complex_step
+from tests.strategies import arrays, generators, seeds
+
+PLANE = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+
+
+def residual_block(n_features: int, n_outputs: int) -> Any:
+    """A layer with a skip connection, as a user would write it: out = (x + tanh(x A)) B."""
+    n = n_features * n_features
+
+    def forward(theta: Any, x: Any) -> Any:
+        A, B = theta[:n].reshape(n_features, n_features), theta[n:].reshape(n_features, n_outputs)
+        return (x + np.tanh(x @ A)) @ B
+
+    return forward, lambda rng: rng.standard_normal(n + n_features * n_outputs)
+
+
+@given(seeds, arrays((3, 2)))
+def test_a_network_of_ones_own_functions_is_those_functions(seed: int, x: np.ndarray) -> None:
+    forward, initialise = residual_block(2, 3)
+    network = FunctionNetwork(forward, initialise)
+    theta = network.init(np.random.default_rng(seed))
+    np.testing.assert_array_equal(theta, initialise(np.random.default_rng(seed)))
+    assert network.n_parameters == theta.size == 10
+    np.testing.assert_array_equal(network(theta, x), forward(theta, x))
+
+
+@given(seeds)
+def test_its_initial_numbers_are_the_same_in_float32_and_float64(seed: int) -> None:
+    network = FunctionNetwork(*residual_block(2, 3))
+    single, double = (network.init(np.random.default_rng(seed), dtype) for dtype in (np.float32, np.float64))
+    assert single.dtype == np.float32
+    np.testing.assert_array_equal(single, double.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [np.ones((2, 2)), np.ones(3, int), np.array([1.0, np.nan]), np.array([np.inf]), 1.0, ["a"]],
+    ids=repr,
+)
+def test_an_initialiser_must_return_a_vector_of_finite_floats(bad: Any) -> None:
+    network = FunctionNetwork(lambda theta, x: x, lambda rng: bad)
+    with pytest.raises(ValueError, match="a vector of finite floats"):
+        network.init(np.random.default_rng(0))
+
+
+@given(seeds, generators(), st.sampled_from([np.float32, np.float64]))
+def test_a_policy_takes_such_a_network_and_puts_log_sigma_behind_its_parameters(
+    seed: int, rng: np.random.Generator, dtype: Any
+) -> None:
+    space = spaces.Box(-1, 1, (3,))
+    policy = Policy.for_spaces(PLANE, space, network=residual_block, log_std_init=-0.5)
+    theta = policy.init(np.random.default_rng(seed), dtype)
+    assert theta.dtype == dtype
+    assert theta.size == policy.n_parameters == 10 + 3
+    np.testing.assert_array_equal(theta[-3:], dtype(-0.5))
+    x = rng.standard_normal((4, 2)).astype(dtype)
+    mean, log_std = policy.outputs(theta, x)
+    np.testing.assert_array_equal(mean, residual_block(2, 3)[0](theta[:10], x))
+    np.testing.assert_array_equal(log_std, np.full((4, 3), -0.5))
+
+
+@pytest.mark.parametrize(
+    ("forward", "shape"),
+    [
+        (lambda theta, x: x, r"\(4, 2\)"),
+        (lambda theta, x: np.sum(x, axis=-1), r"\(4,\)"),
+        (lambda theta, x: (x, x), "no array"),
+    ],
+)
+def test_a_network_of_another_shape_than_the_policy_needs_is_refused(forward: Any, shape: str) -> None:
+    with pytest.raises(ValueError, match=rf"shape \(N, 3\) .* it returned {shape}"):
+        Policy.for_spaces(PLANE, spaces.Discrete(3), network=lambda *_: (forward, lambda rng: np.ones(1)))
+
+
+@given(generators())
+def test_e21_the_fisher_product_works_on_it_unchanged(rng: np.random.Generator) -> None:
+    policy = Policy.for_spaces(PLANE, spaces.MultiBinary(2), network=residual_block)
+    theta, x = policy.init(rng), rng.standard_normal((3, 2))
+    v = rng.standard_normal(theta.size)
+    jacobian = complex_jacobian(lambda t: policy.network(t, x), theta)
+    p = 1 / (1 + np.exp(-policy.network(theta, x)))
+    expected = np.einsum("nip,ni,niq,q->p", jacobian, p * (1 - p), jacobian, v) / 3
+    # Sums of 3 · 2 products of slopes below |x|² |θ|, by some 40 operations each.
+    atol = 40 * EPS * 6 * (1 + np.abs(jacobian).max()) ** 2 * (1 + np.abs(theta).max()) * np.linalg.norm(v)
+    np.testing.assert_allclose(FisherOperator(policy, theta, x) @ v, expected, rtol=0, atol=atol)
+
+
+class Tempered(Bernoulli):
+    """Half as decided as its outputs say."""
+
+    def __init__(self, outputs: Any) -> None:
+        super().__init__(0.5 * outputs)
+
+
+@given(generators())
+def test_a_policy_takes_a_distribution_of_ones_own(rng: np.random.Generator) -> None:
+    space = spaces.MultiBinary(2)
+    policy = Policy.for_spaces(PLANE, space, net_arch=(), distribution=lambda s: (s.n, Tempered))
+    theta, x = rng.standard_normal(policy.n_parameters), rng.standard_normal((3, 2))
+    assert policy.n_parameters == 3 * 2
+    distribution = policy(theta, x)
+    assert type(distribution) is Tempered
+    logits = 0.5 * (x @ theta[:4].reshape(2, 2) + theta[4:])
+    assert np.all(np.abs(distribution.probs - 1 / (1 + np.exp(-logits))) <= 20 * EPS)
+    actions = distribution.sample(rng)
+    score = complex_step(lambda t: np.sum(policy(t, x).log_prob(actions)), theta, np.eye(6)[5])
+    # ∂ log π / ∂b = ½ (a − p) for each state.
+    assert abs(score - 0.5 * np.sum(actions - distribution.probs, axis=0)[1]) <= 40 * EPS
+
+
+def test_a_box_with_a_distribution_of_ones_own_has_no_log_sigma_of_ours() -> None:
+    policy = Policy.for_spaces(
+        PLANE, spaces.Box(-1, 1, (2,)), net_arch=(), distribution=lambda space: (2, Tempered)
+    )
+    assert policy.n_log_std == 0
+    assert policy.n_parameters == 6
