@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from npTRPO._typing import Array
+from npTRPO.agent.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +24,15 @@ __all__ = ["Run", "bootstrap_interval", "interquartile_mean", "plot_runs", "read
 
 # Colours that readers with any colour vision can tell apart: Okabe and Ito 2008, darkest first.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+_DRAWN = (
+    *("num_timesteps", "time_elapsed", "episode_return", "kl", "target_kl"),
+    *("improvement", "predicted_improvement", "cg_residual", "explained_variance"),
+)
+
+# What varies from update to update is drawn by the medians of so many stretches of a run.
+_STRETCHES = 50
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,7 @@ def read_run(path: str | os.PathLike[str]) -> Run:
         columns = {name: np.array([float(row[name]) for row in rows]) for name in names}
     except (OSError, ValueError, TypeError, KeyError, RecursionError, csv.Error) as error:
         raise ValueError(f"{directory} isn't a run directory that can be read: {error}") from error
-    missing = {"num_timesteps", "time_elapsed", "episode_return", "kl"} - set(columns)
+    missing = set(_DRAWN) - set(columns)
     if missing:
         raise ValueError(f"{directory} has no progress to draw yet (columns {sorted(missing)} are missing)")
     for option in ("seed", "checkpoint_interval"):
@@ -84,7 +95,7 @@ def interquartile_mean(x: Array) -> Array:
 def bootstrap_interval(x: Array, rng: np.random.Generator, resamples: int = 1000) -> tuple[Array, Array]:
     """95 % percentile interval of the interquartile mean over axis 0, by resampling runs."""
     chosen = rng.integers(len(x), size=(resamples, len(x)))
-    means = np.stack([interquartile_mean(x[rows]) for rows in chosen])
+    means = interquartile_mean(x[chosen.T])
     low, high = np.quantile(means, [0.025, 0.975], axis=0)
     return low, high
 
@@ -93,7 +104,8 @@ def plot_runs(paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[st
     """Draw runs: returns over steps and time, and what the trust region did.
 
     Runs that differ only in their seed are drawn together: each as a thin line, their interquartile mean
-    as a thick one, with a 95 % bootstrap interval from three runs on.
+    as a thick one, with a 95 % bootstrap interval from three runs on. What varies from update to update is
+    drawn by the medians of fifty stretches of a run, over the figures themselves as thin lines.
 
     Parameters
     ----------
@@ -121,12 +133,19 @@ def plot_runs(paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[st
         raise ValueError("name at least one run directory to draw")
     groups = _grouped([read_run(path) for path in paths])
     try:
+        from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError('drawing needs matplotlib: pip install "npTRPO[plot]"') from error
     figure = Figure(figsize=(13, 7.5), layout="constrained")
     _draw(figure, groups)
-    figure.savefig(target, dpi=120)
+    ending = target.suffix[1:]
+    dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}  # the same runs give the same file
+    # Text in an SVG stays text, which can be searched and read aloud.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "npTRPO"}):
+        write_whole(
+            target, lambda file: figure.savefig(file, format=ending, dpi=120, metadata=dated.get(ending))
+        )
     return target
 
 
@@ -143,61 +162,100 @@ def _grouped(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 
 def _draw(figure: Figure, groups: dict[str, list[Run]]) -> None:
+    from matplotlib.ticker import EngFormatter
+
     (over_steps, over_time, kl), (improvement, residual, explained) = figure.subplots(2, 3)
-    for colour, (label, runs) in zip(_cycle(len(groups)), groups.items(), strict=True):
-        seeds = f" ({len(runs)} runs)" if len(runs) > 1 else ""
-        _curves(over_steps, runs, "num_timesteps", "episode_return", colour, label + seeds)
+    colours = dict(zip(groups, itertools.cycle(_COLOURS), strict=False))
+    for label, runs in groups.items():
+        colour, count = colours[label], f" ({len(runs)} runs)" if len(runs) > 1 else ""
+        _curves(over_steps, runs, "num_timesteps", "episode_return", colour, label + count)
         _curves(over_time, runs, "time_elapsed", "episode_return", colour)
-        _curves(kl, runs, "num_timesteps", "kl", colour)
-        _curves(improvement, runs, "num_timesteps", "improvement", colour)
-        _curves(improvement, runs, "num_timesteps", "predicted_improvement", colour, style=":")
-        _curves(residual, runs, "num_timesteps", "cg_residual", colour)
-        _curves(explained, runs, "num_timesteps", "explained_variance", colour)
-        for delta in sorted({float(run.columns["target_kl"][-1]) for run in runs}):
-            kl.axhline(delta, color=colour, linewidth=1, linestyle="--")
+        for axes, name, style in (
+            (kl, "kl", "-"),
+            (improvement, "improvement", "-"),
+            (improvement, "predicted_improvement", ":"),
+            (residual, "cg_residual", "-"),
+            (explained, "explained_variance", "-"),
+        ):
+            _curves(axes, runs, "num_timesteps", name, colour, style=style, noisy=True)
+    for delta, owners in _trust_regions(groups).items():
+        colour = colours[owners[0]] if len(owners) == 1 else "0.3"
+        kl.axhline(delta, color=colour, linewidth=1, linestyle="--")
     titles = {
         over_steps: ("Return over steps", "environment steps", "mean return of the last 100 episodes"),
         over_time: ("Return over time", "seconds", "mean return of the last 100 episodes"),
         kl: ("KL divergence (dashed: δ)", "environment steps", "mean KL(old ‖ new) in nats"),
         improvement: ("Improvement (dotted: predicted)", "environment steps", "surrogate, new − old"),
         residual: ("Conjugate gradients", "environment steps", "relative residual"),
-        explained: ("Value function", "environment steps", "explained variance"),
+        explained: ("Value function (cut off below −1)", "environment steps", "explained variance"),
     }
     for axes, (title, x, y) in titles.items():
         axes.set(title=title, xlabel=x, ylabel=y)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
+        if x == "environment steps":
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     kl.set_ylim(bottom=0)
     residual.set_yscale("log")
-    explained.set_ylim(-1, 1.02)
-    over_steps.legend(loc="best", fontsize="small", frameon=False)
+    explained.set_ylim(-1, 1.05)
+    # Long labels get lines of their own.
+    columns = 1 if max(map(len, groups)) > 60 else min(len(groups), 3)
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False)
+
+
+def _trust_regions(groups: dict[str, list[Run]]) -> dict[float, list[str]]:
+    """For each δ, the labels of the runs that have it."""
+    owners: dict[float, list[str]] = {}
+    for label, runs in groups.items():
+        for delta in {float(run.columns["target_kl"][-1]) for run in runs}:
+            owners.setdefault(delta, []).append(label)
+    return owners
 
 
 def _curves(
-    axes: Axes, runs: Sequence[Run], x: str, y: str, colour: str, label: str | None = None, style: str = "-"
+    axes: Axes,
+    runs: Sequence[Run],
+    x: str,
+    y: str,
+    colour: str,
+    label: str | None = None,
+    style: str = "-",
+    noisy: bool = False,
 ) -> None:
-    """Thin lines for single runs; their interquartile mean and interval over the range they share."""
-    for run in runs:
-        single = len(runs) == 1
-        axes.plot(
-            run.columns[x],
-            run.columns[y],
-            style,
-            color=colour,
-            linewidth=1.5 if single else 0.6,
-            alpha=1.0 if single else 0.35,
-            label=label if single else None,
-        )
-    if len(runs) == 1:
-        return
-    begin, end = max(run.columns[x][0] for run in runs), min(run.columns[x][-1] for run in runs)
-    grid = np.linspace(begin, end, 200)
-    values = np.stack([np.interp(grid, run.columns[x], run.columns[y]) for run in runs])
-    axes.plot(grid, interquartile_mean(values), style, color=colour, linewidth=2, label=label)
-    if len(runs) >= 3:
-        low, high = bootstrap_interval(values, np.random.default_rng(0))
-        axes.fill_between(grid, low, high, color=colour, alpha=0.15, linewidth=0)
+    """Thin lines for single runs; over them what they have in common."""
+    lines = [line for line in (_known(run.columns[x], run.columns[y]) for run in runs) if line[0].size]
+    calm = [_medians(*line) if noisy else line for line in lines]
+    for line, smooth in zip(lines, calm, strict=True):
+        if len(runs) > 1 or len(smooth[0]) < len(line[0]):
+            axes.plot(*line, style, color=colour, linewidth=0.6, alpha=0.35)
+    if len(runs) == 1 or not lines:
+        together = calm[0] if lines else (np.zeros(0), np.zeros(0))
+    else:
+        grid, values = _common(calm)
+        together = grid, interquartile_mean(values)
+        if len(values) >= 3:
+            low, high = bootstrap_interval(values, np.random.default_rng(0))
+            axes.fill_between(grid, low, high, color=colour, alpha=0.15, linewidth=0)
+    width = 2 if len(runs) > 1 else 1.5
+    axes.plot(*together, style, color=colour, linewidth=width, label=label)
 
 
-def _cycle(count: int) -> list[str]:
-    return [_COLOURS[i % len(_COLOURS)] for i in range(count)]
+def _known(x: Array, y: Array) -> tuple[Array, Array]:
+    """Points that have a figure: there is no return before the first episode ends."""
+    known = np.isfinite(y)
+    return x[known], y[known]
+
+
+def _medians(x: Array, y: Array) -> tuple[Array, Array]:
+    """Median of each of fifty stretches, over its mean place; few points are left as they are."""
+    if len(x) <= _STRETCHES:
+        return x, y
+    xs, ys = np.array_split(x, _STRETCHES), np.array_split(y, _STRETCHES)
+    return np.array([np.mean(part) for part in xs]), np.array([np.median(part) for part in ys])
+
+
+def _common(lines: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
+    """Places (200,) in the range that all lines share, and the lines' figures there, (lines, 200)."""
+    begin, end = max(x[0] for x, _ in lines), min(x[-1] for x, _ in lines)
+    grid = np.linspace(begin, end, 200 if begin <= end else 0)
+    return grid, np.stack([np.interp(grid, x, y) for x, y in lines])

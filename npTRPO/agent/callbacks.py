@@ -22,6 +22,22 @@ __all__ = [
 ]
 
 
+class _Every:
+    """Says when so many steps have passed; a count of steps that begins again is no surprise to it."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self._last = 0
+
+    def due(self, num_timesteps: int) -> bool:
+        if num_timesteps < self._last:
+            self._last = 0
+        passed = num_timesteps - self._last >= self.steps
+        if passed:
+            self._last = num_timesteps
+        return passed
+
+
 class EvalCallback:
     """Evaluate the agent periodically, and keep the best one.
 
@@ -74,14 +90,12 @@ class EvalCallback:
         self.evaluations: list[tuple[int, float, float]] = []
         self.best_mean_reward = -math.inf
         self.last_mean_reward = math.nan
-        self._next = eval_freq
+        self._every = _Every(eval_freq)
 
     def __call__(self, record: Record) -> None:
         """Evaluate, if it is time to."""
-        if record.num_timesteps < self._next:
-            return
-        self._next = record.num_timesteps + self.eval_freq
-        self.evaluate(record)
+        if self._every.due(record.num_timesteps):
+            self.evaluate(record)
 
     def evaluate(self, record: Record) -> None:
         """Evaluate now."""
@@ -118,15 +132,13 @@ class CheckpointCallback:
         self.save_freq = save_freq
         self.directory = Path(save_path)
         self.name_prefix = name_prefix
-        self._next = save_freq
+        self._every = _Every(save_freq)
 
     def __call__(self, record: Record) -> None:
         """Save, if it is time to."""
-        if record.num_timesteps < self._next:
-            return
-        self._next = record.num_timesteps + self.save_freq
-        self.directory.mkdir(parents=True, exist_ok=True)
-        record.agent.save(self.directory / f"{self.name_prefix}_{record.num_timesteps}_steps")
+        if self._every.due(record.num_timesteps):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            record.agent.save(self.directory / f"{self.name_prefix}_{record.num_timesteps}_steps")
 
 
 class StopTrainingOnRewardThreshold:

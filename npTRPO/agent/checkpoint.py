@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
@@ -18,13 +17,14 @@ from gymnasium import spaces
 from npTRPO._typing import Array
 from npTRPO._version import __version__
 from npTRPO.agent.config import TRPOConfig
+from npTRPO.agent.files import write_whole
 from npTRPO.sampling.normalization import Moments
 from npTRPO.trust_region.value import AdamState
 
 if TYPE_CHECKING:
     from npTRPO.agent.trpo import TRPO
 
-__all__ = ["CheckpointError", "load", "save", "versions", "write_whole"]
+__all__ = ["CheckpointError", "load", "save", "versions"]
 
 FORMAT = "npTRPO agent"
 FORMAT_VERSION = 1
@@ -136,28 +136,13 @@ def versions() -> dict[str, str]:
     }
 
 
-def write_whole(target: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Write a file beside its target, flush it to disk, and rename it over the target.
-
-    The target holds its old content or the new one, whatever happens.
-    """
-    beside = target.with_name(f"{target.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise
-
-
 def _read(target: Path) -> tuple[dict[str, Any], dict[str, Array]]:
     """The header and the arrays of a file, with the header's format checked."""
     with target.open("rb") as stream:  # np.load leaves the file open when it fails
-        file = np.load(stream, allow_pickle=False)
+        try:
+            file = np.load(stream, allow_pickle=False)
+        except (EOFError, ValueError) as error:  # NumPy's advice would be to unpickle it
+            raise CheckpointError("it is no .npz file, and what was pickled is never read") from error
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise CheckpointError("it holds a single array")
         if "header" not in file.files:

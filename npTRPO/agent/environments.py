@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import importlib
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 
 from npTRPO.policies.policy import Policy
 
@@ -77,16 +78,39 @@ def _make_envpool(env: str, n_envs: int) -> VectorEnv[Any, Any, Any]:
         ) from error
     if env not in envpool.list_all_envs():
         raise ValueError(f"EnvPool has no environment {env!r}: choose another vectorization_mode")
-    with warnings.catch_warnings():  # about the precision of its own bounds
-        warnings.simplefilter("ignore", UserWarning)
-        made: VectorEnv[Any, Any, Any] = envpool.make_gymnasium(env, num_envs=n_envs)
-    return made
+
+    def make(seed: int) -> VectorEnv[Any, Any, Any]:
+        made: VectorEnv[Any, Any, Any] = envpool.make_gymnasium(env, num_envs=n_envs, seed=seed)
+        with warnings.catch_warnings():  # about the precision of its own bounds, at the first look at them
+            warnings.simplefilter("ignore", UserWarning)
+            _ = made.single_observation_space
+        return made
+
+    return _Reseeded(make)
 
 
-def check_spaces(policy: Policy, envs: VectorEnv[Any, Any, Any]) -> None:
+class _Reseeded(VectorWrapper):
+    """EnvPool takes a seed only when it makes environments, so they are made again for each."""
+
+    def __init__(self, make: Callable[[int], VectorEnv[Any, Any, Any]]) -> None:
+        super().__init__(make(0))
+        self._make = make
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        """Reset all environments, newly made if there is a seed for them."""
+        if seed is not None:
+            self.env.close()
+            self.env = self._make(int(seed))
+        return self.env.reset(options=options)
+
+
+def check_spaces(policy: Policy, env: gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> None:
     """Raise an error that names both, if the environment's spaces aren't the policy's."""
     ours = policy.observation_space, policy.action_space
-    theirs = envs.single_observation_space, envs.single_action_space
+    if isinstance(env, VectorEnv):
+        theirs = env.single_observation_space, env.single_action_space
+    else:
+        theirs = env.observation_space, env.action_space
     if ours != theirs:
         raise ValueError(
             f"the agent acts on {ours[0]} with {ours[1]}, but the environment has {theirs[0]} and {theirs[1]}"

@@ -68,6 +68,8 @@ def run_episodes(
     """Returns and lengths, each (n_episodes,), of whole episodes; see :func:`evaluate_policy`."""
     if n_episodes < 1:
         raise ValueError(f"n_eval_episodes must be at least 1, but it is {n_episodes!r}")
+    if seed is not None and seed < 0:
+        raise ValueError(f"seed must not be negative, but it is {seed!r}")
     env = agent.env_id if env is None else env
     if env is None:
         raise ValueError("evaluation needs an env: this agent wasn't made with the id of one")

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import os
+import platform
+import struct
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from npTRPO.agent.files import append_whole
 from npTRPO.agent.trpo import Callback, Record
 
 __all__ = ["ProgressBar", "TensorBoardWriter", "format_metrics", "header", "metrics", "printer"]
@@ -55,16 +62,18 @@ _COLUMNS: tuple[tuple[str, int, Callable[[dict[str, Any]], str]], ...] = (
 
 def header() -> str:
     """The columns' names."""
-    return "".join(f"{name:>{width}}" for name, width, _ in _COLUMNS)
+    return "".join(f" {name:>{width - 1}}" for name, width, _ in _COLUMNS)
 
 
 def format_metrics(figures: dict[str, Any]) -> str:
     """One update's figures as a line under :func:`header`."""
-    return "".join(f"{text(figures):>{width}}" for _, width, text in _COLUMNS)
+    return "".join(f" {text(figures):>{width - 1}}" for _, width, text in _COLUMNS)
 
 
 def printer(log_interval: int = 1) -> Callback:
     """Callback that prints the header, and then a line every ``log_interval`` updates."""
+    if log_interval < 1:
+        raise ValueError(f"log_interval must be at least 1, not {log_interval}")
     started = False
 
     def show(record: Record) -> None:
@@ -140,7 +149,7 @@ class ProgressBar:
         self._bar.update(
             self._task,
             completed=record.num_timesteps,
-            reward=f"{figures['episode_return']:.1f}",
+            reward="–" if math.isnan(record.episode_return) else f"{record.episode_return:.1f}",
             kl=f"{figures['kl']:.4f}/{figures['target_kl']:g}",
             speed=f"{figures['steps_per_second']:,.0f}",
         )
@@ -163,28 +172,65 @@ _TENSORBOARD_NAMES = {
 class TensorBoardWriter:
     """Callback that writes events for TensorBoard, under the names Stable-Baselines3 uses.
 
+    Events are written as they come, without the thread of tensorboardX's own writer: once a disk is full,
+    that one waits for ever, and what waits in it is lost when the process is killed.
+
+    Parameters
+    ----------
+    directory : path
+        For the file of events, which is a new one.
+    purge_step : int, optional
+        Hide what earlier files hold from this step on, as it will be written again.
+
     Raises
     ------
     ModuleNotFoundError
         Without the ``tensorboard`` extra.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str | os.PathLike[str], purge_step: int | None = None) -> None:
         try:
-            from tensorboardX import SummaryWriter
+            from tensorboardX import summary
+            from tensorboardX.proto import event_pb2
+            from tensorboardX.record_writer import masked_crc32c
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
                 'TensorBoard events need tensorboardX: pip install "npTRPO[tensorboard]"'
             ) from error
-        self._writer = SummaryWriter(directory)
+        self._checksum, self._event, self._scalar = masked_crc32c, event_pb2.Event, summary.scalar
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        # TensorBoard reads files in the order of their names, and one may follow another within a second.
+        name = f"events.out.tfevents.{time.time():.6f}.{platform.node()}.{os.getpid()}"
+        self._file = (Path(directory) / name).open("ab", buffering=0)
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        purge = [] if purge_step is None else [{"step": purge_step, "session_log": start}]
+        try:
+            self._write({"file_version": "brain.Event:2"}, *purge)
+        except OSError:
+            self._file.close()
+            raise
 
     def __call__(self, record: Record) -> None:
         """Write the figures of an update."""
         figures = metrics(record)
-        for name, key in _TENSORBOARD_NAMES.items():
-            if figures[key] == figures[key]:  # NaN stands for "none yet"
-                self._writer.add_scalar(name, figures[key], record.num_timesteps)
+        named = {name: figures[key] for name, key in _TENSORBOARD_NAMES.items()}
+        self._write(
+            *(
+                {"step": record.num_timesteps, "summary": self._scalar(name, figure)}
+                for name, figure in named.items()
+                if figure == figure  # NaN stands for "none yet"
+            )
+        )
+
+    def _write(self, *events: dict[str, Any]) -> None:
+        """Events as TFRecords: length, its checksum, content, its checksum."""
+        records = bytearray()
+        for content in events:
+            event = self._event(wall_time=time.time(), **content).SerializeToString()
+            for part in (struct.pack("<Q", len(event)), event):
+                records += part + struct.pack("<I", self._checksum(part))
+        append_whole(self._file, bytes(records))
 
     def close(self) -> None:
-        """Flush what was written."""
-        self._writer.close()
+        """Close the file."""
+        self._file.close()

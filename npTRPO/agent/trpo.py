@@ -179,7 +179,7 @@ class TRPO:
         features = self.policy.n_features
         self.own_code = sorted(own)
         self.value_network: Network = (
-            FunctionNetwork(*network(features, 1))
+            FunctionNetwork.made_by(network, features, 1)
             if network is not None
             else MLP(
                 (features, *self.config.value_arch, 1),
@@ -254,7 +254,11 @@ class TRPO:
         distribution = self.policy(self.theta, rows)
         actions = distribution.mode() if deterministic else distribution.sample(self._rng_act)
         actions = self.policy.to_env(actions)
-        return (actions[0] if single else actions), None
+        if not single:
+            return actions, None
+        # A single number is an array in Gymnasium's Box, and none in its Discrete.
+        box = isinstance(self.policy.action_space, gymnasium.spaces.Box)
+        return (np.asarray(actions[0]) if box else actions[0]), None
 
     def get_env(self) -> VectorEnv[Any, Any, Any] | None:
         """The vector environment that the agent learns in, if it has one."""
@@ -358,10 +362,12 @@ class TRPO:
             except BaseException:
                 self._sampler = None  # it stopped on the way: learning goes on with a reset
                 raise
-            explained, result = self._train(batch)
-            now = time.perf_counter()
             steps = batch.rewards.size
             self.num_timesteps += steps
+            if not batch.valid.any():  # all environments only reset: there is nothing to learn from
+                continue
+            explained, result = self._train(batch)
+            now = time.perf_counter()
             self.n_updates += 1
             self.recent_returns.extend(batch.episodes.returns.tolist())
             self.recent_lengths.extend(batch.episodes.lengths.tolist())
@@ -489,9 +495,9 @@ def _policy_options(policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 def _standardized(advantages: Array) -> Array:
     """Advantages with mean 0 and standard deviation 1; all zero if they don't vary."""
-    centred = advantages - np.mean(advantages)
-    spread = float(np.std(advantages))
-    return np.asarray(centred / spread) if spread > 0 else np.zeros_like(centred)
+    # Where they don't vary their deviation needn't be 0, as a mean is rounded.
+    spread = float(np.std(advantages)) if np.ptp(advantages) > 0 else 0.0
+    return np.asarray((advantages - np.mean(advantages)) / spread) if spread else np.zeros_like(advantages)
 
 
 def _mean(numbers: deque[float]) -> float:
@@ -508,6 +514,8 @@ def _as_batch(space: Space, observation: Any) -> tuple[Any, bool]:
         if len(singles) == 1:
             return {key: batch for key, (batch, _) in pairs.items()}, singles.pop()
     elif isinstance(space, gymnasium.spaces.Tuple):
+        if not isinstance(observation, Sequence) or len(observation) != len(space.spaces):
+            raise ValueError(f"the observation must be a tuple of {len(space.spaces)}, as {space} holds")
         parts = [_as_batch(part, given) for part, given in zip(space.spaces, observation, strict=True)]
         singles = {single for _, single in parts}
         if len(singles) == 1:

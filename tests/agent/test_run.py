@@ -1,0 +1,573 @@
+"""Run directories: what is in them, and that nothing that happens to a run changes its bits."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import warnings
+
+import numpy as np
+import pytest
+
+from npTRPO import TRPO, CheckpointError, TRPOConfig, cli, evaluate_policy
+from npTRPO.agent import run as run_module
+from npTRPO.agent.run import RunDirectory, RunSettings
+from tests.children import Nursery
+
+OPTIONS = {"n_envs": 2, "n_steps": 16, "net_arch": (4,), "checkpoint_interval": 3, "seed": 0}
+BATCH = 32
+UPDATES = 8  # not a boundary: the end is where no checkpoint is
+CONFIG = TRPOConfig(**OPTIONS)
+TIMES = ("time_elapsed", "steps_per_second")
+
+
+def settings(updates=UPDATES, eval_episodes=2):
+    return RunSettings("CartPole-v1", updates * BATCH, eval_episodes)
+
+
+def flags(updates=UPDATES, eval_episodes=2, **changed):
+    words = ["CartPole-v1", "--no-preset", "--total-timesteps", updates * BATCH]
+    words += ["--eval-episodes", eval_episodes]
+    for name, value in (OPTIONS | changed).items():
+        words += ["--" + name.replace("_", "-"), *(value if isinstance(value, tuple) else [value])]
+    return words
+
+
+class Stop(Exception):
+    """Ends a process at a moment of one's choice."""
+
+
+def train(path, updates=UPDATES, stop_at=None, **options):
+    """A run, or its beginning."""
+
+    def stop(record):
+        if record.n_updates == stop_at:
+            raise Stop
+
+    run = RunDirectory.create(path, settings(updates, **options), CONFIG)
+    if stop_at is None:
+        run.train()
+    else:
+        with pytest.raises(Stop):
+            run.train([stop])
+    return path
+
+
+def resume(path, **options):
+    RunDirectory.resume(path, **options).train()
+    return path
+
+
+def table(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def progress(directory):
+    """The rows of progress.csv but for their times."""
+    return [
+        {name: text for name, text in row.items() if name not in TIMES}
+        for row in table(directory / "progress.csv")
+    ]
+
+
+def files(directory):
+    """What a run leaves, by name; TensorBoard's files and the times are compared elsewhere."""
+    found = {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and "tfevents" not in path.name and path.name != "progress.csv"
+    }
+    # The commit is that of the directory one is in, which may be this checkout or not.
+    found["config.json"] = re.sub(rb'"commit": .*', b"", found["config.json"])
+    return found
+
+
+def assert_same_run(found, expected, updates):
+    assert [int(row["n_updates"]) for row in progress(found)] == list(range(1, updates + 1))
+    assert progress(found) == progress(expected)
+    times = [float(row["time_elapsed"]) for row in table(found / "progress.csv")]
+    assert times == sorted(times)
+    assert files(found).keys() == files(expected).keys()
+    for name, content in files(expected).items():
+        assert files(found)[name] == content, name
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing happened to."""
+    return train(tmp_path_factory.mktemp("whole") / "run")
+
+
+@pytest.fixture
+def copy(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "copy")
+
+
+@pytest.fixture(scope="module")
+def broken_off(tmp_path_factory):
+    """A run that stopped after seven updates, six of which are in a checkpoint."""
+    return train(tmp_path_factory.mktemp("broken") / "run", stop_at=7)
+
+
+@pytest.fixture
+def half(broken_off, tmp_path):
+    return shutil.copytree(broken_off, tmp_path / "half")
+
+
+# --- what is in it ---------------------------------------------------------------------------------------
+
+
+def test_a_run_holds_what_its_documentation_says(whole):
+    names = {str(path.relative_to(whole)) for path in whole.rglob("*") if path.is_file()}
+    names = {re.sub(r"tfevents\..*", "tfevents", name) for name in names}
+    expected = {"config.json", "progress.csv", "evaluations.csv", "best.npz", "agent.npz", ".lock"}
+    expected |= {"checkpoints/000000003.npz", "checkpoints/000000006.npz"}
+    assert names - {"events.out.tfevents"} == expected
+    documented = re.findall(r"^    (\S+) ", run_module.__doc__, re.MULTILINE)
+    assert {name.split("/")[0] for name in names} <= {
+        name.rstrip("/").replace("events.*", "events.out.tfevents") for name in documented
+    }
+
+
+def test_only_the_last_two_checkpoints_are_kept(tmp_path):
+    path = train(tmp_path / "run", updates=13, eval_episodes=0)
+    kept = sorted((path / "checkpoints").iterdir())
+    assert [file.name for file in kept] == ["000000009.npz", "000000012.npz"]
+    assert [TRPO.load(file).n_updates for file in kept] == [9, 12]
+    assert [TRPO.load(file).num_timesteps for file in kept] == [9 * BATCH, 12 * BATCH]
+
+
+def test_the_config_says_what_was_asked_for_and_with_what(whole):
+    described = json.loads((whole / "config.json").read_text())
+    assert described["env"] == "CartPole-v1"
+    assert described["total_timesteps"] == UPDATES * BATCH
+    assert described["eval_episodes"] == 2
+    assert TRPOConfig.from_dict(described["config"]) == CONFIG
+    assert described["config"]["seed"] == 0
+    assert described["versions"]["numpy"] == np.__version__
+    assert {"npTRPO", "scipy", "gymnasium", "python"} < set(described["versions"])
+    assert described["machine"]["cores"] == os.cpu_count()
+    assert "commit" in described
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="the commit is git's to say")
+def test_the_config_names_the_commit_and_whether_files_have_changed_since(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert run_module._commit() is None
+
+    def git(*words):
+        identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+        return subprocess.run(["git", *identity, *words], check=True, capture_output=True, text=True).stdout
+
+    git("init", "-q")
+    (tmp_path / "file").write_text("one")
+    git("add", "file")
+    git("commit", "-q", "-m", "one")
+    head = git("rev-parse", "HEAD").strip()
+    assert run_module._commit() == head
+    (tmp_path / "file").write_text("two")
+    assert run_module._commit() == head + "+"
+
+
+def test_without_git_there_is_no_commit(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run_module._commit() is None
+
+
+def test_each_update_has_a_row_and_each_boundary_an_evaluation(whole):
+    rows = table(whole / "progress.csv")
+    assert [int(row["n_updates"]) for row in rows] == list(range(1, UPDATES + 1))
+    assert [int(row["num_timesteps"]) for row in rows] == [BATCH * n for n in range(1, UPDATES + 1)]
+    assert all(float(row["kl"]) <= 1.001 * 0.01 for row in rows)
+    evaluated = table(whole / "evaluations.csv")
+    assert [(int(row["n_updates"]), int(row["num_timesteps"])) for row in evaluated] == [(3, 96), (6, 192)]
+
+
+def test_the_figures_of_a_checkpoint_are_those_of_an_evaluation_of_it(whole):
+    for row in table(whole / "evaluations.csv"):
+        agent = TRPO.load(whole / "checkpoints" / f"{int(row['n_updates']):09d}")
+        mean, std = evaluate_policy(agent, n_eval_episodes=2, seed=0)
+        assert (float(row["mean_return"]), float(row["std_return"])) == (mean, std)
+
+
+def test_the_best_agent_is_that_of_the_best_evaluation(tmp_path):
+    path = train(tmp_path / "run", updates=24)
+    rows = table(path / "evaluations.csv")
+    means = [float(row["mean_return"]) for row in rows]
+    assert len(set(means)) > 1
+    assert max(means) != means[-1]
+    first = rows[means.index(max(means))]
+    best = TRPO.load(path / "best")
+    assert best.n_updates == int(first["n_updates"])
+    assert evaluate_policy(best, n_eval_episodes=2, seed=0)[0] == max(means)
+
+
+def test_without_evaluations_there_is_no_best_agent(tmp_path):
+    path = train(tmp_path / "run", eval_episodes=0)
+    assert not (path / "best.npz").exists()
+    assert table(path / "evaluations.csv") == []
+    assert TRPO.load(path / "agent").theta.tobytes() == TRPO.load(resume(path) / "agent").theta.tobytes()
+
+
+# --- going on --------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_broke_off_ends_as_one_that_did_not(half, whole):
+    assert len(progress(half)) == 7
+    assert_same_run(resume(half), whole, UPDATES)
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 3, 4])
+def test_a_run_that_broke_off_at_its_beginning_ends_as_one_that_did_not(stop_at, whole, tmp_path):
+    assert_same_run(resume(train(tmp_path / "run", stop_at=stop_at)), whole, UPDATES)
+
+
+def test_a_seed_from_the_system_is_kept_and_gone_on_with(tmp_path):
+    config = TRPOConfig(**OPTIONS | {"seed": None})
+    run = RunDirectory.create(tmp_path / "run", settings(eval_episodes=0), config)
+    again = RunDirectory.resume(tmp_path / "run")  # before the first checkpoint
+    assert again.agent.entropy == run.agent.entropy
+    assert again.agent.theta.tobytes() == run.agent.theta.tobytes()
+    other = RunDirectory.create(tmp_path / "other", settings(eval_episodes=0), config)
+    assert other.agent.entropy != run.agent.entropy
+
+
+def test_a_finished_run_is_left_as_it_is(copy, whole, capsys):
+    before = files(copy) | {"progress": (copy / "progress.csv").read_bytes()}
+    assert cli.main(["train", "--resume", str(copy)]) == 0
+    assert "has taken its 256 steps: give more with --total-timesteps" in capsys.readouterr().out
+    assert files(copy) | {"progress": (copy / "progress.csv").read_bytes()} == before
+
+
+@pytest.mark.parametrize("more", [9, 12, 14])
+def test_a_run_that_is_given_more_steps_ends_as_one_that_had_them_at_once(more, copy, tmp_path):
+    expected = train(tmp_path / "at-once", updates=more)
+    run = RunDirectory.resume(copy, total_timesteps=more * BATCH)
+    assert not run.finished
+    run.train()
+    assert run.finished
+    assert_same_run(copy, expected, more)
+
+
+def test_more_steps_are_remembered_when_the_run_breaks_off_again(copy, tmp_path):
+    def stop(record):
+        if record.n_updates == 10:
+            raise Stop
+
+    with pytest.raises(Stop):
+        RunDirectory.resume(copy, total_timesteps=14 * BATCH).train([stop])
+    assert_same_run(resume(copy), train(tmp_path / "at-once", updates=14), 14)
+
+
+@pytest.mark.parametrize("left", [None, "old", "half"])
+def test_an_agent_that_was_not_saved_at_the_end_is_saved_by_resuming(left, copy, tmp_path):
+    """A process can be killed between the last checkpoint and the end."""
+    old = (copy / "agent.npz").read_bytes()
+    resume(copy, total_timesteps=12 * BATCH)
+    expected = files(copy)
+    if left is None:
+        (copy / "agent.npz").unlink()
+    else:
+        (copy / "agent.npz").write_bytes(old if left == "old" else old[:100])
+    assert cli.main(["train", "--resume", str(copy)]) == 0
+    assert files(copy) == expected
+
+
+# --- damage ----------------------------------------------------------------------------------------------
+
+DAMAGES = {
+    "empty": lambda content: b"",
+    "cut off": lambda content: content[: len(content) // 2],
+    "cut off by a byte": lambda content: content[:-1],
+    "foreign": lambda content: b"notes",
+    "zeros": lambda content: bytes(len(content)),
+    "a bit flipped": lambda content: content[:2000] + bytes([content[2000] ^ 1]) + content[2001:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_with_a_warning(damage, half, whole):
+    newest = half / "checkpoints" / "000000006.npz"
+    newest.write_bytes(DAMAGES[damage](newest.read_bytes()))
+    with pytest.warns(RuntimeWarning) as caught:
+        run = RunDirectory.resume(half)
+    [warning] = caught
+    said = str(warning.message)
+    assert "000000006.npz is no agent that can be loaded" in said
+    assert "going on from 000000003.npz, the one before: the 3 updates between them" in said
+    assert "are lost and will be made again" in said
+    assert warning.filename == __file__
+    run.train()
+    assert_same_run(half, whole, UPDATES)
+
+
+def test_the_command_says_on_one_line_what_is_lost(half, capsys):
+    (half / "checkpoints" / "000000006.npz").write_bytes(b"")
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert cli.main(["train", "--resume", str(half)]) == 0
+    err = capsys.readouterr().err
+    assert re.fullmatch(r"nptrpo: warning: [^\n]*000000006\.npz[^\n]*3 updates[^\n]*are lost[^\n]*\n", err)
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_a_run_none_of_whose_checkpoints_can_be_read_is_refused(both, half):
+    (half / "checkpoints" / "000000006.npz").write_bytes(b"")
+    if both:
+        (half / "checkpoints" / "000000003.npz").write_bytes(b"notes")
+    else:
+        (half / "checkpoints" / "000000003.npz").unlink()
+    before = files(half)
+    with pytest.raises(CheckpointError, match=r"has no checkpoint that can be read: .*000000006\.npz"):
+        RunDirectory.resume(half)
+    assert files(half) == before
+
+
+def changed(**changes):
+    return lambda described: described | changes
+
+
+CONFIGS = {
+    "empty": lambda text: "",
+    "cut off": lambda text: text[:100],
+    "a list": lambda text: "[1, 2]",
+    "too deep": lambda text: "[" * 100_000,
+    "foreign": lambda text: '{"name": "something"}',
+    "of another program": lambda text: text.replace("npTRPO run", "other run"),
+    "without steps": lambda text: text.replace("total_timesteps", "steps"),
+    "an option too many": lambda text: text.replace('"gamma"', '"gama"'),
+    "an impossible value": lambda text: text.replace('"gamma": 0.99', '"gamma": 99'),
+    "entropy of no kind": lambda text: text.replace('"entropy": "0"', '"entropy": "much"'),
+}
+
+
+@pytest.mark.parametrize("damage", CONFIGS)
+def test_a_damaged_config_is_refused_by_its_name_and_nothing_is_changed(damage, half, capsys):
+    file = half / "config.json"
+    text = file.read_text()
+    file.write_text(CONFIGS[damage](text))
+    assert file.read_text() != text
+    before = files(half)
+    with pytest.raises(CheckpointError, match="half"):
+        RunDirectory.resume(half)
+    assert cli.main(["train", "--resume", str(half)]) == 1
+    assert re.fullmatch(r"nptrpo: [^\n]*half[^\n]*config\.json[^\n]*\n", capsys.readouterr().err)
+    assert files(half) == before
+
+
+@pytest.mark.parametrize("make", ["nothing", "a directory", "a file"])
+def test_what_is_no_run_cannot_be_resumed(make, tmp_path):
+    path = tmp_path / "here"
+    if make == "a directory":
+        path.mkdir()
+    if make == "a file":
+        path.write_text("notes")
+    with pytest.raises(CheckpointError, match=r"here.*config\.json"):
+        RunDirectory.resume(path)
+    assert path.exists() == (make != "nothing")
+
+
+@pytest.mark.parametrize("cut", [1, 2, 10, 60, 150])
+def test_a_row_that_is_cut_off_is_written_again(cut, half, whole):
+    """Of the seventh update, which is in no checkpoint."""
+    content = (half / "progress.csv").read_bytes()
+    (half / "progress.csv").write_bytes(content[:-cut])
+    assert content[:-cut].count(b"\n") == 7  # the header and six rows
+    assert_same_run(resume(half), whole, UPDATES)
+
+
+@pytest.mark.parametrize("content", ["notes\nof mine\n", "\x00\x01\n\x02\n", "n_updates,kl\n1,0.1\n"])
+@pytest.mark.parametrize("name", ["progress.csv", "evaluations.csv"])
+def test_a_table_that_is_no_table_of_a_run_is_refused_by_its_name(name, content, half):
+    (half / name).write_text(content)
+    with pytest.raises(ValueError, match=rf"{name} isn't what a run writes \(remove it to go on"):
+        resume(half)
+    assert (half / name).read_text() == content
+    (half / name).unlink()
+    resume(half)
+    assert TRPO.load(half / "agent").n_updates == UPDATES
+
+
+# --- directories that are taken --------------------------------------------------------------------------
+
+
+def test_a_directory_with_a_run_is_refused_with_the_ways_out(copy):
+    before = files(copy)
+    with pytest.raises(FileExistsError, match=r"go on with --resume .*--overwrite, or choose another --out"):
+        RunDirectory.create(copy, settings(), CONFIG)
+    assert files(copy) == before
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "config.json", "progress.csv", "agent.npz", "checkpoints/x.npz"]
+)
+def test_a_directory_with_anything_else_is_refused_even_for_overwriting(name, overwrite, tmp_path):
+    file = tmp_path / "here" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("{}")
+    with pytest.raises(FileExistsError, match="it is no run directory, so choose another --out"):
+        RunDirectory.create(tmp_path / "here", settings(), CONFIG, overwrite=overwrite)
+    assert file.read_text() == "{}"
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [file.name]
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_file_is_no_directory(overwrite, tmp_path):
+    (tmp_path / "file").write_text("notes")
+    with pytest.raises(FileExistsError, match="file exists already"):
+        RunDirectory.create(tmp_path / "file", settings(), CONFIG, overwrite=overwrite)
+    assert (tmp_path / "file").read_text() == "notes"
+
+
+def test_an_empty_directory_is_taken(tmp_path, whole):
+    (tmp_path / "run").mkdir()
+    assert_same_run(train(tmp_path / "run"), whole, UPDATES)
+
+
+def test_overwriting_removes_the_files_of_the_run_and_no_others(copy, tmp_path):
+    own = {path for path in copy.rglob("*") if path.is_file() and path.name != ".lock"}
+    (copy / "agent.npz.123.part").write_text("of a process that was killed")
+    mine = ["notes.txt", "notes.csv", "other.npz", "checkpoints/mine.npz", "deeper/config.json"]
+    for name in mine:
+        (copy / name).parent.mkdir(exist_ok=True)
+        (copy / name).write_text("mine")
+    run = RunDirectory.create(copy, settings(updates=2), CONFIG, overwrite=True)
+    left = {path for path in copy.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert left == {copy / name for name in mine} | {copy / "config.json"}
+    assert len(own) >= 7
+    run.train()
+    assert all((copy / name).read_text() == "mine" for name in mine)
+    expected = train(tmp_path / "new", updates=2)
+    assert progress(copy) == progress(expected)
+    assert (copy / "agent.npz").read_bytes() == (expected / "agent.npz").read_bytes()
+
+
+def test_an_environment_that_does_not_exist_makes_no_directory(tmp_path):
+    with pytest.raises(ValueError, match="there is no environment"):
+        RunDirectory.create(tmp_path / "run", RunSettings("CartPol-v1", 64), CONFIG)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_processes_left_that_were_killed_while_writing_is_cleared_away(half, whole):
+    for name in ("agent.npz.77.part", "config.json.77.part", "checkpoints/000000006.npz.77.part"):
+        (half / name).write_bytes(b"half of it")
+    assert_same_run(resume(half), whole, UPDATES)
+
+
+# --- processes that are killed ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def nursery(tmp_path_factory):
+    with Nursery(tmp_path_factory.mktemp("nursery")) as nursery:
+        yield nursery
+
+
+def command(directory, updates, eval_episodes):
+    """What to say next to a run: begin, or go on."""
+    if (directory / "config.json").exists():
+        return ["train", "--resume", directory]
+    return ["train", *flags(updates, eval_episodes), "--out", directory]
+
+
+def test_a_run_that_is_killed_at_twenty_moments_ends_as_one_that_was_not(nursery, tmp_path):
+    updates, kills, victims = 30, 20, 0
+    expected = tmp_path / "whole"
+    lifetime = nursery.run(*command(expected, updates, 2), cwd=tmp_path).seconds
+    rng = np.random.default_rng(0)
+    while kills:
+        victims += 1
+        directory, status = tmp_path / f"victim-{victims}", -9
+        while status == -9:
+            moment = rng.uniform(0, lifetime) if kills else None
+            done = nursery.run(*command(directory, updates, 2), cwd=tmp_path, kill_after=moment)
+            status = done.status
+            kills -= status == -9
+        assert (status, done.err) == (0, "")
+        assert_same_run(directory, expected, updates)
+    assert victims <= 20
+
+
+def test_a_run_that_is_killed_at_any_change_of_its_files_ends_as_one_that_was_not(nursery, tmp_path):
+    expected = tmp_path / "whole"
+    done = nursery.run(*command(expected, UPDATES, 1), cwd=tmp_path)
+    assert done.moments > 20
+    for moment in range(done.moments):
+        directory = tmp_path / f"victim-{moment}"
+        killed = nursery.run(*command(directory, UPDATES, 1), cwd=tmp_path, kill_at=moment)
+        assert killed.status == -9
+        resumed = nursery.run(*command(directory, UPDATES, 1), cwd=tmp_path)
+        assert (resumed.status, resumed.err) == (0, "")
+        assert_same_run(directory, expected, UPDATES)
+        shutil.rmtree(directory)
+
+
+def test_a_resuming_that_is_killed_at_any_change_of_its_files_can_be_resumed(
+    nursery, broken_off, whole, tmp_path
+):
+    counted = shutil.copytree(broken_off, tmp_path / "counted")
+    moments = nursery.run("train", "--resume", counted, cwd=tmp_path).moments
+    assert moments > 10
+    for moment in range(moments):
+        directory = shutil.copytree(broken_off, tmp_path / f"victim-{moment}")
+        assert nursery.run("train", "--resume", directory, cwd=tmp_path, kill_at=moment).status == -9
+        done = nursery.run("train", "--resume", directory, cwd=tmp_path)
+        assert (done.status, done.err) == (0, "")
+        assert_same_run(directory, whole, UPDATES)
+
+
+def test_an_overwriting_that_is_killed_leaves_what_can_be_overwritten(nursery, copy, tmp_path):
+    expected = train(tmp_path / "new", updates=2, eval_episodes=0)
+    begin = ["train", *flags(2, 0), "--out", copy, "--overwrite"]
+    assert nursery.run(*begin, cwd=tmp_path).status == 0
+    moments = nursery.run(*begin, cwd=tmp_path).moments
+    assert moments > 10
+    for moment in range(moments):
+        assert nursery.run(*begin, cwd=tmp_path, kill_at=moment).status == -9
+        done = nursery.run(*begin, cwd=tmp_path)
+        assert (done.status, done.err) == (0, "")
+        assert_same_run(copy, expected, 2)
+
+
+# --- two processes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words", [["--resume"], [*flags(2), "--overwrite", "--out"]], ids=["resume", "overwrite"]
+)
+def test_a_directory_in_which_another_process_trains_is_refused(words, nursery, half, tmp_path):
+    before = files(half)
+    with run_module._locked(half):
+        done = nursery.run("train", *words, half, cwd=tmp_path)
+    assert done.status == 1
+    assert done.err == f"nptrpo: another process is training in {half}\n"
+    assert files(half) == before
+    assert nursery.run("train", *words, half, cwd=tmp_path).status == 0
+
+
+# --- a full disk -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [400, 1300, 2000, 3000, 4500])
+def test_a_full_disk_is_said_on_one_line_and_leaves_nothing_half_written(size, nursery, whole, tmp_path):
+    directory = tmp_path / "run"
+    done = nursery.run(*command(directory, UPDATES, 2), cwd=tmp_path, file_size=size)
+    assert re.fullmatch(rf"nptrpo: \[Errno 27\] File too large: '{directory}/[^\n]+'\n", done.err)
+    assert done.status == 1
+    assert not list(tmp_path.rglob("*.part"))
+    for file in directory.rglob("*.npz"):
+        assert TRPO.load(file).theta.size
+    for file in directory.glob("*.csv"):
+        content = file.read_text()
+        assert content == "" or content.endswith("\n")
+        assert len({line.count(",") for line in content.splitlines()}) <= 1
+    if (directory / "config.json").exists():
+        json.loads((directory / "config.json").read_text())
+    done = nursery.run(*command(directory, UPDATES, 2), cwd=tmp_path)  # there is room again
+    assert (done.status, done.err) == (0, "")
+    assert_same_run(directory, whole, UPDATES)

@@ -1,0 +1,786 @@
+import inspect
+import math
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import concatenate, create_empty_array
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npTRPO import TRPO, TRPOConfig, evaluate_policy, gae
+from npTRPO.agent import Record, trpo
+from npTRPO.agent.trpo import _standardized
+from npTRPO.sampling import Sampler
+from npTRPO.sampling.normalization import standardize
+from npTRPO.trust_region import value
+from npTRPO.trust_region.step import UpdateOutcome, update
+from tests.environments import (
+    VIEWS,
+    Bandit,
+    Choosy,
+    Counter,
+    Flawed,
+    Target,
+    TwoStates,
+    counters,
+    forks,
+    in_both_modes,
+    registered,
+    vectorized,
+)
+from tests.strategies import action_spaces, generators, observation_spaces, seeds
+
+FITS = ["trust_region", "lbfgs", "adam"]
+ACTIONS = {
+    "Discrete": spaces.Discrete(3, start=-1),
+    "Box": spaces.Box(np.array([-1, 0.5], np.float32), np.array([0, 1], np.float32)),
+    "unbounded Box": spaces.Box(-np.inf, np.inf, (2, 1), np.float64),
+    "Box of whole numbers": spaces.Box(-1, 1, (2,), np.int32),
+    "MultiDiscrete": spaces.MultiDiscrete([2, 3], start=[0, 5]),
+    "MultiBinary": spaces.MultiBinary(3),
+}
+
+
+def small(env="CartPole-v1", **options):
+    """An agent that trains in no time."""
+    return TRPO("MlpPolicy", env, **{"n_envs": 2, "n_steps": 16, "net_arch": (4,), "seed": 0} | options)
+
+
+def batched(space, observations):
+    """Observations as Gymnasium's vector environments batch them."""
+    empty = create_empty_array(space, len(observations))
+    return concatenate(space, observations, empty) if observations else empty
+
+
+def holds(space, action):
+    """Whether an element of a batch lies in the space; a Box wants an array where there are no axes too."""
+    return space.contains(np.asarray(action) if isinstance(space, spaces.Box) else action)
+
+
+# --- acting ----------------------------------------------------------------------------------------------
+
+
+@given(observation=observation_spaces, action=action_spaces, n=st.integers(0, 3), seed=seeds)
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_predict_takes_one_observation_or_a_batch_of_any_space(deterministic, observation, action, n, seed):
+    agent = TRPO(spaces=(observation, action), net_arch=(3,), seed=seed)
+    observation.seed(seed % 2**31)
+    samples = [observation.sample() for _ in range(n)]
+    actions, state = agent.predict(batched(observation, samples), deterministic=deterministic)
+    assert state is None
+    assert actions.shape == (n, *action.shape)
+    assert all(holds(action, one) for one in actions)
+    for sample in samples:
+        one, state = agent.predict(sample, deterministic=deterministic)
+        assert state is None
+        assert action.contains(one)
+
+
+@given(observation=observation_spaces, action=action_spaces, seed=seeds)
+def test_the_deterministic_action_is_always_the_same(observation, action, seed):
+    agent, twin = (TRPO(spaces=(observation, action), net_arch=(3,), seed=seed) for _ in range(2))
+    observation.seed(seed % 2**31)
+    sample = observation.sample()
+    first, _ = agent.predict(sample, deterministic=True)
+    agent.predict(sample)  # takes random numbers
+    batch, _ = agent.predict(batched(observation, [sample]), deterministic=True)
+    for again in (agent.predict(sample, deterministic=True)[0], twin.predict(sample, deterministic=True)[0]):
+        np.testing.assert_array_equal(again, first)
+    np.testing.assert_array_equal(batch[0], first)
+
+
+def test_random_actions_follow_the_seed_and_the_policy():
+    """Of three actions with logits 0, log 2 and log 3; frequencies within five standard deviations."""
+    draws = []
+    for seed in (5, 5, 6):
+        agent = TRPO(spaces=(spaces.Box(-1, 1, (1,)), spaces.Discrete(3)), net_arch=(), seed=seed)
+        agent.theta = np.log(np.array([1, 1, 1, 1, 2, 3], dtype=np.float32))
+        draws.append(agent.predict(np.zeros((6000, 1)))[0])
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert not np.array_equal(draws[0], draws[2])
+    expected = np.array([1000, 2000, 3000])
+    deviation = np.sqrt(expected * (1 - expected / 6000))
+    assert np.all(np.abs(np.bincount(draws[0]) - expected) <= 5 * deviation)
+    assert np.all(agent.predict(np.zeros((9, 1)), deterministic=True)[0] == 2)
+
+
+def test_predict_normalises_as_training_does():
+    agent = small().learn(64)
+    moments = agent.observation_moments
+    rows = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
+    seen = np.clip((rows - moments.mean) / np.sqrt(moments.variance), -10, 10).astype(np.float32)
+    plain = small(normalize_observations=False)
+    plain.theta = agent.theta
+    np.testing.assert_array_equal(
+        agent.predict(rows, deterministic=True)[0], plain.predict(seen, deterministic=True)[0]
+    )
+
+
+BOX, DICT = spaces.Box(-9, 9, (2,)), spaces.Dict(a=spaces.Box(-9, 9, (2,)), b=spaces.Discrete(3))
+TUPLE = spaces.Tuple((spaces.Discrete(3), spaces.Box(-9, 9, (2,))))
+
+
+@pytest.mark.parametrize(
+    ("space", "observation", "complaint"),
+    [
+        (BOX, np.zeros(3), r"\(\(3,\)\) is neither an element of Box\(.* nor a batch"),
+        (BOX, np.zeros((4, 3)), r"\(\(4, 3\)\) is neither an element"),
+        (BOX, np.zeros((1, 4, 2)), "is neither an element"),
+        (BOX, 1.0, r"\(float\) is neither an element"),
+        (BOX, "text", "is neither an element"),
+        (BOX, ["x", "y"], "could not convert"),
+        (BOX, [np.nan, 0], "not finite"),
+        (BOX, [[0, 0], [0, np.inf]], "not finite"),
+        (spaces.Discrete(3), 3, "outside"),
+        (spaces.Discrete(3), [0, -1], "outside"),
+        (spaces.Discrete(3), [[0]], "is neither an element"),
+        (DICT, np.zeros(2), r"must be a dict with the keys \['a', 'b'\]"),
+        (DICT, {"a": np.zeros(2)}, r"must be a dict with the keys \['a', 'b'\]"),
+        (DICT, {"a": np.zeros(2), "b": 0, "c": 0}, r"must be a dict with the keys \['a', 'b'\]"),
+        (DICT, {"a": np.zeros(2), "b": [0]}, "is neither an element"),
+        (DICT, {"a": np.zeros((2, 2)), "b": [0, 1, 2]}, "."),
+        (TUPLE, (0,), "must be a tuple of 2"),
+        (TUPLE, (0, np.zeros(2), 0), "must be a tuple of 2"),
+        (TUPLE, (0, np.zeros((1, 2))), "is neither an element"),
+        (TUPLE, 3, "must be a tuple of 2"),
+        (TUPLE, np.zeros((2, 2)), "must be a tuple of 2"),
+    ],
+    ids=str,
+)
+def test_what_is_no_observation_is_refused(space, observation, complaint):
+    agent = TRPO(spaces=(space, spaces.Discrete(2)))
+    with pytest.raises(ValueError, match=complaint):
+        agent.predict(observation)
+
+
+# --- where it learns -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("env", "n_envs", "env_id"),
+    [
+        (lambda: "CartPole-v1", 3, "CartPole-v1"),
+        (lambda: gymnasium.make("CartPole-v1"), 1, None),
+        (lambda: gymnasium.make_vec("CartPole-v1", 2, "sync"), 2, None),
+        (lambda: CartPoleVectorEnv(4), 4, None),
+    ],
+    ids=["id", "environment", "vector environment", "its own vector form"],
+)
+def test_an_agent_learns_in_an_id_an_environment_or_a_vector_environment(env, n_envs, env_id):
+    env = env()
+    agent = small(env, n_envs=3)
+    before = agent.theta
+    assert agent.learn(64 * n_envs) is agent
+    assert agent.env is agent.get_env()
+    assert agent.env.num_envs == n_envs
+    assert agent.env_id == env_id
+    assert agent.num_timesteps == 64 * n_envs
+    assert not np.array_equal(agent.theta, before)
+    assert np.all(np.isfinite(agent.theta))
+    if isinstance(env, gymnasium.vector.VectorEnv):
+        assert agent.env is env
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_pair_of_spaces_trains(view, action):
+    """The environment refuses actions that aren't in its space."""
+    policy = "MultiInputPolicy" if view in ("dict", "tuple", "nested") else "MlpPolicy"
+    agent = TRPO(policy, Choosy(VIEWS[view][0], ACTIONS[action]), n_steps=12, net_arch=(3,), seed=0)
+    outcomes = [record.update.outcome for record in agent.updates(36)]
+    assert outcomes.count(UpdateOutcome.IMPROVED) >= 2
+    mean, _ = evaluate_policy(agent, Choosy(VIEWS[view][0], ACTIONS[action]), 2, seed=0)
+    assert math.isfinite(mean)
+
+
+@pytest.mark.parametrize("new", [registered(Choosy), Choosy(), vectorized([Choosy] * 3)], ids=str)
+def test_an_agent_goes_on_in_another_environment(new):
+    agent = small(registered(Choosy)).learn(32)
+    agent.set_env(new)
+    before = agent.theta
+    agent.learn(64, reset_num_timesteps=False)
+    assert not np.array_equal(agent.theta, before)
+    assert agent.env_id == (new if isinstance(new, str) else None)
+
+
+def test_after_a_change_of_environment_the_new_one_is_stepped_and_the_old_one_is_not():
+    old, new = Counter(lengths=(5,)), Counter(lengths=(5,))
+    agent = small(old).learn(16)
+    agent.set_env(new)
+    agent.learn(16)
+    assert (len(old.diary), len(new.diary)) == (16, 16)
+    np.testing.assert_array_equal([before for before, *_ in new.diary[:5]], [[0, 0, k] for k in range(5)])
+
+
+@pytest.mark.parametrize("other", ["CartPole-v1", Counter(), vectorized([Target])], ids=str)
+def test_an_environment_with_other_spaces_is_refused_with_both_and_the_old_one_kept(other):
+    agent = small(registered(Choosy))
+    old = agent.env
+    with pytest.raises(
+        ValueError, match=r"acts on Box\(-1.*\(2,\).*Discrete\(2\), but the environment has Box"
+    ):
+        agent.set_env(other)
+    assert agent.env is old
+    assert agent.learn(32).num_timesteps == 32
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "complaint"),
+    [
+        (("CnnPolicy", "CartPole-v1"), {}, ValueError, "must be 'MlpPolicy' or 'MultiInputPolicy'"),
+        (
+            ("MlpPolicy", "CartPole-v1"),
+            {"use_sde": True},
+            NotImplementedError,
+            "use_sde=True isn't supported",
+        ),
+        (("MlpPolicy", "CartPole-v1"), {"device": "cuda"}, ValueError, "'auto' or 'cpu', .* not 'cuda'"),
+        (
+            ("MlpPolicy", "CartPole-v1", TRPOConfig()),
+            {"gamma": 0.9},
+            TypeError,
+            "config or options, not both",
+        ),
+        (
+            ("MlpPolicy", "CartPole-v1", TRPOConfig()),
+            {"policy_kwargs": {"net_arch": [3]}},
+            TypeError,
+            "config or options, not both",
+        ),
+        (("MlpPolicy", "CartPole-v1"), {"policy_kwargs": {"arch": 3}}, TypeError, "'arch' is no option"),
+        (("MlpPolicy", "CartPole-v1"), {"gama": 0.9}, TypeError, "did you mean 'gamma'"),
+        (("MlpPolicy", "CartPole-v1"), {"gamma": 1.5}, ValueError, "gamma must be a number from 0 to 1"),
+        (("MlpPolicy",), {}, TypeError, "needs an env"),
+        (("MlpPolicy", "Cartpole-v1"), {}, ValueError, "near matches are CartPole-v1"),
+        (("MlpPolicy", 3), {}, TypeError, "not int"),
+        (
+            ("MlpPolicy", Choosy(spaces.Text(3))),
+            {},
+            NotImplementedError,
+            "Text observation spaces aren't supported",
+        ),
+        (("MlpPolicy", Choosy(None, DICT)), {}, NotImplementedError, "Dict action spaces aren't supported"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_what_cannot_be_made_is_refused_with_the_reason(arguments, options, error, complaint):
+    with pytest.raises(error, match=complaint):
+        TRPO(*arguments, **options)
+
+
+@pytest.mark.parametrize("options", [{"use_sde": False, "device": "cpu"}, {"device": "auto"}])
+def test_what_others_need_and_we_do_not_is_taken(options):
+    assert small(**options).learn(32).num_timesteps == 32
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_policy_kwargs_shape_the_networks(apart):
+    options = {
+        "net_arch": {"pi": [3, 5], "vf": [2]},
+        "activation_fn": "relu",
+        "log_std_init": -1.5,
+        "ortho_init": False,
+    }
+    agent = TRPO("MlpPolicy", Target(), **({"policy_kwargs": options} if apart else options), seed=0)
+    assert agent.policy.network.sizes == (1, 3, 5, 1)
+    assert agent.value_network.sizes == (1, 2, 1)
+    assert {agent.policy.network.activation_fn, agent.value_network.activation_fn} == {"relu"}
+    assert agent.theta[-1] == -1.5
+    assert agent.theta.size == agent.policy.n_parameters == 2 * 3 + 4 * 5 + 6 * 1 + 1
+    weights = agent.theta[6:21].reshape(3, 5).astype(float)
+    gram = weights @ weights.T
+    assert not np.allclose(gram, np.diag(np.diag(gram)), atol=1e-3)  # not orthogonal
+
+
+def test_a_network_of_ones_own_learns():
+    """Linear, in functions of plain NumPy: the bandit's arms again."""
+
+    def network(n_features, n_outputs):
+        def forward(theta, x):
+            return x @ theta[n_outputs:].reshape(n_features, n_outputs) + theta[:n_outputs]
+
+        return forward, lambda rng: np.zeros((n_features + 1) * n_outputs)
+
+    agent = TRPO("MlpPolicy", registered(Bandit), policy_kwargs={"network": network}, n_steps=16, seed=0)
+    assert agent.theta.shape == (8,)
+    agent.learn(2000)
+    assert agent.predict(np.zeros(1), deterministic=True)[0] == Bandit.best
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_everything_learned_has_the_dtype_asked_for(dtype):
+    agent = small(dtype=dtype, value_fit="adam").learn(64)
+    arrays = agent.theta, agent.value_theta, agent.adam.mean, agent.adam.square
+    assert {array.dtype for array in arrays} == {np.dtype(dtype)}
+
+
+# --- learning --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n_envs", "n_steps", "asked", "taken"),
+    [(2, 16, 1, 32), (2, 16, 32, 32), (2, 16, 33, 64), (3, 5, 100, 105), (1, 7, 7, 7), (2, None, 5, 2048)],
+)
+def test_steps_are_counted_in_whole_batches_of_all_environments(n_envs, n_steps, asked, taken):
+    agent = small(n_envs=n_envs, n_steps=n_steps)
+    records = list(agent.updates(asked))
+    batch = n_envs * (n_steps or 2048 // n_envs)
+    assert [record.num_timesteps for record in records] == list(range(batch, taken + 1, batch))
+    assert [record.n_updates for record in records] == list(range(1, taken // batch + 1))
+    assert (agent.num_timesteps, agent.n_updates) == (taken, taken // batch)
+
+
+def test_learning_in_two_calls_is_learning_in_one():
+    whole, parts = small(), small()
+    whole.learn(160)
+    parts.learn(64).learn(33, reset_num_timesteps=False)
+    assert parts.num_timesteps == 128
+    parts.learn(32, reset_num_timesteps=False)
+    assert (parts.num_timesteps, parts.n_updates) == (160, 5)
+    np.testing.assert_array_equal(parts.theta, whole.theta)
+    np.testing.assert_array_equal(parts.value_theta, whole.value_theta)
+
+
+def test_steps_are_counted_from_zero_again_unless_asked_otherwise():
+    agent = small().learn(64).learn(32)
+    assert (agent.num_timesteps, agent.n_updates) == (32, 3)
+    assert agent.learn(32.0).num_timesteps == 32
+
+
+@pytest.mark.parametrize("steps", [0, -5, 1.5, True, False, float("nan"), "100"], ids=repr)
+def test_a_number_of_steps_that_is_none_is_refused(steps):
+    agent = small()
+    with pytest.raises(ValueError, match=r"whole number|NaN"):
+        agent.learn(steps)
+    assert agent.num_timesteps == 0
+
+
+@pytest.mark.parametrize("no", [False, np.bool_(False)], ids=repr)
+def test_a_callback_stops_training_with_false(no):
+    seen = []
+
+    def stop_at_three(record):
+        seen.append(record.n_updates)
+        return no if record.n_updates == 3 else np.bool_(True)
+
+    agent = small()
+    assert agent.learn(10_000, callback=stop_at_three) is agent
+    assert (seen, agent.num_timesteps) == ([1, 2, 3], 96)
+
+
+@pytest.mark.parametrize("answer", [None, True, 0, "", (), 0.0, "stop"], ids=repr)
+def test_no_other_answer_stops_training(answer):
+    assert small().learn(64, callback=lambda record: answer).num_timesteps == 64
+
+
+def test_all_of_several_callbacks_are_called_with_the_record():
+    seen = []
+    agent = small().learn(
+        96, callback=[lambda r: seen.append(("a", r)) or r.n_updates < 2, lambda r: seen.append(("b", r))]
+    )
+    assert [(name, record.n_updates) for name, record in seen] == [("a", 1), ("b", 1), ("a", 2), ("b", 2)]
+    assert seen[0][1] is seen[1][1]
+    assert isinstance(seen[0][1], Record)
+    assert agent.num_timesteps == 64
+
+
+def test_a_record_says_what_an_update_did():
+    """On the counters, whose episodes are known: three steps each, with the rewards 100 e + 10 k + action."""
+    envs = vectorized(counters(2, (3,)))
+    agent = small(envs, n_steps=4, gamma=0.5)
+    records = [record for record in agent.updates(8 * 60) if record.agent is agent]
+    rewards = [
+        [reward for _, _, reward, *_ in diary[3 * e : 3 * e + 3]]
+        for diary in envs.call("diary")
+        for e in range(80)
+    ]
+    returns = {(copy, e): sum(rewards[80 * copy + e]) for copy in range(2) for e in range(80)}
+    for record in records:
+        episodes = 4 * record.n_updates // 3
+        latest = [returns[copy, e] for e in range(episodes) for copy in range(2)][-100:]
+        assert record.num_timesteps == 8 * record.n_updates
+        assert record.episode_return == pytest.approx(np.mean(latest), rel=1e-12)
+        assert record.episode_length == 3
+        assert record.explained_variance <= 1
+        assert record.steps_per_second > 0
+        assert 0 <= record.update.kl <= agent.config.target_kl
+    assert records[-1].update.theta is agent.theta
+    elapsed = [record.time_elapsed for record in records]
+    assert elapsed == sorted(elapsed)
+    assert elapsed[0] > 0
+
+
+def test_before_the_first_episode_ends_its_return_is_nan():
+    [record] = small(Counter(lengths=(100,)), n_steps=16).updates(16)
+    assert math.isnan(record.episode_return)
+    assert math.isnan(record.episode_length)
+
+
+def spied(agent, monkeypatch):
+    """The batches collected from now on, each behind the parameters and moments it was collected with."""
+    batches, collect = [], Sampler.collect
+
+    def spy(self, theta, n_steps, moments, rng):
+        batches.append((theta, moments, collect(self, theta, n_steps, moments, rng)))
+        return batches[-1][-1]
+
+    monkeypatch.setattr(Sampler, "collect", spy)
+    return batches
+
+
+def test_every_option_reaches_what_it_is_for(monkeypatch):
+    """None of them has its default, neither of the config nor of the functions."""
+    options = {
+        "target_kl": 0.003,
+        "cg_max_steps": 7,
+        "cg_damping": 0.3,
+        "cg_rtol": 0.2,
+        "cg_beta": "polak-ribiere",
+        "line_search_shrinking_factor": 0.7,
+        "line_search_max_iter": 3,
+        "sub_sampling_factor": 2,
+    }
+    of_gae, of_fit = (
+        {"gamma": 0.7, "gae_lambda": 0.4},
+        {"n_critic_updates": 3, "batch_size": 5, "learning_rate": 0.1},
+    )
+    seen = {}
+
+    def spy(module, name):
+        function = getattr(module, name)
+
+        def watched(*arguments, **keywords):
+            seen[name] = inspect.signature(function).bind(*arguments, **keywords).arguments
+            return function(*arguments, **keywords)
+
+        monkeypatch.setattr(module, name, watched)
+
+    for module, name in [
+        (trpo, "update"),
+        (trpo, "gae"),
+        *((value, f"fit_{fit}") for fit in FITS),
+    ]:
+        spy(module, name)
+    for fit in FITS:
+        agent = small(value_fit=fit, **options, **of_gae, **of_fit).learn(32)
+        assert options.items() <= seen["update"].items()
+        assert (seen["gae"]["gamma"], seen["gae"]["lam"]) == (0.7, 0.4)
+        assert seen[f"fit_{fit}"]["network"] is agent.value_network
+    assert (seen["fit_trust_region"]["steps"], seen["fit_lbfgs"]["max_iter"], seen["fit_adam"]["epochs"]) == (
+        3,
+        3,
+        3,
+    )
+    assert (seen["fit_trust_region"]["cg_max_steps"], seen["fit_trust_region"]["cg_rtol"]) == (7, 0.2)
+    assert (seen["fit_adam"]["batch_size"], seen["fit_adam"]["learning_rate"]) == (5, 0.1)
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_a_batch_is_learned_from_as_the_algorithm_says(fit, monkeypatch):
+    """Rewards of any size, resets among the steps: what the update and the fit get is computed anew."""
+    envs = vectorized(counters(2, (3, 4), ("truncated", "terminated")), AutoresetMode.NEXT_STEP)
+    agent = small(envs, n_steps=9, value_fit=fit, gamma=0.5, gae_lambda=0.25, dtype="float64").learn(18)
+    batches, given_to, scale = spied(agent, monkeypatch), {}, agent._rewards
+    monkeypatch.setattr(trpo, "update", lambda *a, **k: given_to.update(update=a) or update(*a, **k))
+    fitted = getattr(value, f"fit_{fit}")
+    monkeypatch.setattr(value, f"fit_{fit}", lambda *a, **k: given_to.update(fit=a) or fitted(*a, **k))
+    before = agent.value_theta
+    agent.learn(18)
+    [(_, _, batch)] = batches
+    scale = scale.updated(batch.rewards, batch.ended, batch.valid, 0.5)
+    values, following = batch.values(lambda rows: agent.value_network(before, rows)[:, 0])
+    advantages = gae(
+        np.clip(batch.rewards / scale.moments.scale, -10, 10),
+        values,
+        following,
+        batch.terminated,
+        batch.truncated,
+        0.5,
+        0.25,
+    )[batch.valid]
+    assert 0 < (~batch.valid).sum() < batch.valid.sum()
+    _, _, observations, actions, normalised = given_to["update"]
+    np.testing.assert_array_equal(observations, batch.observations[batch.valid])
+    np.testing.assert_array_equal(actions, batch.actions[batch.valid])
+    # The values come from other blocks of rows, and so from other orders of the same sums.
+    unit = 1000 * np.finfo(float).eps
+    expected = (advantages - advantages.mean()) / advantages.std()
+    np.testing.assert_allclose(normalised, expected, rtol=unit, atol=unit)
+    np.testing.assert_array_equal(given_to["fit"][2], observations)
+    np.testing.assert_allclose(given_to["fit"][3], advantages + values[batch.valid], rtol=unit, atol=unit)
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
+@pytest.mark.parametrize("target_kl", [0.001, 0.05])
+def test_E15_every_update_stays_within_the_trust_region(env, target_kl, monkeypatch):
+    """The KL is computed anew, on the states of the batch as the old policy saw them."""
+    agent = small(env, target_kl=target_kl, n_steps=64, net_arch=(16,), dtype="float64")
+    batches = spied(agent, monkeypatch)
+    moved = 0
+    for record in agent.updates(128 * 8):
+        old, _, batch = batches[-1]
+        rows = batch.observations[batch.valid]
+        kl = np.mean(agent.policy(old, rows).kl(agent.policy(agent.theta, rows)))
+        assert kl <= target_kl
+        # A mean over some hundred states of terms of size 1, subtracted from each other.
+        assert abs(record.update.kl - kl) <= 1000 * np.finfo(float).eps
+        moved += kl > 0.1 * target_kl
+    assert moved >= 6
+
+
+def test_moments_are_updated_once_per_batch_and_after_it(monkeypatch):
+    """All of a batch is seen by collection and update with the same eyes; no row counts twice."""
+    envs = vectorized(counters(2, (3, 4)), AutoresetMode.NEXT_STEP)
+    agent = small(envs, n_steps=5, dtype="float64", gamma=0.5)
+    batches = spied(agent, monkeypatch)
+    for record in agent.updates(60):
+        rows = np.concatenate([batch.raw_observations[batch.valid] for *_, batch in batches])
+        moments = agent.observation_moments
+        assert moments.count == len(rows) == sum(map(len, envs.call("diary")))
+        np.testing.assert_allclose(moments.mean, rows.mean(axis=0), rtol=1e-13)
+        np.testing.assert_allclose(moments.variance, rows.var(axis=0), rtol=1e-12)
+        assert agent.reward_moments.count == len(rows)
+        if record.n_updates > 1:
+            assert batches[-1][1].count == len(rows) - batches[-1][2].valid.sum()
+    assert batches[0][1].count == 0
+
+
+def test_rewards_are_scaled_by_the_running_return_of_all_steps(monkeypatch):
+    """Computed anew from the diaries, in which an end starts the return afresh."""
+    envs = vectorized(counters(2, (3, 4)), AutoresetMode.NEXT_STEP)
+    agent = small(envs, n_steps=5, gamma=0.5)
+    agent.learn(70)
+    seen = []
+    for diary in envs.call("diary"):
+        running = 0.0
+        for _, _, reward, terminated, truncated, _ in diary:
+            running = 0.5 * running + reward
+            seen.append(running)
+            running = 0.0 if terminated or truncated else running
+    assert agent.reward_moments.count == len(seen)
+    np.testing.assert_allclose(agent.reward_moments.mean, np.mean(seen), rtol=1e-13)
+    np.testing.assert_allclose(agent.reward_moments.variance, np.var(seen), rtol=1e-12)
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_every_value_fit_learns_the_value_of_what_it_saw(fit):
+    """Each of three steps pays 1, so with γ = 1 V is the number of steps left, whatever the policy does."""
+
+    class Ones(Counter):
+        def step(self, action):
+            observation, _, *rest = super().step(action)
+            return observation, 1.0, *rest
+
+    env = Ones(view="multi-binary")
+    of_fit = {"value_fit": fit, "learning_rate": 0.01, "batch_size": 32, "normalize_rewards": False}
+    agent = small(env, gamma=1.0, gae_lambda=1.0, n_steps=96, net_arch=(16,), **of_fit)
+    explained = [record.explained_variance for record in agent.updates(96 * 10)]
+    assert explained[0] < 0.5
+    assert explained[-1] > 0.95
+    places = [np.array([0, episode, step]) for episode in range(16) for step in range(3)]
+    rows = agent.policy.encode(np.stack([env._show(place) for place in places]), np.float32)
+    rows = standardize(rows, agent.observation_moments.normalizer(np.float32))
+    left = [3 - place[2] for place in places]
+    values = value.predict_values(agent.value_network, agent.value_theta, rows)
+    assert np.sqrt(np.mean((values - left) ** 2)) < 0.2  # from 0.8, the deviation of 3, 2 and 1
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("env", ["CartPole-v1", registered(TwoStates), "Pendulum-v1"])
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(env, dtype, fit):
+    """Whatever NumPy's own random numbers are up to."""
+    agents = []
+    for seed in (0, 0, 1):
+        agents.append(small(env, dtype=dtype, value_fit=fit, seed=seed).learn(96))
+        np.random.random(7)  # noqa: NPY002
+    for name in ("theta", "value_theta"):
+        one, same, other = (getattr(agent, name) for agent in agents)
+        np.testing.assert_array_equal(one, same)
+        assert not np.array_equal(one, other)
+    for one, same in zip(agents[0].observation_moments.mean, agents[1].observation_moments.mean, strict=True):
+        assert one == same
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_every_purpose_and_every_update_has_random_numbers_of_its_own(fit, monkeypatch):
+    """Else updates would repeat the noise of the ones before, or take that of the environments."""
+    agent = small(value_fit=fit)
+    drawn = {purpose: [] for purpose in trpo._PURPOSES}
+    make = TRPO._rng
+
+    def spy(self, purpose):
+        drawn[purpose].append(make(self, purpose).random())
+        return make(self, purpose)
+
+    monkeypatch.setattr(TRPO, "_rng", spy)
+    agent.learn(96)
+    assert len(drawn["sampling"]) == 3
+    assert len(drawn["value fit"]) == (3 if fit == "adam" else 0)
+    assert len(drawn["reset"]) == 1
+    numbers = [number for some in drawn.values() for number in some] + [small()._rng_act.random()]
+    assert len(set(numbers)) == len(numbers)
+
+
+@forks
+def test_one_process_or_several_the_bits_are_the_same():
+    agents = [small(registered(TwoStates), vectorization_mode=mode).learn(96) for mode in ("sync", "async")]
+    agents[1].env.close()
+    np.testing.assert_array_equal(agents[0].theta, agents[1].theta)
+    np.testing.assert_array_equal(agents[0].value_theta, agents[1].value_theta)
+
+
+def test_learning_takes_no_random_numbers_from_numpys_own_generator():
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    small(value_fit="adam").learn(64).predict(np.zeros(4))
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+
+def test_an_agent_without_a_seed_can_be_repeated_by_its_entropy():
+    agent = small(seed=None).learn(64)
+    again = small(seed=None, entropy=agent.entropy).learn(64)
+    other = small(seed=None).learn(64)
+    np.testing.assert_array_equal(agent.theta, again.theta)
+    assert not np.array_equal(agent.theta, other.theta)
+
+
+@given(generators(), st.integers(1, 20), st.sampled_from([0.0, 1e-200, 1e-8, 1.0, 1e8]), st.floats(-1e3, 1e3))
+def test_advantages_get_mean_0_and_deviation_1_and_are_zero_if_they_do_not_vary(rng, n, spread, offset):
+    advantages = offset + spread * rng.standard_normal(n)
+    result = _standardized(advantages)
+    scale = np.std(advantages)
+    if np.ptp(advantages) == 0 or scale == 0:  # the squares of 1e-200 are 0
+        assert not result.any()
+        return
+    # Means of n numbers are off by n ε of the largest, and that counts in units of the deviation.
+    unit = 4 * n * np.finfo(float).eps * (1 + np.abs(advantages).max() / scale)
+    assert abs(np.mean(result)) <= unit
+    assert abs(np.std(result) - 1) <= unit
+
+
+def test_a_batch_of_resets_only_is_nothing_to_learn_from():
+    """With one environment in NEXT_STEP mode and one step to a batch, every fourth batch is one."""
+    agent = small(vectorized([lambda: Counter(lengths=(3,))], AutoresetMode.NEXT_STEP), n_steps=1)
+    records = list(agent.updates(8))
+    assert [record.num_timesteps for record in records] == [1, 2, 3, 5, 6, 7]
+    assert (agent.num_timesteps, agent.n_updates) == (8, 6)
+    assert agent.observation_moments.count == 6
+
+
+# --- environments that break their word ------------------------------------------------------------------
+
+
+def learned(agent):
+    """What training changes, which is replaced and never changed in place."""
+    return agent.theta, agent.value_theta, agent.adam, agent.observation_moments, agent.reward_moments
+
+
+@in_both_modes
+@pytest.mark.parametrize(
+    ("flaw", "error", "complaint"),
+    [
+        ({"observation": np.array([0.0, np.nan, 0.0])}, ValueError, r"environment 1 .* nan \(feature 1\)"),
+        ({"observation": np.array([np.inf, 0.0, 0.0])}, ValueError, r"environment 1 .* inf \(feature 0\)"),
+        ({"reward": np.nan}, ValueError, "environment 1 returned the reward nan"),
+        ({"reward": -np.inf}, ValueError, "environment 1 returned the reward -inf"),
+        ({"observation": np.zeros(2)}, ValueError, "shape"),
+        ({"error": ZeroDivisionError("broke")}, ZeroDivisionError, "broke"),
+        ({"error": KeyboardInterrupt()}, KeyboardInterrupt, "^$"),
+    ],
+    ids=lambda value: str(value),
+)
+@pytest.mark.parametrize("at", [10, 12])
+def test_what_an_environment_does_wrong_leaves_the_agent_as_it_was_and_able_to_go_on(
+    mode, at, flaw, error, complaint
+):
+    """At step 12 an episode ends. Afterwards learning begins with a reset, and is right again."""
+    makers = [lambda: Counter(0, (4,)), lambda: Flawed(at, **flaw, copy=1, lengths=(4,))]
+    envs = vectorized(makers, mode)
+    agent = small(envs, n_steps=6, value_fit="adam")
+    after_each = []
+    with pytest.raises(error, match=complaint):
+        agent.learn(120, callback=lambda _: after_each.append(learned(agent)))
+    assert after_each
+    assert all(now is before for now, before in zip(learned(agent), after_each[-1], strict=True))
+    updates, steps = agent.n_updates, agent.num_timesteps
+    assert (updates, steps) == (agent.n_updates, 12 * agent.n_updates)
+    first = len(agent.env.envs[0].diary)
+    agent.learn(12, reset_num_timesteps=False)
+    assert (agent.n_updates, agent.num_timesteps) == (updates + 1, steps + 12)
+    for env in agent.env.envs:
+        before = env.diary[-6 if mode is AutoresetMode.SAME_STEP else -5][0]
+        assert before[2] == 0  # the first step of an episode
+    assert len(agent.env.envs[0].diary) - first in (5, 6)
+
+
+def test_a_run_that_was_stopped_by_an_error_does_not_mix_what_was_seen_before_and_after():
+    """The observation that the first action answers is the one of the reset."""
+    flaky = Flawed(5, error=ZeroDivisionError("broke"), lengths=(100,))
+    agent = small(flaky, n_steps=8, normalize_observations=False)
+    with pytest.raises(ZeroDivisionError):
+        agent.learn(8)
+    [record] = agent.updates(8)
+    assert record.update.theta is agent.theta
+    observations = [before for before, *_ in flaky.diary[5:]]
+    np.testing.assert_array_equal(observations, [[0, 1, step] for step in range(8)])
+
+
+# --- what it learns --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fit", FITS)
+def test_a_bandit_is_played_at_its_best_arm(fit):
+    agent = TRPO("MlpPolicy", registered(Bandit), net_arch=(), n_steps=32, value_fit=fit, seed=0).learn(5000)
+    rows = np.zeros((1, 1), dtype=np.float32)
+    assert agent.policy(agent.theta, rows).probs[0, Bandit.best] > 0.95
+    assert agent.predict(rows, deterministic=True)[0] == Bandit.best
+
+
+@in_both_modes
+def test_two_states_are_solved_and_their_values_known(mode):
+    """The best policy's values, γ/(1 − γ) and 1/(1 − γ), which are those of episodes that never end.
+
+    Had the episodes' ends been taken for terminations, the values would be some 40 % smaller; had they
+    gone on into the next episode, V(1) would be too low by what its beginnings in state 0 cost.
+    """
+    agent = TRPO(
+        "MlpPolicy",
+        vectorized([TwoStates] * 8, mode),
+        net_arch=(8,),
+        gamma=0.9,
+        n_steps=64,
+        normalize_rewards=False,
+        target_kl=0.05,
+        seed=0,
+    ).learn(15_000)
+    rows = agent.policy.encode(np.array([0, 1]), np.float32)
+    rows = standardize(rows, agent.observation_moments.normalizer(np.float32))
+    probabilities = agent.policy(agent.theta, rows).probs
+    assert probabilities[0, 1] > 0.99
+    assert probabilities[1, 0] > 0.99
+    values = value.predict_values(agent.value_network, agent.value_theta, rows)
+    np.testing.assert_allclose(values, [9, 10], atol=0.1)
+    mean, _ = evaluate_policy(agent, TwoStates(), 40, seed=0)
+    assert 19 < mean < 20
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_continuous_target_is_met(dtype):
+    """The untrained policy is off by 0.25 + 0.5 s, so by 1/12 · 0.25 + 0.0625 in the mean of squares."""
+    agent = TRPO("MlpPolicy", registered(Target), net_arch=(16,), n_steps=64, seed=0, dtype=dtype)
+    before, _ = evaluate_policy(agent, registered(Target), 500, seed=0)
+    assert before == pytest.approx(-(0.25 / 3 + 0.0625), abs=0.03)
+    agent.learn(10_000)
+    after, _ = evaluate_policy(agent, registered(Target), 500, seed=0)
+    assert after > -1e-3
+    assert agent.theta[-1] < -1  # and it has become surer of itself, from σ = 1 to less than 0.37
+
+
+def test_cartpole_is_balanced():
+    agent = TRPO("MlpPolicy", "CartPole-v1", seed=0).learn(50_000)
+    mean, _ = evaluate_policy(agent, "CartPole-v1", n_eval_episodes=20, seed=0)
+    assert mean >= 475

@@ -1,0 +1,210 @@
+"""Training in every kind of vector environment, twice to the same bits."""
+
+import contextlib
+import warnings
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+
+from npTRPO import TRPO, evaluate_policy
+from npTRPO.agent.environments import make_vector_env
+from tests.environments import TwoStates, registered, vectorized
+from tests.space_environments import Matching
+
+STEPS = 384
+QUICK = {"n_envs": 4, "n_steps": 16, "net_arch": (4,), "seed": 0, "target_kl": 0.1}
+MODES = ["sync", "async", "vector_entry_point", "envpool"]
+RESETTING = [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP]
+
+
+def need(mode):
+    if mode == "envpool":
+        pytest.importorskip("envpool", reason="envpool is an extra")
+
+
+def trained(env="CartPole-v1", steps=STEPS, **options):
+    agent = TRPO("MlpPolicy", env, **QUICK | options).learn(steps)
+    agent.env.close()
+    return agent
+
+
+def state(agent):
+    """Everything that learning changed, to the bit."""
+    arrays = agent.theta, agent.value_theta, agent.reward_moments.mean, agent.observation_moments.mean
+    return [array.tobytes() for array in arrays], agent.num_timesteps, list(agent.recent_returns)
+
+
+# --- by id -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_each_mode_trains_and_the_same_seed_gives_the_same_bits(mode):
+    need(mode)
+    agent = trained(vectorization_mode=mode)
+    assert (agent.num_timesteps, agent.n_updates) == (STEPS, 6)
+    assert agent.env.num_envs == 4
+    assert len(agent.recent_returns) > 2
+    assert all(8 <= length <= 500 for length in agent.recent_lengths)
+    assert state(trained(vectorization_mode=mode)) == state(agent)
+    assert state(trained(vectorization_mode=mode, seed=1)) != state(agent)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_each_mode_goes_on_from_a_checkpoint_to_the_same_bits(mode, tmp_path):
+    """Boundaries start the environments afresh, with seeds that they must heed."""
+    need(mode)
+    options = {"vectorization_mode": mode, "checkpoint_interval": 3}
+    whole = trained(**options)
+    trained(steps=STEPS // 2, **options).save(tmp_path / "half")
+    with contextlib.closing(make_vector_env("CartPole-v1", 4, mode)) as env:
+        resumed = TRPO.load(tmp_path / "half", env=env).learn(STEPS // 2, reset_num_timesteps=False)
+    assert state(resumed) == state(whole)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_each_mode_resets_to_the_same_observations_with_the_same_seed_and_to_others_with_others(mode):
+    need(mode)
+    with contextlib.closing(make_vector_env("CartPole-v1", 3, mode)) as env:
+        first, again, other = (env.reset(seed=seed)[0].copy() for seed in (5, 5, 6))
+        unseeded = env.reset()[0]
+    np.testing.assert_array_equal(again, first)
+    assert not np.any(other == first)
+    assert not np.any(unseeded == first)
+    assert len(np.unique(first[:, 0])) == 3
+
+
+def test_sync_and_async_give_the_same_bits():
+    assert state(trained(vectorization_mode="sync")) == state(trained(vectorization_mode="async"))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_each_mode_learns_to_hold_the_pole_longer(mode):
+    need(mode)
+    agent = TRPO("MlpPolicy", "CartPole-v1", **QUICK | {"n_steps": 128}, vectorization_mode=mode)
+    before, _ = evaluate_policy(agent, n_eval_episodes=16, deterministic=False, seed=0)
+    with contextlib.closing(agent.env):
+        agent.learn(4096)
+    after, _ = evaluate_policy(agent, n_eval_episodes=16, deterministic=False, seed=0)
+    assert before < 40
+    assert after > 1.5 * before
+
+
+def test_an_environments_own_vector_form_is_taken_where_it_has_one():
+    from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
+
+    assert isinstance(trained(steps=64).env.unwrapped, CartPoleVectorEnv)
+    assert isinstance(trained("Pendulum-v1", steps=64).env, SyncVectorEnv)
+
+
+def test_envpool_has_no_environment_of_ours():
+    pytest.importorskip("envpool", reason="envpool is an extra")
+    with pytest.raises(ValueError, match="EnvPool has no environment 'tests/TwoStates-v0'"):
+        TRPO("MlpPolicy", registered(TwoStates), vectorization_mode="envpool")
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1", "Acrobot-v1"])
+def test_envpool_warns_of_nothing_and_acts_in_the_spaces_it_names(env_id):
+    pytest.importorskip("envpool", reason="envpool is an extra")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        agent = trained(env_id, steps=64, vectorization_mode="envpool")
+    assert agent.num_timesteps == 64
+    assert agent.policy.action_space == gymnasium.make(env_id).action_space
+
+
+# --- ready-made ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("mode", RESETTING, ids=lambda mode: mode.name)
+def test_a_ready_made_vector_environment_is_trained_on_in_both_ways_of_resetting(mode, asynchronous):
+    def train():
+        with contextlib.closing(vectorized(4 * [TwoStates], mode, asynchronous)) as env:
+            agent = TRPO("MlpPolicy", env, **QUICK)
+            assert agent.get_env() is env
+            return agent.learn(STEPS)
+
+    agent = train()
+    assert agent.num_timesteps == STEPS
+    assert set(agent.recent_lengths) == {20}
+    assert all(0 <= total <= 20 for total in agent.recent_returns)
+    assert state(train()) == state(agent)
+
+
+@pytest.mark.parametrize("mode", RESETTING, ids=lambda mode: mode.name)
+def test_both_ways_of_resetting_learn_the_task(mode):
+    env = vectorized(8 * [lambda: Matching("tuple", "multi-binary")], mode)
+    agent = TRPO("MlpPolicy", env, **QUICK, gamma=0.5)
+    before, _ = evaluate_policy(agent, env, 16, deterministic=False, seed=1)
+    agent.learn(2048)
+    after, _ = evaluate_policy(agent, env, 16, deterministic=False, seed=1)
+    assert before < 0.65
+    assert after > 0.8
+
+
+class Arrays(VectorEnv):
+    """Made from nothing but arrays: pays for the action that has the sign of the observation."""
+
+    def __init__(self, n, mode):
+        self.num_envs = n
+        self.metadata = {"autoreset_mode": mode}
+        self.single_observation_space = spaces.Box(-1, 1, (1,), np.float64)
+        self.single_action_space = spaces.Discrete(2)
+        self.observation_space = spaces.Box(-1, 1, (n, 1), np.float64)
+        self.action_space = spaces.MultiDiscrete(n * [2])
+
+    def reset(self, *, seed=None, options=None):
+        if seed is not None:
+            self.rng = np.random.default_rng(seed)
+        self.now = np.zeros(self.num_envs, int)
+        self.seen = self.rng.uniform(-1, 1, (self.num_envs, 1))
+        return self.seen, {}
+
+    def step(self, actions):
+        assert self.action_space.contains(actions)
+        rewards = np.where((self.seen[:, 0] > 0) == (actions == 1), 1.0, 0.0)
+        self.now += 1
+        ended, last = self.now == 5, self.rng.uniform(-1, 1, (self.num_envs, 1))
+        self.seen, info = last, {}
+        if self.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP:
+            if ended.any():
+                final = np.empty(self.num_envs, dtype=object)
+                for i in np.flatnonzero(ended):
+                    final[i] = last[i]
+                info = {"final_obs": final}
+            self.seen = np.where(ended[:, None], self.rng.uniform(-1, 1, last.shape), last)
+            self.now[ended] = 0
+        else:  # the next step only resets, and ends nothing
+            self.now[ended] = -1
+            rewards = np.where(self.now == 0, 0.0, rewards)
+        return self.seen, rewards, ended, np.zeros(self.num_envs, bool), info
+
+
+@pytest.mark.parametrize("mode", RESETTING, ids=lambda mode: mode.name)
+def test_a_vector_environment_of_ones_own_is_trained_on(mode):
+    def train():
+        return TRPO("MlpPolicy", Arrays(8, mode), **QUICK | {"net_arch": ()}).learn(2048)
+
+    agent = train()
+    assert agent.num_timesteps == 2048
+    assert set(agent.recent_lengths) == {5}
+    assert np.mean(list(agent.recent_returns)[-20:]) > 4
+    assert state(train()) == state(agent)
+
+
+@pytest.mark.parametrize("kind", [SyncVectorEnv, AsyncVectorEnv])
+def test_a_vector_environment_that_does_not_reset_is_refused_with_a_way_out(kind):
+    with contextlib.closing(kind([TwoStates], autoreset_mode=AutoresetMode.DISABLED)) as env:
+        agent = TRPO("MlpPolicy", env, **QUICK)
+        with pytest.raises(ValueError, match=r"autoreset disabled: make it with .*SAME_STEP or .*NEXT_STEP"):
+            agent.learn(64)
+
+
+def test_a_single_environment_is_a_vector_of_one():
+    agent = trained(TwoStates(), steps=64)
+    assert agent.env.num_envs == 1
+    assert agent.num_timesteps == 64
+    assert state(trained(TwoStates(), steps=64)) == state(agent)
