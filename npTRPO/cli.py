@@ -3,37 +3,42 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import importlib.util
 import itertools
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NoReturn, TextIO
 
 from npTRPO._version import __version__
 from npTRPO.agent.config import TRPOConfig
-
-if TYPE_CHECKING:
-    from npTRPO.agent.run import RunDirectory
+from npTRPO.agent.run import RunDirectory, RunSettings
 
 __all__ = ["main"]
 
 DEFAULT_TIMESTEPS = 50_000
 
+_OPTIONS = [field.name for field in dataclasses.fields(TRPOConfig)]
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status: 0, 1 for a failure, 2 for a wrong use."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    options = None
     try:
-        status: int = options.run(options)
+        options = _parser().parse_args(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            status: int = options.run(options)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # whoever read our output has gone, as head does
         sys.stdout = None
         return 1
     except Exception as error:
-        if options.debug:
+        if options is not None and options.debug:
             raise
         print(f"nptrpo: {_sentence(error)}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
@@ -44,16 +49,33 @@ class UsageError(ValueError):
     """A command that asks for what can't be."""
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that says on one line what is wrong, and leaves the usage to --help."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
 def _sentence(error: Exception) -> str:
     """The error on one line."""
     text = " ".join(str(error).split())
     return text or type(error).__name__
 
 
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning on one line, without the source's."""
+    print(f"nptrpo: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="nptrpo", description="Trust Region Policy Optimization in pure NumPy."
-    )
+    parser = _Parser(prog="nptrpo", description="Trust Region Policy Optimization in pure NumPy.")
     parser.add_argument("--version", action="version", version=f"npTRPO {__version__}")
     parser.add_argument("--debug", action="store_true", help="show a traceback when something fails")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -79,7 +101,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--overwrite", action="store_true", help="begin again in a directory that has a run")
     train.add_argument(
-        "--eval-episodes", type=int, default=10, help="episodes per evaluation; 0 for none (default: 10)"
+        "--eval-episodes",
+        type=int,
+        default=None,
+        help=f"episodes per evaluation; 0 for none (default: {RunSettings.eval_episodes})",
     )
     train.add_argument(
         "--log-interval", type=int, default=1, help="updates between two lines of output (default: 1)"
@@ -115,6 +140,22 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, default=Path("runs.png"), help="PNG, SVG or PDF file (default: runs.png)"
     )
     plot.set_defaults(run=_plot)
+
+    verify = commands.add_parser("verify", help="check every equation of the derivation on random problems")
+    verify.add_argument("--instances", type=int, default=200, help="number of problems (default: 200)")
+    verify.add_argument("--seed", type=int, default=0, help="what they are drawn from (default: 0)")
+    verify.add_argument("--json", action="store_true", help="print the results as JSON")
+    verify.add_argument(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="also write a page with all equations and measurements",
+    )
+    verify.set_defaults(run=_verify)
+    for command in commands.choices.values():
+        command.add_argument(
+            "--debug", action="store_true", default=argparse.SUPPRESS, help="show a traceback on failure"
+        )
     return parser
 
 
@@ -141,38 +182,51 @@ def _add_config_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from npTRPO.agent.logging import ProgressBar
-    from npTRPO.agent.run import RunDirectory
+    from npTRPO.agent.logging import ProgressBar, printer
 
     steps = options.total_timesteps
     if steps is not None and steps < 1:
         raise UsageError(f"--total-timesteps must be at least 1, not {steps}")
     if options.log_interval < 1:
         raise UsageError(f"--log-interval must be at least 1, not {options.log_interval}")
-    run = _new_run(options) if options.resume is None else RunDirectory.resume(options.resume, steps)
-    directory = run.path
-    if options.resume is not None and run.finished:
-        print(
-            f"{directory} has taken its {run.agent.num_timesteps:,} steps: give more with --total-timesteps"
-        )
+    if options.resume is None:
+        run = _new_run(options)
+    else:
+        _check_resumable(options)
+        run = RunDirectory.resume(options.resume, steps)
+    directory, total = run.path, run.settings.total_timesteps
+    if run.finished:
+        print(f"{directory} has taken its {total:,} steps: give more with --total-timesteps")
         return 0
-    with ProgressBar(run.settings.total_timesteps, run.agent.num_timesteps, options.log_interval) as bar:
-        run.train([bar])
+    with contextlib.ExitStack() as stack:
+        watch = printer(options.log_interval)
+        if importlib.util.find_spec("rich") is not None:
+            watch = stack.enter_context(ProgressBar(total, run.agent.num_timesteps, options.log_interval))
+        run.train([watch])
     target = directory / "agent.npz"
     print(f"saved {target}; nptrpo evaluate {target} measures it")
     return 0
 
 
+def _check_resumable(options: argparse.Namespace) -> None:
+    """Raise an error for what a run that goes on can't be given, as it keeps to what it began with."""
+    given = [name for name in vars(options) if name in _OPTIONS]
+    for name, usual in (("env", None), ("eval_episodes", None), ("overwrite", False), ("preset", True)):
+        given += [] if getattr(options, name) == usual else ["no_preset" if name == "preset" else name]
+    if given:
+        flags = ", ".join("ENV" if name == "env" else "--" + name.replace("_", "-") for name in given)
+        raise UsageError(f"a run that is resumed keeps its own settings, but {flags} came with --resume")
+
+
 def _new_run(options: argparse.Namespace) -> RunDirectory:
     from npTRPO.agent.presets import preset
-    from npTRPO.agent.run import RunDirectory, RunSettings
 
     if options.env is None:
         raise UsageError("name an environment to train on, such as CartPole-v1, or a run to --resume")
-    if options.eval_episodes < 0:
-        raise UsageError(f"--eval-episodes must not be negative, but it is {options.eval_episodes}")
-    names = {field.name for field in dataclasses.fields(TRPOConfig)}
-    given = {key: value for key, value in vars(options).items() if key in names}
+    episodes = RunSettings.eval_episodes if options.eval_episodes is None else options.eval_episodes
+    if episodes < 0:
+        raise UsageError(f"--eval-episodes must not be negative, but it is {episodes}")
+    given = {key: value for key, value in vars(options).items() if key in _OPTIONS}
     if options.total_timesteps is not None:
         given["total_timesteps"] = options.total_timesteps
     settled = preset(options.env) if options.preset else {}
@@ -188,7 +242,7 @@ def _new_run(options: argparse.Namespace) -> RunDirectory:
             config = dataclasses.replace(config, checkpoint_interval=max(10, min(50, updates // 4)))
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from error
-    settings = RunSettings(options.env, steps, options.eval_episodes)
+    settings = RunSettings(options.env, steps, episodes)
     try:
         return RunDirectory.create(
             options.out or _free_directory(options.env), settings, config, options.overwrite
@@ -244,8 +298,14 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _plot(options: argparse.Namespace) -> int:
     from npTRPO.plotting import plot_runs
 
+    _check_ending("--out", options.out, ".png", ".svg", ".pdf")
     print(f"drew {plot_runs(options.runs, options.out)}")
     return 0
+
+
+def _check_ending(flag: str, file: Path | None, *endings: str) -> None:
+    if file is not None and file.suffix not in endings:
+        raise UsageError(f"{flag} must end in {' or '.join(endings)}, but it is {str(file)!r}")
 
 
 def _render(options: argparse.Namespace) -> int:
@@ -254,6 +314,10 @@ def _render(options: argparse.Namespace) -> int:
 
     if options.episodes < 1:
         raise UsageError(f"--episodes must be at least 1, not {options.episodes}")
+    if options.max_steps is not None and options.max_steps < 1:
+        raise UsageError(f"--max-steps must be at least 1, not {options.max_steps}")
+    _check_ending("--video", options.video, ".mp4")
+    _check_ending("--gif", options.gif, ".gif")
     agent = TRPO.load(options.file)
     env_id = options.env or agent.env_id
     if env_id is None:
@@ -270,3 +334,24 @@ def _render(options: argparse.Namespace) -> int:
     )
     print("returns " + ", ".join(f"{total:.2f}" for total in returns))
     return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from npTRPO.agent.files import write_whole
+    from npTRPO.theory.page import page
+    from npTRPO.theory.report import verify
+
+    html: Path | None = options.html
+    if html is not None and (html.is_dir() or not html.parent.is_dir()):
+        raise UsageError(f"--html needs a file in a directory that exists, not {html}")
+    try:
+        report = verify(options.instances, options.seed)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if html is not None:
+        content = page(report).encode()
+        write_whole(html, lambda file: file.write(content))
+    print(report.to_json() if options.json else report.to_text())
+    if html is not None and not options.json:
+        print(f"wrote {html}")
+    return 0 if report.passed else 1

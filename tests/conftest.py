@@ -1,4 +1,5 @@
-"""Hypothesis profiles: dev is quick, ci is what the gate runs, thorough is for a night.
+"""Hypothesis profiles: dev is quick, ci is what the gate runs, thorough is for a night; mutations is for tests
+of wrong versions of the code.
 
 Choose one with ``HYPOTHESIS_PROFILE=thorough``. No profile has a deadline: the machines are shared,
 and a slow one is no wrong result.
@@ -6,11 +7,21 @@ and a slow one is no wrong result.
 
 import os
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile(
     "ci", max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile("thorough", max_examples=2000, deadline=None)
+settings.register_profile(  # tests that are to fail: the first failure will do
+    "mutations",
+    max_examples=15,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    report_multiple_bugs=False,
+    suppress_health_check=list(HealthCheck),
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))

@@ -1,0 +1,216 @@
+"""Four statements of the derivation over a range, as the verification page draws them.
+
+Each is computed by the functions that training uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from npTRPO._typing import Array
+from npTRPO.policies.distributions import Categorical
+from npTRPO.sampling.advantages import gae, td_residuals
+from npTRPO.theory.bounds import average_bound, worst_case_bound
+from npTRPO.theory.cases import Case
+from npTRPO.theory.curvature import cubic_bound
+from npTRPO.theory.exact import local_approximation, tabular_policy
+from npTRPO.theory.mdp import Evaluation, TabularMDP
+from npTRPO.theory.random_mdps import random_mdp
+from npTRPO.trust_region.conjugate_gradient import conjugate_gradient
+from npTRPO.trust_region.fisher import FisherOperator
+from npTRPO.trust_region.step import mean_kl
+
+__all__ = [
+    "TRAJECTORIES",
+    "Curve",
+    "Gaps",
+    "Sweep",
+    "cg_errors",
+    "gaps",
+    "lambda_sweep",
+    "remainder",
+]
+
+SIZES = np.geomspace(1e-3, 3.0, 29)
+"""Lengths of the steps whose remainder is drawn."""
+
+LAMBDAS = np.linspace(0.0, 1.0, 21)
+TRAJECTORIES, HORIZON = 12_000, 50
+
+
+@dataclass(frozen=True, eq=False)
+class Gaps:
+    """E11 and E13 on n pairs of policies: how wrong the surrogate is, and how wrong it may be.
+
+    Attributes
+    ----------
+    error, average, worst : array, shape (n,)
+        |J(π') − L_π(π')|, the bound of E13 and that of E11, in units of discounted reward.
+    """
+
+    error: Array
+    average: Array
+    worst: Array
+
+
+def gaps(cases: Iterable[Case]) -> Gaps:
+    """E11, E13: the error of the surrogate and its bounds for each case whose error isn't rounding."""
+    rows = []
+    for case in cases:
+        error = abs(case.new.objective - local_approximation(case.old, case.new.policy, case.gamma))
+        if error > 1e-12 * float(np.max(np.abs(case.old.values))) / (1 - case.gamma):
+            rows.append((error, average_bound(case), worst_case_bound(case)))
+    return Gaps(*np.array(rows).reshape(-1, 3).T)
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Something measured, beside what bounds it, over a range.
+
+    Attributes
+    ----------
+    at, measured, bound : array, shape (n,)
+    parameter : float
+        What tells this curve from others of its kind.
+    """
+
+    at: Array
+    measured: Array
+    bound: Array
+    parameter: float = 0.0
+
+
+def remainder(rng: np.random.Generator) -> Curve:
+    """E20: |KL − ½ΔᵀFΔ| of a softmax policy over the length of Δ, and the cubic bound of it."""
+    mdp = random_mdp(rng, 4, 3)
+    case, policy = Case.draw(rng, mdp), tabular_policy(mdp)
+    theta, direction = rng.standard_normal((2, policy.n_parameters))
+    direction = direction / np.linalg.norm(direction)
+    weights = case.old.visitation
+    old = Categorical(policy.outputs(theta, case.states))
+    fisher = FisherOperator(policy, theta, case.states, weights=weights)
+    rows = []
+    for size in SIZES:
+        new = Categorical(policy.outputs(theta + size * direction, case.states))
+        model = fisher.quadratic_form(size * direction) / 2
+        bound = cubic_bound(new.logits - old.logits, weights)
+        rows.append((abs(float(mean_kl(old, new, weights)) - model), bound))
+    measured, bounds = np.array(rows).T
+    return Curve(SIZES, measured, bounds)
+
+
+def cg_errors(rng: np.random.Generator, damping: float, steps: int = 24) -> Curve:
+    """E36: ‖e_k‖_H / ‖e_0‖_H over the steps k on a policy's own system, and Chebyshev's bound.
+
+    ``parameter`` is the condition number κ of H.
+    """
+    mdp = random_mdp(rng, 12, 4, discount=0.9)
+    policy = tabular_policy(mdp)
+    theta = rng.standard_normal(policy.n_parameters)
+    drawn = Case.draw(rng, mdp)
+    case = replace(drawn, policy=policy, theta=theta, new_theta=theta, damping=damping)
+    points = [np.zeros_like(theta)]
+    conjugate_gradient(case.damped, case.gradient, rtol=1e-10, maxiter=steps, callback=points.append)
+    error = np.array(points) - np.linalg.solve(case.dense, case.gradient)
+    norms = np.sqrt(np.sum(error * (error @ case.dense), axis=1))
+    eigenvalues = np.linalg.eigvalsh(case.dense)
+    condition = float(eigenvalues[-1] / eigenvalues[0])
+    root, k = np.sqrt(condition), np.arange(len(points))
+    return Curve(k, norms / norms[0], 2 * ((root - 1) / (root + 1)) ** k, condition)
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """E41, E43: how wrong GAE is with a wrong V, over λ; each array (n,).
+
+    Attributes
+    ----------
+    lambdas : array
+    bias : array
+        Squared bias, averaged over states and actions; without what all actions of a state have in common,
+        as that moves no policy gradient.
+    variance : array
+        Variance of the estimate for a given state and action, averaged likewise.
+    """
+
+    lambdas: Array
+    bias: Array
+    variance: Array
+
+
+@dataclass(frozen=True, eq=False)
+class _WrongValues:
+    """A policy in an MDP, and values that aren't its own."""
+
+    mdp: TabularMDP
+    now: Evaluation
+    values: Array
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> _WrongValues:
+        mdp = replace(random_mdp(rng, 6, 3, kind="deterministic", discount=0.9), start=np.full(6, 1 / 6))
+        now = mdp.evaluate(np.full((6, 3), 1 / 3))
+        return cls(mdp, now, now.values + 2 * rng.standard_normal(6))
+
+    def sweep(self, lambdas: Array, moments: Callable[[float], tuple[Array, Array]]) -> Sweep:
+        """From the mean and the variance (S, A) of the estimates at each λ."""
+        weights = self.now.visitation[:, None] * self.now.policy
+        rows = []
+        for lam in lambdas:
+            mean, variance = moments(float(lam))
+            error = mean - self.now.advantages
+            error = error - np.sum(self.now.policy * error, axis=1, keepdims=True)
+            rows.append((np.sum(weights * error**2), np.sum(weights * variance)))
+        bias, variance = np.array(rows).T
+        return Sweep(lambdas, bias, variance)
+
+    def exact(self, lam: float) -> tuple[Array, Array]:
+        """Moments of Σ_l (γλ)ˡ δ_l for every first pair (s, a), by linear systems."""
+        now, step = self.now, self.mdp.transition
+        decay = self.mdp.discount * lam
+        residuals = td_residuals(
+            np.broadcast_to(self.mdp.reward[:, :, None], step.shape),
+            np.broadcast_to(self.values[:, None, None], step.shape),
+            np.broadcast_to(self.values, step.shape),
+            np.zeros(step.shape, dtype=bool),
+            self.mdp.discount,
+        )
+        identity = np.eye(len(now.values))
+        expected = np.sum(step * residuals, axis=2)
+        later = np.linalg.solve(identity - decay * now.transition, np.sum(now.policy * expected, axis=1))
+        squares = np.sum(step * (residuals**2 + 2 * decay * residuals * later), axis=2)
+        later_squares = np.linalg.solve(
+            identity - decay**2 * now.transition, np.sum(now.policy * squares, axis=1)
+        )
+        mean = expected + decay * (step @ later)
+        return mean, squares + decay**2 * (step @ later_squares) - mean**2
+
+
+def lambda_sweep(rng: np.random.Generator) -> tuple[Sweep, Sweep]:
+    """E41, E43: bias and variance over λ by linear systems, and by :func:`gae` on simulated trajectories."""
+    problem = _WrongValues.draw(rng)
+    return problem.sweep(LAMBDAS, problem.exact), problem.sweep(LAMBDAS[::4], _sampled(problem, rng))
+
+
+def _sampled(problem: _WrongValues, rng: np.random.Generator) -> Callable[[float], tuple[Array, Array]]:
+    """Moments of the first step's estimates over trajectories, which are the same ones for each λ."""
+    mdp, values = problem.mdp, problem.values
+    path = mdp.simulate(problem.now.policy, HORIZON, TRAJECTORIES, rng)
+    pairs = path.states[0] * mdp.n_actions + path.actions[0]
+    count = np.bincount(pairs, minlength=mdp.reward.size)
+    never = np.zeros(path.rewards.shape, dtype=bool)
+
+    def average(x: Array) -> Array:
+        return np.asarray(np.bincount(pairs, weights=x, minlength=len(count)) / count)
+
+    def moments(lam: float) -> tuple[Array, Array]:
+        reached = values[path.states]
+        first = gae(path.rewards, reached[:-1], reached[1:], never, never, mdp.discount, lam)[0]
+        mean = average(first)
+        variance = average((first - mean[pairs]) ** 2)
+        return mean.reshape(mdp.reward.shape), variance.reshape(mdp.reward.shape)
+
+    return moments
