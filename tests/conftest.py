@@ -1,5 +1,5 @@
-"""Hypothesis profiles: dev is quick, ci is what the gate runs, thorough is for a night; mutations is for tests
-of wrong versions of the code.
+"""Hypothesis profiles: dev is quick, ci is what the gate runs, thorough is for a night, and mutations is for
+tests of wrong versions of the code.
 
 Choose one with ``HYPOTHESIS_PROFILE=thorough``. No profile has a deadline: the machines are shared,
 and a slow one is no wrong result.

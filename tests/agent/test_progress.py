@@ -101,6 +101,15 @@ def test_the_bar_begins_empty_and_without_figures_it_does_not_have_yet(seen):
     assert "nan" not in seen
 
 
+def test_a_return_that_is_not_there_yet_is_a_dash(tmp_path):
+    pytest.importorskip("rich", reason="the progress bar is rich's")
+    status, text = on_a_terminal(BAR.replace("n_steps=16", "n_steps=1").replace("64,", "6,"), tmp_path)
+    last = frames(text)[-1]
+    assert status == 0
+    assert last.startswith("6/6 steps")
+    assert re.search(r"return –  KL [\d.]+/0\.01", last)
+
+
 def test_the_bar_takes_the_place_of_the_lines_and_gives_the_cursor_back(seen):
     assert header().split()[0] not in [frame.split()[0] for frame in frames(seen)]
     assert "tries" not in seen

@@ -206,6 +206,29 @@ def test_the_best_agent_is_that_of_the_best_evaluation(tmp_path):
     assert evaluate_policy(best, n_eval_episodes=2, seed=0)[0] == max(means)
 
 
+def test_the_best_agent_stays_the_best_when_the_run_is_resumed(tmp_path):
+    whole = train(tmp_path / "whole", updates=24)
+    best = TRPO.load(whole / "best").n_updates
+    assert best < 21
+    broken = train(tmp_path / "broken", updates=24, stop_at=best + 1)
+    assert_same_run(resume(broken), whole, 24)
+
+
+def test_rows_are_on_disk_before_the_checkpoint_that_goes_on_from_them(tmp_path, monkeypatch):
+    """A machine that loses its power must not keep the checkpoint and lose the rows."""
+    done, sync, save = [], run_module.Table.sync, TRPO.save
+    monkeypatch.setattr(run_module.Table, "sync", lambda self: (done.append(self.path.name), sync(self)))
+    monkeypatch.setattr(TRPO, "save", lambda self, path: (done.append(path.name), save(self, path)))
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(file))
+    train(tmp_path / "run", updates=6, eval_episodes=0)
+    assert done == [
+        *("progress.csv", "evaluations.csv", "000000003.npz"),
+        *("progress.csv", "evaluations.csv", "000000006.npz", "agent.npz"),
+    ]
+    assert len(synced) == 8  # each of them once, and config.json
+
+
 def test_without_evaluations_there_is_no_best_agent(tmp_path):
     path = train(tmp_path / "run", eval_episodes=0)
     assert not (path / "best.npz").exists()
