@@ -232,6 +232,7 @@ def test_an_extra_that_is_missing_is_named_before_anything_is_played(
 
 
 def test_what_the_environment_draws_with_is_named_when_it_is_missing(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("PIL", reason="GIFs are Pillow's")
     for name in [name for name in sys.modules if name.split(".")[0] == "pygame"] or ["pygame"]:
         monkeypatch.setitem(sys.modules, name, None)
     trained = TRPO("MlpPolicy", "CartPole-v1", net_arch=(3,))
@@ -246,6 +247,7 @@ def test_what_the_environment_draws_with_is_named_when_it_is_missing(tmp_path, m
 
 @pytest.mark.parametrize("env_id", [BLIND, registered(Counter)])
 def test_an_environment_that_cannot_be_drawn_is_refused(env_id, agent, tmp_path):
+    pytest.importorskip("PIL", reason="GIFs are Pillow's")
     with pytest.raises(ValueError, match=f"{env_id} can't be drawn"):
         render_episodes(agent, env_id, gif=tmp_path / "a.gif")
     assert not list(tmp_path.iterdir())

@@ -209,7 +209,7 @@ def test_the_best_agent_is_that_of_the_best_evaluation(tmp_path):
 def test_the_best_agent_stays_the_best_when_the_run_is_resumed(tmp_path):
     whole = train(tmp_path / "whole", updates=24)
     best = TRPO.load(whole / "best").n_updates
-    assert best < 21
+    assert best < 24  # there is a worse one to come
     broken = train(tmp_path / "broken", updates=24, stop_at=best + 1)
     assert_same_run(resume(broken), whole, 24)
 
@@ -519,7 +519,7 @@ def test_a_run_that_is_killed_at_twenty_moments_ends_as_one_that_was_not(nursery
 def test_a_run_that_is_killed_at_any_change_of_its_files_ends_as_one_that_was_not(nursery, tmp_path):
     expected = tmp_path / "whole"
     done = nursery.run(*command(expected, UPDATES, 1), cwd=tmp_path)
-    assert done.moments > 20
+    assert done.moments > 15  # more with TensorBoard events
     for moment in range(done.moments):
         directory = tmp_path / f"victim-{moment}"
         killed = nursery.run(*command(directory, UPDATES, 1), cwd=tmp_path, kill_at=moment)
@@ -535,7 +535,7 @@ def test_a_resuming_that_is_killed_at_any_change_of_its_files_can_be_resumed(
 ):
     counted = shutil.copytree(broken_off, tmp_path / "counted")
     moments = nursery.run("train", "--resume", counted, cwd=tmp_path).moments
-    assert moments > 10
+    assert moments > 5  # more with TensorBoard events
     for moment in range(moments):
         directory = shutil.copytree(broken_off, tmp_path / f"victim-{moment}")
         assert nursery.run("train", "--resume", directory, cwd=tmp_path, kill_at=moment).status == -9
@@ -549,7 +549,7 @@ def test_an_overwriting_that_is_killed_leaves_what_can_be_overwritten(nursery, c
     begin = ["train", *flags(2, 0), "--out", copy, "--overwrite"]
     assert nursery.run(*begin, cwd=tmp_path).status == 0
     moments = nursery.run(*begin, cwd=tmp_path).moments
-    assert moments > 10
+    assert moments > 5  # more with TensorBoard events
     for moment in range(moments):
         assert nursery.run(*begin, cwd=tmp_path, kill_at=moment).status == -9
         done = nursery.run(*begin, cwd=tmp_path)

@@ -157,6 +157,37 @@ def test_a_batch_holds_what_its_documentation_says(mode):
     np.testing.assert_array_equal(batch.ended, batch.terminated | batch.truncated)
 
 
+@pytest.mark.parametrize(
+    ("space", "taken"),
+    [
+        (spaces.Box(-0.1, 0.1, (2,)), lambda actions: np.clip(actions, np.float32(-0.1), np.float32(0.1))),
+        (spaces.Discrete(3, start=5), lambda actions: 5 + actions),
+    ],
+    ids=["bounded", "shifted"],
+)
+def test_a_batch_has_the_actions_that_were_drawn_and_the_environment_those_that_it_takes(space, taken):
+    """The probability of an action is that of what was drawn, not of what a bound makes of it."""
+
+    class Diary(gymnasium.Env):
+        observation_space, action_space = spaces.Box(-1, 1, (1,)), space
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            self.taken = []
+            return np.zeros(1, np.float32), {}
+
+        def step(self, action):
+            self.taken.append(np.array(action))
+            return np.zeros(1, np.float32), 0.0, False, False, {}
+
+    envs = SyncVectorEnv([Diary])
+    [batch] = collected(envs, [20])
+    [received] = envs.get_attr("taken")
+    drawn = batch.actions[:, 0]
+    np.testing.assert_allclose(np.stack(received), taken(drawn), rtol=1e-6)
+    assert not np.array_equal(drawn, taken(drawn))
+
+
 @pytest.mark.parametrize("number", [99.0, np.nan])
 def test_the_reward_of_a_step_that_only_resets_is_no_reward(number):
     """Gymnasium's own vector environments return 0 there; others may not."""

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,26 @@ def test_e13_can_not_be_improved_by_a_factor_of_five() -> None:
     bound = 2 * gamma * gain / (1 - gamma) ** 2 * distance
     assert 0 < error <= bound
     assert error > 0.2 * bound  # a constant five times smaller would be wrong
+
+
+@pytest.mark.parametrize("gamma", [0.3, 0.9, 0.99])
+def test_e11_and_e13_grow_with_the_horizon_as_the_error_does(gamma: float) -> None:
+    """A small risk of never coming back, which the surrogate takes as if one came back after every step."""
+    # Action 1 leaves state 0, where there is no reward, for state 1, where it is −1 ever after.
+    transition = np.zeros((2, 2, 2))
+    transition[0, 0, 0] = transition[0, 1, 1] = transition[1, :, 1] = 1
+    mdp = TabularMDP(transition, np.array([[0.0, 0.0], [-1.0, -1.0]]), np.array([1.0, 0.0]), gamma)
+    risk = 1e-3
+    old = mdp.evaluate(np.array([[1.0, 0.0], [1.0, 0.0]]))
+    new = mdp.evaluate(np.array([[1 - risk, risk], [1.0, 0.0]]))
+    pair: Any = SimpleNamespace(old=old, new=new, gamma=gamma)
+    error = new.objective - local_approximation(old, new.policy, gamma)
+    # By summing the geometric series of both objectives.
+    assert error == pytest.approx(
+        gamma**2 * risk**2 / ((1 - gamma) ** 2 * (1 - gamma + gamma * risk)), rel=1e-6
+    )
+    assert average_bound(pair) == pytest.approx(2 * (1 + gamma * risk / (1 - gamma)) * error, rel=1e-6)
+    assert worst_case_bound(pair) == pytest.approx(2 * average_bound(pair), rel=1e-9)
 
 
 def test_e14_is_attained_to_first_order() -> None:
