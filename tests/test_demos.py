@@ -135,4 +135,6 @@ def test_the_gallery_shows_the_demo(demo: Path) -> None:
 
 def test_the_gallery_has_nothing_else() -> None:
     assert len(ENTRIES) == len(DEMOS)
-    assert {Path(name).stem for name in figures()} == {demo.stem for demo in DEMOS}
+    readme = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    pictures = {Path(name).stem for name in re.findall(r"!\[.+?\]\(demos/figures/(.+?)\)", readme)}
+    assert {Path(name).stem for name in figures()} == {demo.stem for demo in DEMOS} | pictures
