@@ -1,0 +1,663 @@
+"""Wrong versions of the code that someone could well write, and the tests that notice each of them.
+
+A mutation replaces a piece of a function's source by what is wrong, and puts the result in the function's
+place, wherever it is used. ``python -m tests.mutations FILE`` runs the tests on all of them in one process
+and writes what happened as JSON.
+"""
+
+import __future__
+
+import ast
+import importlib
+import inspect
+import json
+import sys
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import CodeType, FunctionType
+from typing import Any
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+__all__ = ["MUTATIONS", "Mutation", "run"]
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A wrong version of the code.
+
+    Attributes
+    ----------
+    wrong : str
+        What is wrong with it.
+    where : str
+        The function, as "module:name".
+    changes : tuple of pairs of str
+        Pieces of its source, each there exactly once, and what takes their place.
+    caught_by : tuple of str
+        Tests that fail, as "file::name" below tests/.
+    slip : int, optional
+        Which of the slips that are common in write-ups of TRPO it is, 1 to 8.
+    """
+
+    wrong: str
+    where: str
+    changes: tuple[tuple[str, str], ...]
+    caught_by: tuple[str, ...]
+    slip: int | None = None
+
+    def function(self) -> FunctionType:
+        """The function that is changed."""
+        module, _, path = self.where.partition(":")
+        owner: Any = importlib.import_module(module)
+        for name in path.split("."):
+            found = inspect.getattr_static(owner, name)
+            owner = found if isinstance(found, type) else getattr(owner, name)
+        if isinstance(found, property):
+            found = found.fget
+        elif isinstance(found, cached_property):
+            found = found.func
+        elif isinstance(found, (classmethod, staticmethod)):
+            found = found.__func__
+        function = inspect.unwrap(found)
+        assert isinstance(function, FunctionType), self.where
+        return function
+
+    def code(self) -> CodeType:
+        """The code of the wrong version."""
+        function = self.function()
+        source = textwrap.dedent(inspect.getsource(function))
+        for right, wrong in self.changes:
+            assert source.count(right) == 1, f"{self.where} has {right!r} {source.count(right)} times"
+            source = source.replace(right, wrong)
+        tree = ast.parse(source)
+        [definition] = tree.body
+        assert isinstance(definition, ast.FunctionDef)
+        definition.decorator_list = []  # they have done their work
+        flags = __future__.annotations.compiler_flag
+        module = compile(tree, inspect.getsourcefile(function) or "", "exec", flags, dont_inherit=True)
+        [code] = [c for c in module.co_consts if isinstance(c, CodeType) and c.co_name == function.__name__]
+        return code
+
+    def apply(self, patch: pytest.MonkeyPatch) -> None:
+        """Make the function wrong, for all who have it."""
+        patch.setattr(self.function(), "__code__", self.code())
+
+
+# --- the list -----------------------------------------------------------------------------------------------
+
+_DISTRIBUTIONS = "npTRPO.policies.distributions"
+_STEP = "npTRPO.trust_region.step"
+_FISHER = "npTRPO.trust_region.fisher"
+_CG = "npTRPO.trust_region.conjugate_gradient:conjugate_gradient"
+_SEARCH = "npTRPO.trust_region.line_search:line_search"
+_ADVANTAGES = "npTRPO.sampling.advantages"
+_ROLLOUT = "npTRPO.sampling.rollout"
+_THEORY = "npTRPO.theory"
+_AGENT = "npTRPO.agent.trpo"
+
+MUTATIONS: tuple[Mutation, ...] = (
+    # The eight slips.
+    Mutation(
+        "the Gaussian KL has old and new exchanged",
+        f"{_DISTRIBUTIONS}:DiagGaussian.kl",
+        (
+            ("u = self.log_std - new.log_std", "u = new.log_std - self.log_std"),
+            ("np.exp(-new.log_std)", "np.exp(-self.log_std)"),
+        ),
+        ("policies/test_distributions.py::test_e17_kl_reads_old_to_new[DiagGaussian]",),
+        slip=1,
+    ),
+    Mutation(
+        "the step is scaled by xᵀH⁻¹x",
+        f"{_STEP}:update",
+        (
+            (
+                "curvature = fisher.quadratic_form(cg.x)",
+                "curvature = float(cg.x @ conjugate_gradient(fisher, cg.x).x)",
+            ),
+        ),
+        ("trust_region/test_step.py::test_without_curvature_in_the_sample_the_policy_stays[0.1]",),
+        slip=2,
+    ),
+    Mutation(
+        "the surrogate has no 1/(1 − γ)",
+        f"{_THEORY}.exact:local_approximation",
+        (("gain / (1 - discount)", "gain"),),
+        ("theory/test_bounds.py::test_e11_and_e13_grow_with_the_horizon_as_the_error_does[0.3]",),
+        slip=3,
+    ),
+    Mutation(
+        "the TD residual is taken for the advantage, whatever λ is",
+        f"{_ADVANTAGES}:gae",
+        (("gamma * lam * advantages[t + 1]", "0"),),
+        ("sampling/test_advantages.py::test_whole_numbers_are_numbers",),
+        slip=4,
+    ),
+    Mutation(
+        "a small number in the KL's logarithms makes its gradient at the old parameters almost zero",
+        f"{_DISTRIBUTIONS}:Categorical.kl",
+        (
+            (
+                "self.probs * (self.log_probs - new.log_probs)",
+                "self.probs * (np.log(self.probs + 1e-8) - np.log(new.probs + 1e-8))",
+            ),
+        ),
+        ("policies/test_distributions.py::test_saturated_logits_give_their_limits[float32]",),
+        slip=5,
+    ),
+    Mutation(
+        "the Hessian of the KL is zero, as its value and gradient are",
+        f"{_FISHER}:FisherOperator._undamped",
+        (("self._rows.gauss_newton(v, self._metrics) / self._total", "0 * v"),),
+        ("trust_region/test_step.py::test_a_step_that_overflows_is_refused_without_a_warning",),
+        slip=5,
+    ),
+    Mutation(
+        "conjugate gradients stop at an absolute squared residual",
+        _CG,
+        (("while residual > tolerance or", "while residual**2 > rtol or"),),
+        ("theory/test_krylov.py::test_e36_conjugate_gradients_keep_their_promises",),
+        slip=6,
+    ),
+    Mutation(
+        "the line search accepts a KL of up to 1.5 δ",
+        _SEARCH,
+        (("kl > target_kl", "kl > 1.5 * target_kl"),),
+        ("trust_region/test_step.py::test_each_option_reaches_the_part_it_is_for",),
+        slip=7,
+    ),
+    Mutation(
+        "the line search doesn't look at the KL",
+        _SEARCH,
+        (("kl > target_kl", "False"),),
+        ("trust_region/test_step.py::test_each_option_reaches_the_part_it_is_for",),
+        slip=7,
+    ),
+    Mutation(
+        "0 is bootstrapped at a truncation",
+        f"{_ADVANTAGES}:gae",
+        (("next_values, terminated, gamma)", "next_values, terminated | truncated, gamma)"),),
+        ("theory/test_estimators.py::test_e42_the_recursion_starts_anew_at_every_end",),
+        slip=8,
+    ),
+    Mutation(
+        "advantages leak across the ends of episodes",
+        f"{_ADVANTAGES}:gae",
+        (("np.where(ended[t], 0, gamma * lam * advantages[t + 1])", "gamma * lam * advantages[t + 1]"),),
+        ("theory/test_estimators.py::test_e43_the_ends_of_lambda_are_the_residual_and_the_return",),
+        slip=8,
+    ),
+    Mutation(
+        "advantages leak across truncations",
+        f"{_ADVANTAGES}:gae",
+        (("ended = terminated | truncated", "ended = terminated"),),
+        ("theory/test_estimators.py::test_e42_the_recursion_starts_anew_at_every_end",),
+        slip=8,
+    ),
+    # Distributions.
+    Mutation(
+        "the categorical KL is reversed",
+        f"{_DISTRIBUTIONS}:Categorical.kl",
+        (
+            (
+                "self.probs * (self.log_probs - new.log_probs)",
+                "new.probs * (new.log_probs - self.log_probs)",
+            ),
+        ),
+        ("policies/test_distributions.py::test_e17_kl_reads_old_to_new[Categorical]",),
+    ),
+    Mutation(
+        "the binary KL is reversed",
+        f"{_DISTRIBUTIONS}:Bernoulli.kl",
+        (("self._log_probs, new._log_probs", "new._log_probs, self._log_probs"),),
+        ("policies/test_distributions.py::test_e17_kl_reads_old_to_new[Bernoulli]",),
+    ),
+    Mutation(
+        "the KL is a mean over action dimensions",
+        f"{_DISTRIBUTIONS}:DiagGaussian.kl",
+        (("np.sum(", "np.mean("),),
+        ("theory/test_divergences.py::test_e17_kl_of_gaussians_is_an_integral_of_their_log_ratio",),
+    ),
+    Mutation(
+        "the log-density is a mean over action dimensions",
+        f"{_DISTRIBUTIONS}:DiagGaussian.log_prob",
+        (("np.sum(standardized**2, axis=-1)", "np.mean(standardized**2, axis=-1)"),),
+        ("policies/test_distributions.py::test_the_log_density_is_scipys",),
+    ),
+    Mutation(
+        "the log-density lacks its constant",
+        f"{_DISTRIBUTIONS}:DiagGaussian.log_prob",
+        ((" - constant\n", "\n"),),
+        ("policies/test_distributions.py::test_the_log_density_is_scipys",),
+    ),
+    Mutation(
+        "the log-density takes log σ for log σ²",
+        f"{_DISTRIBUTIONS}:DiagGaussian.log_prob",
+        (("np.exp(-self.log_std)", "np.exp(-self.log_std / 2)"),),
+        ("theory/test_divergences.py::test_e17_kl_of_gaussians_is_an_integral_of_their_log_ratio",),
+    ),
+    Mutation(
+        "the entropy has the wrong sign",
+        f"{_DISTRIBUTIONS}:Categorical.entropy",
+        (("return -np.sum", "return np.sum"),),
+        ("policies/test_distributions.py::test_entropy_is_the_sum_over_all_joint_actions",),
+    ),
+    Mutation(
+        "M of the softmax lacks what is off its diagonal",
+        f"{_DISTRIBUTIONS}:Categorical.fisher_product",
+        (("self.probs * np.sum(weighted, axis=-1, keepdims=True)", "self.probs * weighted"),),
+        ("policies/test_distributions.py::test_e20_the_fisher_information_is_the_hessian_of_the_kl",),
+    ),
+    Mutation(
+        "M of the Gaussian is that in σ, not in log σ",
+        f"{_DISTRIBUTIONS}:DiagGaussian.fisher_product",
+        (("2 * along_log_std", "2 * np.exp(-2 * self.log_std) * along_log_std"),),
+        ("policies/test_distributions.py::test_e22_the_fisher_product_is_the_closed_form",),
+    ),
+    Mutation(
+        "M of the Bernoulli distribution is p",
+        f"{_DISTRIBUTIONS}:Bernoulli.fisher_product",
+        (("np.exp(zero + one)", "np.exp(one)"),),
+        ("policies/test_distributions.py::test_e22_the_fisher_product_is_the_closed_form",),
+    ),
+    Mutation(
+        "a product's KL is that of its first component",
+        f"{_DISTRIBUTIONS}:MultiCategorical._total",
+        (("return sum(rest, start=first)", "return first"),),
+        ("policies/test_distributions.py::test_e17_kl_reads_old_to_new[MultiCategorical]",),
+    ),
+    Mutation(
+        "an action without probability can be drawn",
+        f"{_DISTRIBUTIONS}:Categorical.sample",
+        (("cumulative[..., :-1] <= threshold", "cumulative[..., :-1] < threshold"),),
+        ("policies/test_distributions.py::test_sampling_inverts_the_cumulative_distribution",),
+    ),
+    Mutation(
+        "samples have σ² for σ",
+        f"{_DISTRIBUTIONS}:DiagGaussian.sample",
+        (("np.exp(self.log_std)", "np.exp(2 * self.log_std)"),),
+        ("policies/test_distributions.py::test_gaussian_samples_have_their_moments",),
+    ),
+    # The Fisher information and conjugate gradients.
+    Mutation(
+        "the Fisher information is a sum over states",
+        f"{_FISHER}:FisherOperator._undamped",
+        ((" / self._total", ""),),
+        ("trust_region/test_step.py::test_each_option_reaches_the_part_it_is_for",),
+    ),
+    Mutation(
+        "damping is part of xᵀHx",
+        f"{_FISHER}:FisherOperator.quadratic_form",
+        (("self._undamped(", "self._matvec("),),
+        ("trust_region/test_step.py::test_without_curvature_in_the_sample_the_policy_stays[0.1]",),
+    ),
+    Mutation(
+        "damping is forgotten in the solve",
+        f"{_FISHER}:FisherOperator._matvec",
+        (("return product + self.damping * v if self.damping else product", "return product"),),
+        ("trust_region/test_step.py::test_each_option_reaches_the_part_it_is_for",),
+    ),
+    Mutation(
+        "conjugate gradients change the right-hand side",
+        _CG,
+        (
+            ("r = b.copy() if", "r = b if"),
+            ("r_new = r - alpha * Ap", "r -= alpha * Ap\n        r_new = r"),
+        ),
+        ("theory/test_krylov.py::test_iterates_begin_at_zero_and_stop_in_time",),
+    ),
+    Mutation(
+        "β is inverted",
+        _CG,
+        (("(rz_new - carried) / rz)", "rz / (rz_new - carried))"),),
+        ("trust_region/test_conjugate_gradient.py::test_integers_are_solved_in_float64",),
+    ),
+    Mutation(
+        "β is zero: steepest descent",
+        _CG,
+        (("p = z + coefficient * p", "p = z"),),
+        ("theory/test_krylov.py::test_e36_conjugate_gradients_keep_their_promises",),
+    ),
+    Mutation(
+        "conjugate gradients take a step too many",
+        _CG,
+        (("iterations >= maxiter", "iterations > maxiter"),),
+        ("theory/test_krylov.py::test_iterates_begin_at_zero_and_stop_in_time",),
+    ),
+    # The step and the line search.
+    Mutation(
+        "the surrogate's ratio is inverted",
+        f"{_STEP}:surrogate",
+        (("new.log_prob(actions) - old_log_prob", "old_log_prob - new.log_prob(actions)"),),
+        ("trust_region/test_step.py::test_each_option_reaches_the_part_it_is_for",),
+    ),
+    Mutation(
+        "the surrogate is the mean of log-ratios",
+        f"{_STEP}:surrogate",
+        (("np.exp(new.log_prob(actions) - old_log_prob)", "(new.log_prob(actions) - old_log_prob)"),),
+        ("trust_region/test_step.py::test_each_option_reaches_the_part_it_is_for",),
+    ),
+    Mutation(
+        "the line search is told the KL from new to old",
+        f"{_STEP}:_Objective.__call__",
+        (("mean_kl(old, new, weights)", "mean_kl(new, old, weights)"),),
+        ("trust_region/test_step.py::test_in_float32_the_conditions_still_hold_in_float64",),
+    ),
+    Mutation(
+        "the step is √(δ / xᵀFx) x, without the 2",
+        f"{_STEP}:natural_step",
+        (("2 * target_kl / curvature", "target_kl / curvature"),),
+        ("trust_region/test_step.py::test_e26_scipys_constrained_optimiser_finds_the_same_step[4]",),
+    ),
+    Mutation(
+        "the multiplier is inverted",
+        f"{_STEP}:lagrange_multiplier",
+        (("curvature / (2 * target_kl)", "2 * target_kl / curvature"),),
+        ("theory/test_steps.py::test_e28_the_multiplier_is_the_price_of_the_region",),
+    ),
+    Mutation(
+        "no improvement is improvement enough",
+        _SEARCH,
+        (("new_surrogate <= surrogate", "new_surrogate < surrogate"),),
+        ("trust_region/test_line_search.py::test_e38_is_strict_to_the_bit[0.5-0.0-False]",),
+    ),
+    Mutation(
+        "θ is not restored where the search fails",
+        _SEARCH,
+        (("return LineSearchResult(theta, surrogate", "return LineSearchResult(candidate, surrogate"),),
+        ("theory/test_steps.py::test_e38_equal_is_within_the_region_but_no_improvement",),
+    ),
+    Mutation(
+        "the line search begins with the second fraction",
+        _SEARCH,
+        (("fraction = shrinking_factor**i", "fraction = shrinking_factor ** (i + 1)"),),
+        ("theory/test_steps.py::test_e38_equal_is_within_the_region_but_no_improvement",),
+    ),
+    Mutation(
+        "the improvement is the surrogate",
+        f"{_STEP}:update",
+        (("search.surrogate - objective.at_old", "search.surrogate"),),
+        ("trust_region/test_step.py::test_a_policy_that_stays_returns_the_very_same_array",),
+    ),
+    Mutation(
+        "the KL is compared in float32",
+        f"{_STEP}:_Objective.__call__",
+        (
+            ("self.policy.family(_as(np.float64, outputs))", "self.policy.family(outputs)"),
+            (
+                "self.policy.family(_as(np.float64, self.policy.outputs(theta, observations)))",
+                "self.policy.family(self.policy.outputs(theta, observations))",
+            ),
+        ),
+        ("trust_region/test_step.py::test_in_float32_the_conditions_still_hold_in_float64",),
+    ),
+    Mutation(
+        "fractions fall by differences, not by factors",
+        _SEARCH,
+        (("fraction = shrinking_factor**i", "fraction = 1 - (1 - shrinking_factor) * i"),),
+        ("trust_region/test_line_search.py::test_unless_told_otherwise_ten_halvings_are_tried",),
+    ),
+    Mutation(
+        "the value function's step trusts a region that is too small",
+        "npTRPO.trust_region.value:fit_trust_region",
+        (("2 * max_change * error", "max_change * error"),),
+        ("trust_region/test_value.py::test_a_linear_step_is_ridge_regression_cut_to_the_trust_region",),
+    ),
+    Mutation(
+        "Adam doesn't correct its moments' bias",
+        "npTRPO.trust_region.value:fit_adam",
+        (("rate = learning_rate * math.sqrt(1 - 0.999**steps) / (1 - 0.9**steps)", "rate = learning_rate"),),
+        ("trust_region/test_value.py::test_adam_is_the_published_algorithm_on_shuffled_minibatches",),
+    ),
+    # Advantages and experience.
+    Mutation(
+        "γ is forgotten in the TD residual",
+        f"{_ADVANTAGES}:td_residuals",
+        (("rewards + gamma * np.where", "rewards + np.where"),),
+        ("theory/test_estimators.py::test_e41_gae_is_the_weighted_mean_of_k_step_estimators",),
+    ),
+    Mutation(
+        "γ is forgotten in the recursion",
+        f"{_ADVANTAGES}:gae",
+        (("gamma * lam * advantages", "lam * advantages"),),
+        ("theory/test_estimators.py::test_e42_the_recursion_starts_anew_at_every_end",),
+    ),
+    Mutation(
+        "λ is outside of the recursion",
+        f"{_ADVANTAGES}:gae",
+        (
+            ("gamma * lam * advantages", "gamma * advantages"),
+            ("    return advantages\n", "    return lam * advantages\n"),
+        ),
+        ("sampling/test_advantages.py::test_whole_numbers_are_numbers",),
+    ),
+    Mutation(
+        "the k-step estimator discounts its last value once too little",
+        f"{_THEORY}.estimators:k_step_estimates",
+        (("powers[1:] * values[1:]", "powers[:-1] * values[1:]"),),
+        ("theory/test_estimators.py::test_e40_by_hand",),
+    ),
+    Mutation(
+        "a truncated episode goes on in the next one's first observation",
+        f"{_ROLLOUT}:Batch.values",
+        (("next_values[tuple(self.final_steps.T)] = predicted[(steps + 1) * n :]", "pass"),),
+        ("sampling/test_rollout.py::test_the_mode_may_be_given_by_its_name[AutoresetMode.SAME_STEP]",),
+    ),
+    Mutation(
+        "nothing is expected after the last step of a batch",
+        f"{_ROLLOUT}:Batch.values",
+        (
+            (
+                "predicted[None, steps * n : (steps + 1) * n]",
+                "0 * predicted[None, steps * n : (steps + 1) * n]",
+            ),
+        ),
+        ("sampling/test_rollout.py::test_the_mode_may_be_given_by_its_name[AutoresetMode.SAME_STEP]",),
+    ),
+    Mutation(
+        "the value function is fitted to advantages",
+        f"{_AGENT}:TRPO._train",
+        (("returns = chosen + values[valid]", "returns = chosen"),),
+        ("agent/test_trpo.py::test_a_batch_is_learned_from_as_the_algorithm_says[lbfgs]",),
+    ),
+    Mutation(
+        "V is bootstrapped after a termination",
+        f"{_ADVANTAGES}:td_residuals",
+        (("np.where(terminated, 0, next_values)", "next_values"),),
+        ("theory/test_estimators.py::test_e41_gae_is_the_weighted_mean_of_k_step_estimators",),
+    ),
+    Mutation(
+        "the first step is left out of the recursion",
+        f"{_ADVANTAGES}:gae",
+        (("- 2, -1, -1)", "- 2, 0, -1)"),),
+        ("sampling/test_advantages.py::test_whole_numbers_are_numbers",),
+    ),
+    Mutation(
+        "advantages are scaled but not centred",
+        f"{_AGENT}:_standardized",
+        (("(advantages - np.mean(advantages)) / spread", "advantages / spread"),),
+        ("agent/test_trpo.py::test_a_batch_is_learned_from_as_the_algorithm_says[trust_region]",),
+    ),
+    Mutation(
+        "steps that only reset are counted among the observations",
+        f"{_AGENT}:TRPO._train",
+        (
+            (
+                "batch.raw_observations[valid]",
+                "batch.raw_observations.reshape(-1, batch.raw_observations.shape[-1])",
+            ),
+        ),
+        ("agent/test_trpo.py::test_moments_are_updated_once_per_batch_and_after_it",),
+    ),
+    Mutation(
+        "an agent predicts from observations that aren't normalised",
+        f"{_AGENT}:TRPO.predict",
+        (("rows = standardize(rows, ", "_ = standardize(rows, "),),
+        ("agent/test_trpo.py::test_predict_normalises_as_training_does",),
+    ),
+    # Theory.
+    Mutation(
+        "visitation has no 1 − γ",
+        f"{_THEORY}.mdp:TabularMDP.evaluate",
+        (("(1 - gamma) * self.start)", "self.start)"),),
+        ("theory/test_bounds.py::test_e13_can_not_be_improved_by_a_factor_of_five",),
+    ),
+    Mutation(
+        "the policy gradient has no 1/(1 − γ)",
+        f"{_THEORY}.mdp:TabularMDP.policy_gradient",
+        ((" / (1 - self.discount)", ""),),
+        ("theory/test_performance.py::test_e8_surrogate_and_objective_agree_to_first_order",),
+    ),
+    Mutation(
+        "the penalty has 1 − γ without its square",
+        f"{_THEORY}.exact:penalty",
+        (("(1 - discount) ** 2", "(1 - discount)"),),
+        ("theory/test_bounds.py::test_e11_and_e13_grow_with_the_horizon_as_the_error_does[0.9]",),
+    ),
+    Mutation(
+        "the average bound has 1 − γ without its square",
+        f"{_THEORY}.bounds:average_bound",
+        (("(1 - case.gamma) ** 2", "(1 - case.gamma)"),),
+        ("theory/test_bounds.py::test_e11_and_e13_grow_with_the_horizon_as_the_error_does[0.9]",),
+    ),
+    Mutation(
+        "the total variation has no ½",
+        f"{_THEORY}.bounds:total_variation",
+        (("axis=1) / 2", "axis=1)"),),
+        ("theory/test_bounds.py::test_e13_can_not_be_improved_by_a_factor_of_five",),
+    ),
+    Mutation(
+        "visitation follows transitions backwards",
+        f"{_THEORY}.mdp:TabularMDP.evaluate",
+        (("np.linalg.solve(system.T, ", "np.linalg.solve(system, "),),
+        ("theory/test_exact.py::test_sub_sampling_takes_the_weights_of_the_states_that_it_takes",),
+    ),
+    Mutation(
+        "the worst-case bound has α for α²",
+        f"{_THEORY}.bounds:worst_case_bound",
+        (("* alpha**2", "* alpha"),),
+        ("theory/test_bounds.py::test_e11_and_e13_grow_with_the_horizon_as_the_error_does[0.3]",),
+    ),
+    Mutation(
+        "Pinsker's inequality has no ½",
+        f"{_THEORY}.bounds:mean_total_variation_bound",
+        (("mean_kl / 2", "mean_kl"),),
+        ("theory/test_bounds.py::test_e14_is_attained_to_first_order",),
+    ),
+    Mutation(
+        "the cubic bound is that of a range of moments, not of a remainder",
+        f"{_THEORY}.curvature:cubic_bound",
+        (("(36 * math.sqrt(3))", "(6 * math.sqrt(3))"),),
+        ("theory/test_curvature.py::test_e20_the_cubic_bound_is_attained_by_two_actions",),
+    ),
+    Mutation(
+        "least squares have the weights for their roots",
+        f"{_THEORY}.steps:compatible_weights",
+        (("np.sqrt(weights)", "weights"),),
+        ("theory/test_steps.py::test_e32_the_fit_is_weighted_where_no_weights_fit_exactly",),
+    ),
+    Mutation(
+        "visitation is sampled one step too late",
+        f"{_THEORY}.simulation:sample_visitation",
+        (("rng.geometric(1 - mdp.discount, n) - 1", "rng.geometric(1 - mdp.discount, n)"),),
+        ("theory/test_simulation.py::test_e5_transitions_are_drawn_from_the_visitation",),
+    ),
+    # The engine.
+    Mutation(
+        "a derivative keeps the shape that its argument was broadcast to",
+        "npTRPO.autograd.tracer:unbroadcast",
+        (("if cotangent.shape == shape:", "if True:"),),
+        ("autograd/test_rules.py::test_logsumexp_of_huge_numbers_overflows_nowhere",),
+    ),
+    Mutation(
+        "the derivative of tanh, as of every function, is a constant to the next differentiation",
+        "npTRPO.autograd.tracer:_elementwise",
+        (("inner, outer = ", "partial = _plain(partial)\n    inner, outer = "),),
+        ("autograd/test_transforms.py::test_third_derivatives_are_jacobians_of_hessians",),
+    ),
+    Mutation(
+        "of several contributions to a derivative one counts",
+        "npTRPO.autograd.transforms:_added",
+        (("x += y", "pass"), ("return total + part", "return part")),
+        ("autograd/test_tracer.py::test_a_primitive_may_return_a_python_number[float]",),
+    ),
+    Mutation(
+        "sums of derivatives are written into memory that others hold",
+        "npTRPO.autograd.transforms:_added",
+        (("(own, total, part)", "(True, total, part)"),),
+        ("autograd/test_rules.py::test_the_checker_accepts_every_rule_at_orders_one_and_two[x + y]",),
+    ),
+    Mutation(
+        "all arguments at a tie of the maximum receive the whole derivative",
+        "npTRPO.autograd.rules:_max_rule",
+        (("largest / np.sum(largest, axis=axis, keepdims=True)", "largest"),),
+        ("autograd/test_rules.py::test_derivatives_at_kinks_and_corners[max of equals]",),
+    ),
+    Mutation(
+        "levels of differentiation are mixed up",
+        "npTRPO.autograd.tracer:Trace.__init__",
+        (("next(_levels)", "0"),),
+        ("autograd/test_tracer.py::test_levels_are_never_reused",),
+    ),
+    Mutation(
+        "an element that is selected twice receives one derivative",
+        "npTRPO.autograd.rules:_adder",
+        (("np.add.at(total, index, x)", "total.__setitem__(index, total[index] + x)"),),
+        ("autograd/test_transforms.py::test_slices_of_one_array_accumulate[repeated integers]",),
+    ),
+)
+
+
+# --- running them -------------------------------------------------------------------------------------------
+
+
+class Runner:
+    """Runs the tests of a list on the right code and on each wrong version, instead of once each."""
+
+    def __init__(self, mutations: Sequence[Mutation]) -> None:
+        self.mutations = mutations
+        self.right: dict[str, str] = {}
+        """What went wrong in each test on the right code; nothing should."""
+        self.caught: dict[str, dict[str, str]] = {}
+        """By wrong version and test, the failure."""
+        self._raised: BaseException | None = None
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        items = {item.nodeid.removeprefix("tests/"): item for item in session.items}
+        for name, item in items.items():
+            self.right[name] = self._failure(item)
+        for mutation in self.mutations:
+            with pytest.MonkeyPatch.context() as patch:
+                mutation.apply(patch)
+                names = mutation.caught_by
+                self.caught[mutation.wrong] = {name: self._failure(items[name]) for name in names}
+        return True
+
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+        if call.excinfo is not None and self._raised is None:
+            self._raised = call.excinfo.value
+
+    def _failure(self, item: pytest.Item) -> str:
+        """The kind of exception that the test ends with; nothing if it passes."""
+        self._raised = None
+        runtestprotocol(item, nextitem=None, log=False)
+        return "" if self._raised is None else type(self._raised).__name__
+
+
+def run(mutations: Sequence[Mutation] = MUTATIONS) -> Runner:
+    """Run the tests of all the mutations, on the right code and on each wrong version."""
+    runner = Runner(mutations)
+    root = Path(__file__).parent
+    names = sorted({str(root / name) for mutation in mutations for name in mutation.caught_by})
+    pytest.main([*names, "-q", "-p", "no:cacheprovider", "--no-header", f"--rootdir={root.parent}"], [runner])
+    return runner
+
+
+if __name__ == "__main__":
+    done = run()
+    Path(sys.argv[1]).write_text(json.dumps({"right": done.right, "caught": done.caught}))
