@@ -36,6 +36,8 @@ def on_a_terminal(program, cwd, columns=120):
     screen, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (40, columns))
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm"}
+    for name in ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        environment.pop(name, None)  # pytest-xdist sets some, and rich heeds them all
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-c", program],
         stdin=terminal,
