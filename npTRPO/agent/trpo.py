@@ -245,8 +245,6 @@ class TRPO:
         """
         batch, single = _as_batch(self.policy.observation_space, observation)
         rows = self.policy.encode(batch, self.theta.dtype)
-        if rows.ndim != 2 or rows.shape[1] != self.policy.n_features:
-            raise ValueError(_wrong_shape(self.policy.observation_space, observation))
         if not np.all(np.isfinite(rows)):
             raise ValueError("the observation is not finite")
         if self.observation_moments is not None:
