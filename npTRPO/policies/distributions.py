@@ -94,7 +94,9 @@ class Categorical:
 
     def sample(self, rng: np.random.Generator) -> Array:
         """Actions drawn by inverting the cumulative distribution, int64, shape (...)."""
-        cumulative = np.cumsum(self.probs, axis=-1, dtype=np.float64)
+        # Not from ``probs``, whose normalisation takes as long as all the rest for the few rows of a step.
+        largest = np.max(self.logits, axis=-1, keepdims=True)
+        cumulative = np.cumsum(np.exp(self.logits - largest), axis=-1, dtype=np.float64)
         threshold = rng.random((*cumulative.shape[:-1], 1)) * cumulative[..., -1:]
         return np.sum(cumulative[..., :-1] <= threshold, axis=-1)  # type: ignore[no-any-return]
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from npTRPO._typing import Array, BoolArray
 
-__all__ = ["gae", "td_residuals"]
+__all__ = ["gae", "running_sums", "td_residuals"]
 
 
 def td_residuals(
@@ -88,7 +88,42 @@ def gae(
     # Whole numbers become floats here; float32 stays.
     advantages: Array = 1.0 * td_residuals(rewards, values, next_values, terminated, gamma)
     ended = terminated | truncated
-    for t in range(len(advantages) - 2, -1, -1):
+    return _decayed_sums(advantages[::-1], gamma * lam, ended[::-1])[::-1]
+
+
+def running_sums(terms: Array, factor: float, ended: BoolArray, before: Array) -> Array:
+    """R_t = terms_t + factor · R_{t−1} over the steps of episodes, begun anew after each step that ended one.
+
+    Parameters
+    ----------
+    terms : array, shape (T, n), T ≥ 1
+        What is summed: rewards, for instance.
+    factor : float
+        Weight of the sum so far, at most 1 in size: γ for discounted returns, 1 for undiscounted ones.
+    ended : bool array, shape (T, n)
+        Whether step t ended an episode.
+    before : array, shape (n,)
+        R before the first step.
+
+    Returns
+    -------
+    array, shape (T, n)
+    """
+    first = terms[0] + factor * before
+    anew = np.concatenate([np.ones_like(ended[:1]), ended[:-1]])
+    return _decayed_sums(np.concatenate([first[None], terms[1:]]), factor, anew)
+
+
+def _decayed_sums(terms: Array, factor: float, anew: BoolArray) -> Array:
+    """R_t = terms_t + factor · R_{t−1}, where R_{t−1} counts as 0 if ``anew`` is true.
+
+    In log₂ T passes over whole arrays instead of T steps: before each pass R_t holds its last ``reach``
+    terms, and takes as many more from R_{t − reach}.
+    """
+    sums, joined, reach = terms.copy(), ~anew, 1
+    while reach < len(sums):
         # Not a weight of 0, as 0 times what isn't finite would leak across the end.
-        advantages[t] += np.where(ended[t], 0, gamma * lam * advantages[t + 1])
-    return advantages
+        sums[reach:] += np.where(joined[reach:], factor**reach * sums[:-reach], 0)
+        joined[reach:] &= joined[:-reach]
+        reach *= 2
+    return sums

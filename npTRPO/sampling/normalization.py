@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npTRPO._typing import Array, BoolArray
+from npTRPO.sampling.advantages import running_sums
 
 __all__ = ["Moments", "RewardScale", "standardize"]
 
@@ -81,7 +82,8 @@ class Moments:
 def standardize(rows: Array, normalizer: tuple[Array, Array]) -> Array:
     """(rows − mean) / scale, clipped to ±10 standard deviations."""
     mean, factor = normalizer
-    return np.clip((rows - mean) * factor, -CLIP, CLIP)  # type: ignore[no-any-return]
+    # np.clip takes twice as long on the few rows of a step.
+    return np.minimum(np.maximum((rows - mean) * factor, -CLIP), CLIP)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -108,13 +110,10 @@ class RewardScale:
 
     def updated(self, rewards: Array, ended: BoolArray, valid: BoolArray, gamma: float) -> RewardScale:
         """After the steps of a batch, each (T, n_envs); those not valid are no transitions."""
-        running = self.running
-        seen = np.empty(rewards.shape)
-        for t in range(len(rewards)):
-            running = gamma * running + rewards[t]
-            seen[t] = running
-            running = np.where(ended[t], 0.0, running)
-        return RewardScale(self.moments.updated(seen[valid][:, None]), running)
+        if not len(rewards):
+            return self
+        seen = running_sums(rewards, gamma, ended, self.running)
+        return RewardScale(self.moments.updated(seen[valid][:, None]), np.where(ended[-1], 0.0, seen[-1]))
 
     def apply(self, rewards: Array) -> Array:
         """Scaled rewards, clipped to ±10."""

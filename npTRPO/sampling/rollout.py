@@ -19,6 +19,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from npTRPO._typing import Array, BoolArray
 from npTRPO.policies.policy import Policy
 from npTRPO.policies.spaces import Space
+from npTRPO.sampling.advantages import running_sums
+from npTRPO.sampling.blame import explained
 from npTRPO.sampling.normalization import Moments, standardize
 
 __all__ = ["Batch", "Episodes", "Sampler", "autoreset_mode"]
@@ -109,7 +111,9 @@ def autoreset_mode(env: VectorEnv[Any, Any, Any]) -> AutoresetMode:
     ValueError
         If it doesn't.
     """
-    mode = AutoresetMode(env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
+    # The first versions of Gymnasium 1 share one metadata among all vectors of a kind of environment.
+    own = getattr(env.unwrapped, "autoreset_mode", None)
+    mode = AutoresetMode(own or env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
     if mode is AutoresetMode.DISABLED:
         raise ValueError(
             "the vector environment has autoreset disabled: make it with autoreset_mode "
@@ -140,10 +144,14 @@ class Sampler:
         self.env = env
         self.policy = policy
         self.mode = autoreset_mode(env)
-        self._current = self._encoded(env.reset(seed=seed)[0], np.float64, "reset")
+        try:
+            observations, _ = env.reset(seed=seed)
+        except Exception as error:
+            raise explained(env, error, "reset") from error.__cause__
+        self._current = self._encoded(observations, np.float64, "reset")
         self._resets = np.zeros(env.num_envs, dtype=bool)  # environments whose next step only resets
         self._returns = np.zeros(env.num_envs)
-        self._lengths = np.zeros(env.num_envs, dtype=np.int64)
+        self._lengths = np.zeros(env.num_envs)
         self._steps_before = 0
 
     def collect(self, theta: Array, n_steps: int, moments: Moments | None, rng: np.random.Generator) -> Batch:
@@ -180,28 +188,34 @@ class Sampler:
             raw[t] = encoded
             seen[t] = encoded if normalizer is None else standardize(raw[t], normalizer)
 
-        view(0, self._current)
+        observation, encoded = None, self._current
         for t in range(n_steps):
-            action = self.policy(theta, seen[t]).sample(rng)
+            # What isn't finite is refused, not warned about.
+            with np.errstate(over="ignore", invalid="ignore"):
+                if t:
+                    encoded = self._encoded(observation, dtype, self._when(t - 1))
+                view(t, encoded)
+                action = self.policy(theta, seen[t]).sample(rng)
             actions.append(action)
             valid[t] = ~self._resets
             try:
                 observation, reward, terminated[t], truncated[t], info = self.env.step(
                     self.policy.to_env(action)
                 )
+                rewards[t] = self._shaped("rewards", reward, (n,), self._when(t))
             except Exception as error:
                 # The environment may have choked on its own NaN.
-                self._check(raw[: t + 1], rewards[:t], finals)
-                error.add_note(f"in {self._when(t)} of the environments")
-                raise
-            rewards[t] = np.where(valid[t], self._shaped("rewards", reward, (n,), self._when(t)), 0.0)
+                self._check(raw[: t + 1], rewards[:t], finals, actions)
+                raise explained(self.env, error, self._when(t)) from error.__cause__
             ended = terminated[t] | truncated[t]
             if self.mode is AutoresetMode.NEXT_STEP:
                 self._resets = ended
             elif ended.any():
-                finals += [(t, int(i), self._final(info, int(i), dtype)) for i in np.flatnonzero(ended)]
-            view(t + 1, self._encoded(observation, dtype, self._when(t)))
-        self._check(raw, rewards, finals)
+                finals += [(t, int(i), self._final(info, int(i), dtype, t)) for i in np.flatnonzero(ended)]
+        with np.errstate(over="ignore", invalid="ignore"):
+            view(n_steps, self._encoded(observation, dtype, self._when(t)))
+        rewards[~valid] = 0.0
+        self._check(raw, rewards, finals, actions)
         self._current = raw[n_steps]
         self._steps_before += n_steps
 
@@ -220,23 +234,30 @@ class Sampler:
             episodes=self._episodes(rewards, terminated | truncated, valid),
         )
 
-    def _final(self, info: dict[str, Any], i: int, dtype: npt.DTypeLike) -> Array:
+    def _final(self, info: dict[str, Any], i: int, dtype: npt.DTypeLike, t: int) -> Array:
         """The true last observation of the episode that ended in environment ``i``, encoded."""
-        space, observation = self.policy.observation_space, _element(info["final_obs"], i)
-        row: Array = self.policy.encode(_batch_of_one(space, observation), dtype)[0]
+        observation = _element(info["final_obs"], i) if "final_obs" in info else None
+        if observation is None:
+            raise ValueError(
+                f"environment {i} ended an episode at its {self._when(t)} without final_obs in the infos, "
+                "where SAME_STEP autoreset has the last observation"
+            )
+        alone = _batch_of_one(self.policy.observation_space, observation)
+        with np.errstate(over="ignore", invalid="ignore"):
+            row: Array = self._encoded(alone, dtype, f"{self._when(t)} of environment {i}", 1)[0]
         return row
 
     def _when(self, t: int) -> str:
         return f"step {self._steps_before + t + 1}"
 
-    def _encoded(self, observations: Any, dtype: npt.DTypeLike, when: str) -> Array:
-        """Observations of all environments as rows; for an error, ``when`` they came."""
+    def _encoded(self, observations: Any, dtype: npt.DTypeLike, when: str, n: int | None = None) -> Array:
+        """Observations of n environments, all unless given, as rows; for an error, ``when`` they came."""
         try:
             rows = self.policy.encode(observations, dtype)
         except (KeyError, TypeError, ValueError) as error:
             space = self.policy.observation_space
             raise ValueError(f"{when} returned observations that aren't of {space}: {error}") from error
-        return self._shaped("observations", rows, (self.env.num_envs, self.policy.n_features), when)
+        return self._shaped("observations", rows, (n or self.env.num_envs, self.policy.n_features), when)
 
     @staticmethod
     def _shaped(what: str, array: Any, shape: tuple[int, ...], when: str) -> Array:
@@ -247,8 +268,18 @@ class Sampler:
             )
         return np.asarray(array)
 
-    def _check(self, raw: Array, rewards: Array, finals: list[tuple[int, int, Array]]) -> None:
+    def _check(
+        self, raw: Array, rewards: Array, finals: list[tuple[int, int, Array]], actions: list[Array]
+    ) -> None:
         """Raise for the first number that isn't finite, naming environment and step."""
+        for t, i, *_ in np.argwhere(~np.isfinite(actions)):
+            if np.all(np.isfinite(raw[: t + 1])):  # and so it isn't the environments' fault alone
+                largest = float(np.max(np.abs(raw[t, i])))
+                raise ValueError(
+                    f"the policy has no finite action in environment {i} at its {self._when(int(t))}, where "
+                    f"the largest number observed is {largest:g}; nothing was learned from this batch"
+                )
+            break
         last = np.zeros_like(raw)
         for t, i, row in finals:
             last[t + 1, i] = row
@@ -267,18 +298,18 @@ class Sampler:
 
     def _episodes(self, rewards: Array, ended: BoolArray, valid: BoolArray) -> Episodes:
         """Returns and lengths of the episodes that ended, in order of time."""
-        returns, lengths = [], []
-        for t in range(len(rewards)):
-            self._returns += rewards[t]
-            self._lengths += valid[t]
-            if ended[t].any():
-                returns.append(self._returns[ended[t]])
-                lengths.append(self._lengths[ended[t]])
-                self._returns[ended[t]] = 0.0
-                self._lengths[ended[t]] = 0
-        if not returns:
-            return Episodes(np.zeros(0), np.zeros(0, dtype=np.int64))
-        return Episodes(np.concatenate(returns), np.concatenate(lengths))
+        with np.errstate(over="ignore", invalid="ignore"):
+            returns = running_sums(rewards, 1.0, ended, self._returns)
+        for t, i in np.argwhere(~np.isfinite(returns)):
+            when = self._when(int(t) - len(rewards))  # the batch is counted already
+            raise ValueError(
+                f"the rewards of environment {i} add up to {returns[t, i]} at its {when}; "
+                "nothing was learned from this batch"
+            )
+        lengths = running_sums(valid.astype(float), 1.0, ended, self._lengths)
+        self._returns = np.where(ended[-1], 0.0, returns[-1])
+        self._lengths = np.where(ended[-1], 0.0, lengths[-1])
+        return Episodes(returns[ended], lengths[ended].astype(np.int64))
 
 
 def _element(observations: Any, i: int) -> Any:

@@ -422,7 +422,7 @@ def test_what_an_environment_raises_is_passed_on_with_a_note_of_the_step(mode):
     envs = vectorized(flawed(2, 1, at=2, error=ZeroDivisionError("broke")), mode)
     with pytest.raises(ZeroDivisionError, match="broke") as caught:
         collected(envs, [1, 4])
-    assert caught.value.__notes__ == ["in step 2 of the environments"]
+    assert caught.value.__notes__ == ["in step 2 of environment 1"]
 
 
 @pytest.mark.parametrize(
@@ -485,4 +485,4 @@ def test_an_observation_of_a_wrong_shape_from_one_of_the_environments_stops_at_i
     envs = vectorized(flawed(2, 1, at=3, observation=np.zeros(2)))
     with pytest.raises(ValueError, match="shape") as caught:
         collected(envs, [2, 2])
-    assert caught.value.__notes__ == ["in step 3 of the environments"]
+    assert caught.value.__notes__ == ["in step 3 of environment 1"]
