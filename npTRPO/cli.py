@@ -7,6 +7,8 @@ import contextlib
 import dataclasses
 import importlib.util
 import itertools
+import math
+import shlex
 import sys
 import warnings
 from collections.abc import Sequence
@@ -16,6 +18,8 @@ from typing import Any, NoReturn, TextIO
 from npTRPO._version import __version__
 from npTRPO.agent.config import TRPOConfig
 from npTRPO.agent.run import RunDirectory, RunSettings
+from npTRPO.agent.trpo import Record
+from npTRPO.trust_region.step import UpdateOutcome
 
 __all__ = ["main"]
 
@@ -25,13 +29,16 @@ _OPTIONS = [field.name for field in dataclasses.fields(TRPOConfig)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status: 0, 1 for a failure, 2 for a wrong use."""
+    """Run the command; returns its exit status: 0, 1 for a failure, 2 for wrong use, 128 + a signal."""
     options = None
     try:
         options = _parser().parse_args(arguments)
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
+            if not options.debug:  # what a process of an environment raises is raised here too
+                warnings.filterwarnings("ignore", ".*ERROR", module=r"gymnasium\.vector\.")
             status: int = options.run(options)
+        _flush()
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # whoever read our output has gone, as head does
@@ -40,9 +47,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options is not None and options.debug:
             raise
-        print(f"nptrpo: {_sentence(error)}", file=sys.stderr)
+        _say(_sentence(error))
         return 2 if isinstance(error, UsageError) else 1
     return status
+
+
+def _flush() -> None:
+    """Write what is still to be written to stdout, and let go of it if that can't be."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        sys.stdout = None
+        raise
 
 
 class UsageError(ValueError):
@@ -57,9 +73,16 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _sentence(error: Exception) -> str:
-    """The error on one line."""
-    text = " ".join(str(error).split())
-    return text or type(error).__name__
+    """The error, and where it came from, on one line."""
+    text = str(error) or type(error).__name__
+    notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+    return " ".join((text + notes).split())
+
+
+def _say(line: str) -> None:
+    """Write a line to stderr, unless it can't be written to."""
+    with contextlib.suppress(OSError):
+        print(f"nptrpo: {' '.join(line.split())}", file=sys.stderr, flush=True)
 
 
 def _show_warning(
@@ -71,7 +94,7 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """A warning on one line, without the source's."""
-    print(f"nptrpo: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    _say(f"warning: {message}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -105,6 +128,14 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=None,
         help=f"episodes per evaluation; 0 for none (default: {RunSettings.eval_episodes})",
+    )
+    train.add_argument(
+        "--env-timeout",
+        type=float,
+        default=None,
+        metavar="SECONDS",
+        help="stop if the environments take longer for a step; those that hang in foreign code need "
+        "--vectorization-mode async (default: wait for ever)",
     )
     train.add_argument(
         "--log-interval", type=int, default=1, help="updates between two lines of output (default: 1)"
@@ -182,6 +213,9 @@ def _add_config_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from npTRPO.agent.environments import dismiss
+    from npTRPO.agent.interruption import Interruption
+    from npTRPO.agent.keeper import Failures
     from npTRPO.agent.logging import ProgressBar, printer
 
     steps = options.total_timesteps
@@ -189,23 +223,46 @@ def _train(options: argparse.Namespace) -> int:
         raise UsageError(f"--total-timesteps must be at least 1, not {steps}")
     if options.log_interval < 1:
         raise UsageError(f"--log-interval must be at least 1, not {options.log_interval}")
+    if options.env_timeout is not None and not 0 < options.env_timeout < math.inf:
+        raise UsageError(f"--env-timeout must be a positive number of seconds, not {options.env_timeout}")
     if options.resume is None:
         run = _new_run(options)
     else:
         _check_resumable(options)
-        run = RunDirectory.resume(options.resume, steps)
+        run = RunDirectory.resume(options.resume, steps, options.env_timeout, options.env)
     directory, total = run.path, run.settings.total_timesteps
     if run.finished:
         print(f"{directory} has taken its {total:,} steps: give more with --total-timesteps")
         return 0
     with contextlib.ExitStack() as stack:
+        environments = run.agent.env
+        stack.callback(dismiss, environments)
+        interruption = stack.enter_context(Interruption())
+        failures = Failures(_say)
         watch = printer(options.log_interval)
         if importlib.util.find_spec("rich") is not None:
             watch = stack.enter_context(ProgressBar(total, run.agent.num_timesteps, options.log_interval))
-        run.train([watch])
+        try:
+            run.train([failures.guarded("the log", watch), _tell_refusal, interruption], failures)
+            if environments is not None:
+                environments.close()
+        except (Exception, KeyboardInterrupt):  # whatever follows from the signal
+            if interruption.signal is None:
+                raise
+    if interruption.signal is not None:
+        _say(f"{interruption.signal.name}: go on with: nptrpo train --resume {shlex.quote(str(directory))}")
+        return 128 + interruption.signal
     target = directory / "agent.npz"
-    print(f"saved {target}; nptrpo evaluate {target} measures it")
-    return 0
+    if not failures.missing:
+        print(f"saved {target}; nptrpo evaluate {target} measures it")
+    return 1 if failures.lines else 0
+
+
+def _tell_refusal(record: Record) -> None:
+    """Say that nothing was learned in an update whose result isn't finite."""
+    outcome = record.update.outcome
+    if outcome is UpdateOutcome.NOT_FINITE:
+        _say(f"warning: update {record.n_updates} is refused. {outcome.value}")
 
 
 def _check_resumable(options: argparse.Namespace) -> None:
@@ -213,6 +270,8 @@ def _check_resumable(options: argparse.Namespace) -> None:
     given = [name for name in vars(options) if name in _OPTIONS]
     for name, usual in (("env", None), ("eval_episodes", None), ("overwrite", False), ("preset", True)):
         given += [] if getattr(options, name) == usual else ["no_preset" if name == "preset" else name]
+    if options.env is not None and ":" in options.env:  # whose module is trusted by saying it once more
+        given.remove("env")
     if given:
         flags = ", ".join("ENV" if name == "env" else "--" + name.replace("_", "-") for name in given)
         raise UsageError(f"a run that is resumed keeps its own settings, but {flags} came with --resume")
@@ -242,7 +301,7 @@ def _new_run(options: argparse.Namespace) -> RunDirectory:
             config = dataclasses.replace(config, checkpoint_interval=max(10, min(50, updates // 4)))
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from error
-    settings = RunSettings(options.env, steps, episodes)
+    settings = RunSettings(options.env, steps, episodes, options.env_timeout)
     try:
         return RunDirectory.create(
             options.out or _free_directory(options.env), settings, config, options.overwrite
@@ -309,6 +368,7 @@ def _check_ending(flag: str, file: Path | None, *endings: str) -> None:
 
 
 def _render(options: argparse.Namespace) -> int:
+    from npTRPO.agent.environments import id_from_file
     from npTRPO.agent.trpo import TRPO
     from npTRPO.rendering import render_episodes
 
@@ -322,6 +382,8 @@ def _render(options: argparse.Namespace) -> int:
     env_id = options.env or agent.env_id
     if env_id is None:
         raise UsageError("the agent wasn't trained on an environment with an id: name one with --env")
+    if options.env is None:
+        id_from_file(env_id, f"name it yourself, with --env {shlex.quote(env_id)}")
     returns = render_episodes(
         agent,
         env_id,

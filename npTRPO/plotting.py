@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
 import os
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from npTRPO._typing import Array
-from npTRPO.agent.files import write_whole
+from npTRPO.agent.files import CheckpointError, read_rows, read_text, reason, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +30,9 @@ _DRAWN = (
     *("num_timesteps", "time_elapsed", "episode_return", "kl", "target_kl"),
     *("improvement", "predicted_improvement", "cg_residual", "explained_variance"),
 )
+
+# Bytes of options that can make a label, and the largest number that can be drawn.
+_LONGEST_CONFIG, _LARGEST = 10_000, 1e30
 
 # What varies from update to update is drawn by the medians of so many stretches of a run.
 _STRETCHES = 50
@@ -59,25 +62,41 @@ def read_run(path: str | os.PathLike[str]) -> Run:
 
     Raises
     ------
-    ValueError
+    CheckpointError
         If it isn't one, or holds no progress yet.
     """
     directory = Path(path)
     try:
-        described = json.loads((directory / "config.json").read_text())
+        described = json.loads(read_text(directory / "config.json"))
         config = {"env": described["env"], **described["config"]}
-        with (directory / "progress.csv").open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if None not in row.values() and None not in row]
-        names = [name for name in (rows[0] if rows else {}) if name != "outcome"]
-        columns = {name: np.array([float(row[name]) for row in rows]) for name in names}
-    except (OSError, ValueError, TypeError, KeyError, RecursionError, csv.Error) as error:
-        raise ValueError(f"{directory} isn't a run directory that can be read: {error}") from error
+        if not isinstance(config["env"], str) or len(json.dumps(config)) > _LONGEST_CONFIG:
+            raise ValueError("its config.json isn't that of a run")
+        columns = _columns(directory / "progress.csv")
+    except Exception as error:  # whatever a foreign or damaged file leads to, of which there is no list
+        raise CheckpointError(
+            f"{directory} isn't a run directory that can be read: {reason(error)}"
+        ) from error
     missing = set(_DRAWN) - set(columns)
     if missing:
-        raise ValueError(f"{directory} has no progress to draw yet (columns {sorted(missing)} are missing)")
+        raise CheckpointError(
+            f"{directory} has no progress to draw yet (columns {sorted(missing)} are missing)"
+        )
+    for name in ("num_timesteps", "time_elapsed", "target_kl"):
+        if not np.all((columns[name] >= 0) & (columns[name] <= _LARGEST)):
+            raise CheckpointError(f"{directory} isn't a run directory that can be read: {name} goes astray")
     for option in ("seed", "checkpoint_interval"):
         config.pop(option, None)
     return Run(directory, config, columns)
+
+
+def _columns(path: Path) -> dict[str, Array]:
+    """The numeric columns of a table."""
+    columns: dict[str, array[float]] = {}
+    for row in read_rows(path):
+        for name, text in row.items():
+            if name != "outcome":
+                columns.setdefault(name, array("d")).append(float(text))
+    return {name: np.array(numbers) for name, numbers in columns.items()}
 
 
 def interquartile_mean(x: Array) -> Array:
@@ -89,6 +108,8 @@ def interquartile_mean(x: Array) -> Array:
     """
     import scipy.stats
 
+    if not x.size:  # for which the first versions of SciPy that will do have another shape
+        return np.zeros(x.shape[1:])
     return np.asarray(scipy.stats.trim_mean(x, 0.25, axis=0))
 
 
@@ -168,7 +189,7 @@ def _draw(figure: Figure, groups: dict[str, list[Run]]) -> None:
     colours = dict(zip(groups, itertools.cycle(_COLOURS), strict=False))
     for label, runs in groups.items():
         colour, count = colours[label], f" ({len(runs)} runs)" if len(runs) > 1 else ""
-        _curves(over_steps, runs, "num_timesteps", "episode_return", colour, label + count)
+        _curves(over_steps, runs, "num_timesteps", "episode_return", colour, _shown(label) + count)
         _curves(over_time, runs, "time_elapsed", "episode_return", colour)
         for axes, name, style in (
             (kl, "kl", "-"),
@@ -201,6 +222,12 @@ def _draw(figure: Figure, groups: dict[str, list[Run]]) -> None:
     # Long labels get lines of their own.
     columns = 1 if max(map(len, groups)) > 60 else min(len(groups), 3)
     figure.legend(loc="outside lower center", ncols=columns, frameon=False)
+
+
+def _shown(label: str) -> str:
+    """A label as it is written: no formula begins with a $, and no end is beyond the picture's."""
+    text = "".join(c if c.isprintable() else "�" for c in label[:300])
+    return text.replace("$", r"\$")
 
 
 def _trust_regions(groups: dict[str, list[Run]]) -> dict[float, list[str]]:
@@ -242,7 +269,7 @@ def _curves(
 
 def _known(x: Array, y: Array) -> tuple[Array, Array]:
     """Points that have a figure: there is no return before the first episode ends."""
-    known = np.isfinite(y)
+    known = np.abs(y) <= _LARGEST  # which no NaN is
     return x[known], y[known]
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,13 @@ from npTRPO import cli
 WRITING = {"open", "os.rename", "os.remove", "os.mkdir", "os.truncate"}
 
 
-def become(order):
+def become(order, err):
     os.chdir(order["cwd"])
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    os.dup2(os.open(order["err"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    os.dup2(err, 2)
+    os.close(err)
+    for number in (signal.SIGINT, signal.SIGTERM):  # which shells have background processes ignore
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     if order["file_size"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, 2 * (order["file_size"],))
     moments = 0
@@ -31,17 +35,19 @@ def become(order):
             return
         if event == "open" and not (details[2] or 0) & (os.O_WRONLY | os.O_RDWR):
             return
-        if moments == order["kill_at"]:
-            os.kill(os.getpid(), signal.SIGKILL)
         moments += 1
+        for moment, number in order["signals_at"]:
+            if moment == moments - 1:
+                os.kill(os.getpid(), number)
 
     sys.addaudithook(count)
     status = 70
     try:
         status = cli.main(order["arguments"])
     finally:
-        with open(order["err"] + ".moments", "w") as file:
-            file.write(str(moments)) if order["file_size"] is None else None
+        if order["file_size"] is None:
+            with open(order["moments"], "w") as file:
+                file.write(str(moments))
         sys.stderr.flush()
         os._exit(status)
 
@@ -54,18 +60,22 @@ print("ready", flush=True)
 for line in sys.stdin:
     order = json.loads(line)
     began = time.monotonic()
+    said, err = os.pipe()  # and no file, whose size may be limited
     child = os.fork()
     if child == 0:
-        become(order)
+        os.close(said)
+        become(order, err)
+    os.close(err)
+    signals = sorted(order["signals"])
     ended = (0, 0)
     while not ended[0]:
-        if order["kill_after"] is not None and time.monotonic() - began >= order["kill_after"]:
-            os.kill(child, signal.SIGKILL)
-            ended = os.waitpid(child, 0)
-        else:
-            ended = os.waitpid(child, os.WNOHANG)
-            time.sleep(0.001)
-    print(json.dumps([os.waitstatus_to_exitcode(ended[1]), time.monotonic() - began]), flush=True)
+        if signals and time.monotonic() - began >= signals[0][0]:
+            os.kill(child, signals.pop(0)[1])
+        ended = os.waitpid(child, os.WNOHANG)
+        time.sleep(0.001)
+    with open(said, errors="replace") as file:
+        answer = os.waitstatus_to_exitcode(ended[1]), time.monotonic() - began, file.read()
+    print(json.dumps(answer), flush=True)
 """
 
 
@@ -112,8 +122,8 @@ class Nursery:
         self,
         *arguments: Any,
         cwd: Path,
-        kill_after: float | None = None,
-        kill_at: int | None = None,
+        signals: Sequence[tuple[float, int]] = (),
+        signals_at: Sequence[tuple[int, int]] = (),
         file_size: int | None = None,
     ) -> Done:
         """Run the command in a child.
@@ -122,25 +132,25 @@ class Nursery:
         ----------
         cwd
             Its working directory.
-        kill_after
-            Seconds after which SIGKILL comes.
-        kill_at
-            It comes when so many files have been opened for writing, renamed, removed or made, just before
-            the next.
+        signals
+            Seconds after which each comes, and its number.
+        signals_at
+            After how many changes of files (opened for writing, renamed, removed or made) each comes, just
+            before the next, and its number.
         file_size
             Bytes that a file may have: the disk is full then.
         """
-        err, moments = self.scratch / "err", self.scratch / "err.moments"
+        moments = self.scratch / "moments"
         moments.unlink(missing_ok=True)
         order = {
             "arguments": [str(argument) for argument in arguments],
             "cwd": str(cwd),
-            "err": str(err),
-            "kill_after": kill_after,
-            "kill_at": kill_at,
+            "moments": str(moments),
+            "signals": [(seconds, int(number)) for seconds, number in signals],
+            "signals_at": [(moment, int(number)) for moment, number in signals_at],
             "file_size": file_size,
         }
         print(json.dumps(order), file=self.server.stdin, flush=True)
-        status, seconds = json.loads(self._answer())
+        status, seconds, err = json.loads(self._answer())
         counted = moments.read_text() if moments.exists() else ""
-        return Done(status, err.read_text(), seconds, int(counted) if counted else None)
+        return Done(status, err, seconds, int(counted) if counted else None)

@@ -1,5 +1,6 @@
 """Every Hypothesis strategy of the tests."""
 
+from inspect import signature
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -435,6 +436,7 @@ _fractional = st.floats(-10, 10).filter(lambda x: not x.is_integer())
 
 RIGHT_OPTIONS: dict[str, st.SearchStrategy[object]] = {
     "count": _whole,
+    "copies": st.integers(1, 4096),
     "count or None": st.none() | _whole,
     "seed": st.none() | st.integers(0, 2**80),
     "fraction": st.floats(0, 1) | st.sampled_from([0, 1]),
@@ -449,6 +451,7 @@ RIGHT_OPTIONS: dict[str, st.SearchStrategy[object]] = {
 
 WRONG_OPTIONS: dict[str, st.SearchStrategy[object]] = {
     "count": st.none() | st.integers(-5, 0) | _fractional | st.just(2.0) | _no_numbers.filter(_is_no_integer),
+    "copies": st.none() | st.integers(-5, 0) | st.integers(4097, 2**70) | _no_numbers.filter(_is_no_integer),
     "count or None": st.integers(-5, 0) | _fractional | _no_numbers.filter(_is_no_integer),
     "seed": st.integers(-5, -1) | _fractional | _no_numbers.filter(_is_no_integer),
     "fraction": st.none() | st.floats(1, 9, exclude_min=True) | st.floats(-9, -1e-9) | _no_numbers,
@@ -483,9 +486,10 @@ WRONG_OPTIONS: dict[str, st.SearchStrategy[object]] = {
 # --- checkpoints: spaces with everything that one can say about them ---------------------------------
 
 _integer_dtypes = st.sampled_from([np.int8, np.int32, np.uint16, np.int64])
+_discrete_dtypes = {"dtype": _integer_dtypes} if "dtype" in signature(spaces.Discrete).parameters else {}
 _typed_spaces = st.one_of(
     flat_spaces,
-    st.builds(spaces.Discrete, st.integers(1, 5), start=st.integers(0, 3), dtype=_integer_dtypes),
+    st.builds(spaces.Discrete, st.integers(1, 5), start=st.integers(0, 3), **_discrete_dtypes),
     st.builds(
         spaces.MultiDiscrete,
         st.lists(st.integers(1, 4), min_size=1, max_size=3).map(np.array),

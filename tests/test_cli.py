@@ -192,12 +192,12 @@ def test_a_run_that_was_killed_is_resumed_to_the_same_bits(capsys, monkeypatch):
     command = [BANDIT, "--total-timesteps", 160, "--checkpoint-interval", 2, *QUICK]
     assert run("train", *command, "--out", "whole") == 0
 
-    def interrupted(self, callbacks=()):
+    def interrupted(self, callbacks, failures):
         def stop(record):
             if record.n_updates == 7:
                 raise KeyboardInterrupt
 
-        return train(self, [*callbacks, stop])
+        return train(self, [*callbacks, stop], failures)
 
     train = RunDirectory.train
     with monkeypatch.context() as patch:

@@ -164,7 +164,7 @@ def test_a_row_that_is_being_written_is_left_out(tmp_path):
         (lambda path: (path / "config.json").write_text("[]"), "isn't a run directory that can be read"),
         (
             lambda path: (path / "config.json").write_text("{}"),
-            "isn't a run directory that can be read: 'env'",
+            "isn't a run directory that can be read: it lacks 'env'",
         ),
         (
             lambda path: (path / "config.json").write_bytes(b"\xff\xfe"),

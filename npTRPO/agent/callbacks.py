@@ -56,6 +56,8 @@ class EvalCallback:
     seed : int
         Seed of the evaluation's environments, the same each time, so that evaluations are compared on
         the same episodes.
+    max_episode_steps, env_timeout
+        Limits to the episodes and the steps of an evaluation, as in :func:`evaluate_policy`.
 
     Attributes
     ----------
@@ -76,6 +78,8 @@ class EvalCallback:
         best_model_save_path: str | os.PathLike[str] | None = None,
         deterministic: bool = True,
         seed: int = 0,
+        max_episode_steps: int | None = None,
+        env_timeout: float | None = None,
     ) -> None:
         if eval_freq < 1 or n_eval_episodes < 1:
             raise ValueError(
@@ -87,6 +91,8 @@ class EvalCallback:
         self.best_model_save_path = best_model_save_path
         self.deterministic = deterministic
         self.seed = seed
+        self.max_episode_steps = max_episode_steps
+        self.env_timeout = env_timeout
         self.evaluations: list[tuple[int, float, float]] = []
         self.best_mean_reward = -math.inf
         self.last_mean_reward = math.nan
@@ -100,7 +106,13 @@ class EvalCallback:
     def evaluate(self, record: Record) -> None:
         """Evaluate now."""
         mean, std = evaluate_policy(
-            record.agent, self.eval_env, self.n_eval_episodes, self.deterministic, seed=self.seed
+            record.agent,
+            self.eval_env,
+            self.n_eval_episodes,
+            self.deterministic,
+            seed=self.seed,
+            max_episode_steps=self.max_episode_steps,
+            env_timeout=self.env_timeout,
         )
         self.evaluations.append((record.num_timesteps, mean, std))
         self.last_mean_reward = mean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import platform
@@ -11,13 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
+import numpy.typing as npt
 import scipy
-from gymnasium import spaces
 
 from npTRPO._typing import Array
 from npTRPO._version import __version__
+from npTRPO.agent.archive import Archive
 from npTRPO.agent.config import TRPOConfig
-from npTRPO.agent.files import write_whole
+from npTRPO.agent.described import describe, described_size, described_space
+from npTRPO.agent.files import CheckpointError, open_regular, reason, write_whole
+from npTRPO.policies.mlp import MLP
+from npTRPO.policies.policy import Policy
+from npTRPO.policies.spaces import Space
 from npTRPO.sampling.normalization import Moments
 from npTRPO.trust_region.value import AdamState
 
@@ -28,10 +34,13 @@ __all__ = ["CheckpointError", "load", "save", "versions"]
 
 FORMAT = "npTRPO agent"
 FORMAT_VERSION = 1
+ARRAYS = (
+    *("theta", "value_theta", "adam_mean", "adam_square", "reward_mean", "reward_variance"),
+    *("observation_mean", "observation_variance", "recent_returns", "recent_lengths"),
+)
 
-
-class CheckpointError(ValueError):
-    """A file that can't be loaded as an agent: the message says why."""
+# What a file may have: bytes of JSON; and numbers in an observation or an action, if its arrays hold fewer.
+LONGEST_HEADER, LEAST_ROOM = 2**20, 2**20
 
 
 def save(agent: TRPO, path: str | os.PathLike[str]) -> None:
@@ -45,8 +54,8 @@ def save(agent: TRPO, path: str | os.PathLike[str]) -> None:
         "config": agent.config.to_dict(),
         "env_id": agent.env_id,
         "own_code": agent.own_code,
-        "observation_space": _describe(agent.policy.observation_space),
-        "action_space": _describe(agent.policy.action_space),
+        "observation_space": describe(agent.policy.observation_space),
+        "action_space": describe(agent.policy.action_space),
         "entropy": str(agent.entropy),
         "num_timesteps": agent.num_timesteps,
         "n_updates": agent.n_updates,
@@ -54,8 +63,13 @@ def save(agent: TRPO, path: str | os.PathLike[str]) -> None:
         "reward_count": agent.reward_moments.count,
         "adam_steps": agent.adam.steps,
     }
+    text = json.dumps(header).encode()
+    if len(text) > LONGEST_HEADER:
+        raise ValueError(
+            f"the agent's options and spaces take {len(text):,} bytes, more than a file may have"
+        )
     arrays = {
-        "header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
+        "header": np.frombuffer(text, dtype=np.uint8),
         "theta": agent.theta,
         "value_theta": agent.value_theta,
         "adam_mean": agent.adam.mean,
@@ -67,56 +81,68 @@ def save(agent: TRPO, path: str | os.PathLike[str]) -> None:
     }
     if moments is not None:
         arrays |= {"observation_mean": moments.mean, "observation_variance": moments.variance}
-    write_whole(target, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
+    content = io.BytesIO()  # the first versions of NumPy 2 leave a file half-open that they can't write
+    np.savez(content, **arrays)  # type: ignore[arg-type]
+    write_whole(target, lambda file: file.write(content.getbuffer()))
 
 
 def load(
     path: str | os.PathLike[str], env: Any = None, policy_kwargs: Mapping[str, Any] | None = None
 ) -> TRPO:
     """Read an agent that :func:`save` wrote."""
-    from npTRPO.agent.trpo import TRPO
-
     target = _with_suffix(path)
     if Path(path).exists() and not target.exists():
         target = Path(path)
     try:
-        header, arrays = _read(target)
-        config = TRPOConfig.from_dict(header["config"])
-        both = (_space(header["observation_space"]), _space(header["action_space"]))
-        entropy = _count(int(header["entropy"]))
-        needed, given = list(header["own_code"]), sorted(policy_kwargs or {})
-        if needed != given:
-            raise CheckpointError(
-                f"it was made with {needed or 'nothing'} of one's own in policy_kwargs, and load needs "
-                f"the same, but was given {given or 'nothing'}"
-            )
-        agent = TRPO("MlpPolicy", None, config, policy_kwargs=policy_kwargs, spaces=both, entropy=entropy)
-        counts = header["num_timesteps"], header["n_updates"], header["reward_count"], header["adam_steps"]
-        agent.num_timesteps, agent.n_updates, reward_count, adam_steps = (_count(n) for n in counts)
-        agent.env_id = header["env_id"] if isinstance(header["env_id"], str) else None
-        agent.theta = _like(arrays, "theta", agent.theta)
-        agent.value_theta = _like(arrays, "value_theta", agent.value_theta)
-        agent.adam = AdamState(
-            _like(arrays, "adam_mean", agent.adam.mean),
-            _like(arrays, "adam_square", agent.adam.square),
-            adam_steps,
-        )
-        agent.reward_moments = _moments(arrays, "reward", agent.reward_moments, reward_count)
-        agent.recent_returns.extend(_recent(arrays, "recent_returns"))
-        agent.recent_lengths.extend(_recent(arrays, "recent_lengths"))
-        if agent.observation_moments is not None:
-            count = _count(header["observation_count"])
-            agent.observation_moments = _moments(arrays, "observation", agent.observation_moments, count)
+        agent = _restored(*_read(target), policy_kwargs or {})
     except OSError as error:
         raise CheckpointError(f"{target} can't be read: {error.strerror or error}") from error
     except Exception as error:  # whatever a foreign or damaged file leads to, of which there is no list
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
-        raise CheckpointError(f"{target} is no agent that can be loaded: {reason}") from error
+        raise CheckpointError(f"{target} is no agent that can be loaded: {reason(error)}") from error
     if env is not None:
         try:
             agent.set_env(env)
-        except ValueError as error:
-            raise CheckpointError(f"{target} can't go on in the environment given: {error}") from error
+        except (ValueError, ImportError, gymnasium.error.Error) as error:
+            raise CheckpointError(
+                f"{target} can't go on in the environment given: {reason(error)}"
+            ) from error
+    return agent
+
+
+@np.errstate(over="ignore", invalid="ignore")  # what isn't finite is refused, or replaced
+def _restored(header: dict[str, Any], arrays: dict[str, Array], policy_kwargs: Mapping[str, Any]) -> TRPO:
+    """The agent that a file holds."""
+    from npTRPO.agent.trpo import TRPO
+
+    config = TRPOConfig.from_dict(header["config"])
+    both = _spaces(header, max(LEAST_ROOM, sum(array.size for array in arrays.values())))
+    entropy = int(header["entropy"])
+    if entropy < 0:
+        raise CheckpointError(f"its entropy is {entropy}")
+    needed, given = list(header["own_code"]), sorted(policy_kwargs)
+    if needed != given:
+        raise CheckpointError(
+            f"it was made with {needed or 'nothing'} of one's own in policy_kwargs, and load needs "
+            f"the same, but was given {given or 'nothing'}"
+        )
+    _check_sizes(config, both, policy_kwargs, arrays)
+    agent = TRPO("MlpPolicy", None, config, policy_kwargs=policy_kwargs, spaces=both, entropy=entropy)
+    counts = header["num_timesteps"], header["n_updates"], header["reward_count"], header["adam_steps"]
+    agent.num_timesteps, agent.n_updates, reward_count, adam_steps = (_count(n) for n in counts)
+    agent.env_id = _env_id(header["env_id"])
+    agent.theta = _like(arrays, "theta", agent.theta)
+    agent.value_theta = _like(arrays, "value_theta", agent.value_theta)
+    agent.adam = AdamState(
+        _like(arrays, "adam_mean", agent.adam.mean),
+        _like(arrays, "adam_square", agent.adam.square),
+        adam_steps,
+    )
+    agent.reward_moments = _moments(arrays, "reward", agent.reward_moments, reward_count)
+    agent.recent_returns.extend(_recent(arrays, "recent_returns"))
+    agent.recent_lengths.extend(_recent(arrays, "recent_lengths"))
+    if agent.observation_moments is not None:
+        count = _count(header["observation_count"])
+        agent.observation_moments = _moments(arrays, "observation", agent.observation_moments, count)
     return agent
 
 
@@ -138,34 +164,57 @@ def versions() -> dict[str, str]:
 
 def _read(target: Path) -> tuple[dict[str, Any], dict[str, Array]]:
     """The header and the arrays of a file, with the header's format checked."""
-    with target.open("rb") as stream:  # np.load leaves the file open when it fails
-        try:
-            file = np.load(stream, allow_pickle=False)
-        except (EOFError, ValueError) as error:  # NumPy's advice would be to unpickle it
-            raise CheckpointError("it is no .npz file, and what was pickled is never read") from error
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise CheckpointError("it holds a single array")
-        if "header" not in file.files:
+    with open_regular(target) as stream:
+        archive = Archive(stream)
+        if _member("header") not in archive.members:
             raise CheckpointError("it has no npTRPO header")
-        arrays = {name: file[name] for name in file.files}
-    header = json.loads(arrays.pop("header").astype(np.uint8).tobytes().decode())
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise CheckpointError("its header isn't npTRPO's")
-    if header.get("format_version") != FORMAT_VERSION:
+        characters = archive.read("header")
+        if characters.dtype != np.uint8:
+            raise CheckpointError("its header is no text")
+        text = characters.tobytes()
+        if len(text) > LONGEST_HEADER:
+            raise CheckpointError(f"its header has more than {LONGEST_HEADER:,} bytes")
+        header = json.loads(text.decode())
+        if not isinstance(header, dict) or header.get("format") != FORMAT:
+            raise CheckpointError("its header isn't npTRPO's")
+        version = header.get("format_version")
+        if version != FORMAT_VERSION:
+            raise CheckpointError(f"its format version is {version!r}, and this is version {FORMAT_VERSION}")
+        foreign = sorted(set(archive.members) - {_member(name) for name in ("header", *ARRAYS)})
+        if foreign:
+            raise CheckpointError(f"its member {foreign[0]!r} is none of an agent's")
+        return header, {name: archive.read(name) for name in ARRAYS if _member(name) in archive.members}
+
+
+def _member(name: str) -> str:
+    return f"{name}.npy"
+
+
+def _check_sizes(
+    config: TRPOConfig, both: tuple[Space, Space], own: Mapping[str, Any], arrays: dict[str, Array]
+) -> None:
+    """Raise an error unless the networks have as many parameters as the file, before they are made."""
+    policy = Policy.for_spaces(*both, config.policy_arch, config.activation_fn, **own)
+    value_network = MLP((policy.n_features, *config.value_arch, 1))
+    if "network" not in own:
+        _check(arrays, "theta", (policy.n_parameters,), config.dtype)
+        _check(arrays, "value_theta", (value_network.n_parameters,), config.dtype)
+
+
+def _check(arrays: dict[str, Array], name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+    """An array of the file, with the shape and dtype that the config asks for."""
+    array = arrays[name]
+    if array.shape != shape or array.dtype != dtype:
         raise CheckpointError(
-            f"its format version is {header.get('format_version')!r}, and this is version {FORMAT_VERSION}"
+            f"{name} has shape {array.shape} and dtype {array.dtype}, "
+            f"where its config asks for {shape} and {dtype}"
         )
-    return header, arrays
+    return array
 
 
 def _like(arrays: dict[str, Array], name: str, expected: Array) -> Array:
-    """An array of the file, with the shape and dtype that the config asks for, finite."""
-    array = arrays[name]
-    if array.shape != expected.shape or array.dtype != expected.dtype:
-        raise CheckpointError(
-            f"{name} has shape {array.shape} and dtype {array.dtype}, "
-            f"where its config asks for {expected.shape} and {expected.dtype}"
-        )
+    """An array of the file, like the one that is there, finite."""
+    array = _check(arrays, name, expected.shape, expected.dtype)
     if not np.all(np.isfinite(array)):
         raise CheckpointError(f"{name} is not finite")
     return array
@@ -187,63 +236,22 @@ def _recent(arrays: dict[str, Array], name: str) -> list[float]:
 
 
 def _count(number: Any) -> int:
-    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**63:
         raise CheckpointError(f"a count is {number!r}")
     return number
 
 
-def _describe(space: gymnasium.Space[Any]) -> dict[str, Any]:
-    """A space as JSON."""
-    if isinstance(space, spaces.Box):
-        return {
-            "kind": "Box",
-            "low": _bounds(space.low),
-            "high": _bounds(space.high),
-            "shape": list(space.shape),
-            "dtype": str(space.dtype),
-        }
-    if isinstance(space, spaces.Discrete):
-        return {"kind": "Discrete", "n": int(space.n), "start": int(space.start), "dtype": str(space.dtype)}
-    if isinstance(space, spaces.MultiDiscrete):
-        return {
-            "kind": "MultiDiscrete",
-            "nvec": space.nvec.tolist(),
-            "start": space.start.tolist(),
-            "dtype": str(space.dtype),
-        }
-    if isinstance(space, spaces.MultiBinary):
-        return {"kind": "MultiBinary", "n": list(space.n) if isinstance(space.n, tuple) else int(space.n)}
-    if isinstance(space, spaces.Dict):
-        return {"kind": "Dict", "spaces": [[key, _describe(part)] for key, part in space.spaces.items()]}
-    if isinstance(space, spaces.Tuple):
-        return {"kind": "Tuple", "spaces": [_describe(part) for part in space.spaces]}
-    raise NotImplementedError(f"{space} can't be saved")
+def _env_id(name: Any) -> str | None:
+    if name is not None and not (isinstance(name, str) and name.isprintable() and len(name) <= 1000):
+        raise CheckpointError(f"the id of its environment is {name!r}")
+    return name
 
 
-def _bounds(bounds: Array) -> Any:
-    """One number where all bounds agree, else the list of all."""
-    first = bounds.flat[0].item() if bounds.size else 0
-    return first if np.all(bounds == first) else bounds.tolist()
-
-
-def _space(description: dict[str, Any]) -> gymnasium.Space[Any]:
-    """The space that :func:`_describe` described."""
-    kind = description["kind"]
-    if kind == "Box":
-        dtype, shape = np.dtype(description["dtype"]), tuple(description["shape"])
-        low, high = (np.broadcast_to(np.asarray(description[k], dtype), shape) for k in ("low", "high"))
-        return spaces.Box(low, high, shape, dtype.type)
-    if kind == "Discrete":
-        # The first versions of Gymnasium 1 have no other dtype, and no name for it.
-        other = {} if description["dtype"] == "int64" else {"dtype": np.dtype(description["dtype"]).type}
-        return spaces.Discrete(description["n"], start=description["start"], **other)
-    if kind == "MultiDiscrete":
-        dtype = np.dtype(description["dtype"])
-        return spaces.MultiDiscrete(description["nvec"], dtype.type, start=description["start"])
-    if kind == "MultiBinary":
-        return spaces.MultiBinary(description["n"])
-    if kind == "Dict":
-        return spaces.Dict([(key, _space(part)) for key, part in description["spaces"]])  # in this order
-    if kind == "Tuple":
-        return spaces.Tuple([_space(part) for part in description["spaces"]])
-    raise CheckpointError(f"its space is of kind {kind!r}")
+def _spaces(header: dict[str, Any], room: int) -> tuple[Space, Space]:
+    """The spaces of observations and actions, neither with more numbers than there is room for."""
+    both = header["observation_space"], header["action_space"]
+    for description in both:
+        size = described_size(description)
+        if size > room:
+            raise CheckpointError(f"its space has {size} numbers, and its arrays have room for {room}")
+    return described_space(both[0]), described_space(both[1])

@@ -37,6 +37,7 @@ _INSIDE: _Check = (lambda x: _is_number(x) and 0 < x < 1, "a number between 0 an
 _COUNT: _Check = (lambda x: _is_integer(x) and x >= 1, "a whole number, at least 1")
 _COUNT_OR_NONE: _Check = (lambda x: x is None or (_is_integer(x) and x >= 1), "a whole number or None")
 _NUMBER: _Check = (_is_number, "a finite number")
+_COPIES: _Check = (lambda x: _is_integer(x) and 1 <= x <= 4096, "a whole number from 1 to 4096")
 _BOOL: _Check = (lambda x: isinstance(x, bool), "True or False")
 
 
@@ -49,10 +50,10 @@ def _is_net_arch(x: Any) -> bool:
         return set(x) == {"pi", "vf"} and all(
             _is_net_arch(v) and not isinstance(v, Mapping) for v in x.values()
         )
-    return isinstance(x, (list, tuple)) and all(_is_integer(n) and n >= 1 for n in x)
+    return isinstance(x, (list, tuple)) and len(x) <= 1000 and all(_is_integer(n) and n >= 1 for n in x)
 
 
-_NET_ARCH: _Check = (_is_net_arch, "a list of layer widths, or dict(pi=[...], vf=[...])")
+_NET_ARCH: _Check = (_is_net_arch, "a list of layer widths, or dict(pi=[...], vf=[...]), at most 1000")
 
 
 def _option(default: Any, meaning: str, check: _Check, choices: tuple[Any, ...] = ()) -> Any:
@@ -70,7 +71,7 @@ class TRPOConfig:
     """Every option of :class:`npTRPO.TRPO`; unknown or impossible values are refused."""
 
     n_envs: int = _option(
-        8, "Copies of the environment that are stepped together, if it is given by its id.", _COUNT
+        8, "Copies of the environment that are stepped together, if it is given by its id.", _COPIES
     )
     vectorization_mode: str | None = _choice(
         None,

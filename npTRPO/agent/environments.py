@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
+import math
+import signal
+import sys
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 
 from npTRPO.policies.policy import Policy
 
-__all__ = ["check_spaces", "make_vector_env"]
+__all__ = ["TimeLimited", "check_spaces", "dismiss", "id_from_file", "make_vector_env"]
+
+
+def id_from_file(env_id: str, way_out: str) -> str:
+    """An environment's id that a file names; no module is imported on a file's word.
+
+    Raises
+    ------
+    ValueError
+        If it names a module that isn't imported yet, with the way out.
+    """
+    module = env_id.rpartition(":")[0]
+    if module and module not in sys.modules:
+        raise ValueError(
+            f"the file names {env_id!r}, and no module is imported on a file's word: "
+            f"if you trust it, {way_out}"
+        )
+    return env_id
 
 
 def make_vector_env(
@@ -61,11 +83,92 @@ def make_vector_env(
     mode = vectorization_mode or ("vector_entry_point" if own_form else "sync")
     options: dict[str, Any] = {"vector_kwargs": {"autoreset_mode": AutoresetMode.SAME_STEP}}
     try:
-        return gymnasium.make_vec(
-            env, n_envs, vectorization_mode=mode, **({} if mode == "vector_entry_point" else options)
-        )
+        with _deaf_to_interruption() if mode == "async" else contextlib.nullcontext():
+            return gymnasium.make_vec(
+                env, n_envs, vectorization_mode=mode, **({} if mode == "vector_entry_point" else options)
+            )
     except gymnasium.error.DependencyNotInstalled as error:
         raise ModuleNotFoundError(f"{env} needs a package that isn't installed: {error}") from error
+
+
+@contextlib.contextmanager
+def _deaf_to_interruption() -> Iterator[None]:
+    """Processes started meanwhile don't hear the terminal's Ctrl-C: what becomes of them is ours to say."""
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def dismiss(env: VectorEnv[Any, Any, Any] | None) -> None:
+    """Close a vector environment, if there is one, in whatever state: its processes may hang, or be dead."""
+    inner = None if env is None else env.unwrapped
+    if inner is None or inner.closed:
+        return
+    if not isinstance(inner, AsyncVectorEnv):
+        with contextlib.suppress(Exception):
+            inner.close()
+        return
+    for process in inner.processes:
+        process.terminate()
+    for process in inner.processes:
+        process.join(5)
+        if process.is_alive():
+            process.kill()
+    inner.closed = True
+
+
+class TimeLimited(VectorWrapper):
+    """A vector environment that may take only so long for a step or a reset.
+
+    If it takes longer, an alarm of the operating system raises TimeoutError in its midst. The alarm comes in
+    Python's main thread only, and in no code that doesn't return to Python; but environments in processes of
+    their own (``vectorization_mode="async"``) may hang in any way.
+
+    Parameters
+    ----------
+    env : gymnasium.vector.VectorEnv
+        What may take so long.
+    seconds : float
+        How long.
+    """
+
+    def __init__(self, env: VectorEnv[Any, Any, Any], seconds: float) -> None:
+        super().__init__(env)
+        if not (seconds > 0 and math.isfinite(seconds)):
+            raise ValueError(f"env_timeout must be a positive number of seconds, but it is {seconds!r}")
+        if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("env_timeout needs a system with alarms, and Python's main thread")
+        self.seconds = seconds
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        """Reset all environments within the time."""
+        with self._alarm():
+            return self.env.reset(seed=seed, options=options)
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Step all environments within the time."""
+        with self._alarm():
+            return self.env.step(actions)
+
+    @contextlib.contextmanager
+    def _alarm(self) -> Iterator[None]:
+        before = signal.signal(signal.SIGALRM, self._expired)
+        signal.setitimer(
+            signal.ITIMER_REAL, self.seconds, self.seconds
+        )  # again, if it is caught by the environment
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+    def _expired(self, *_: object) -> None:
+        raise TimeoutError(f"an environment took longer than {self.seconds:g} s")
 
 
 def _make_envpool(env: str, n_envs: int) -> VectorEnv[Any, Any, Any]:

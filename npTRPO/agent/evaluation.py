@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+import shlex
 from typing import Any
 
 import gymnasium
@@ -10,8 +12,9 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from npTRPO._typing import Array
-from npTRPO.agent.environments import check_spaces, make_vector_env
+from npTRPO.agent.environments import TimeLimited, check_spaces, id_from_file, make_vector_env
 from npTRPO.agent.trpo import TRPO
+from npTRPO.sampling.blame import explained
 from npTRPO.sampling.rollout import autoreset_mode
 
 __all__ = ["evaluate_policy", "run_episodes"]
@@ -24,6 +27,8 @@ def evaluate_policy(
     deterministic: bool = True,
     *,
     seed: int | None = None,
+    max_episode_steps: int | None = None,
+    env_timeout: float | None = None,
 ) -> tuple[float, float]:
     """Mean and standard deviation of the undiscounted return over whole episodes.
 
@@ -40,6 +45,10 @@ def evaluate_policy(
         Take the most probable actions.
     seed : int, optional
         Seed of the environment and of the actions drawn.
+    max_episode_steps : int, optional
+        An episode that is longer counts as it is then: some never end.
+    env_timeout : float, optional
+        Seconds that the environments may take for a step; see :class:`npTRPO.agent.environments.TimeLimited`.
 
     Returns
     -------
@@ -53,7 +62,15 @@ def evaluate_policy(
     >>> 8 <= mean <= 500
     True
     """
-    returns, _ = run_episodes(agent, env, n_eval_episodes, deterministic, seed=seed)
+    returns, _ = run_episodes(
+        agent,
+        env,
+        n_eval_episodes,
+        deterministic,
+        seed=seed,
+        max_episode_steps=max_episode_steps,
+        env_timeout=env_timeout,
+    )
     return float(np.mean(returns)), float(np.std(returns))
 
 
@@ -64,26 +81,37 @@ def run_episodes(
     deterministic: bool = True,
     *,
     seed: int | None = None,
+    max_episode_steps: int | None = None,
+    env_timeout: float | None = None,
 ) -> tuple[Array, Array]:
     """Returns and lengths, each (n_episodes,), of whole episodes; see :func:`evaluate_policy`."""
     if n_episodes < 1:
         raise ValueError(f"n_eval_episodes must be at least 1, but it is {n_episodes!r}")
     if seed is not None and seed < 0:
         raise ValueError(f"seed must not be negative, but it is {seed!r}")
-    env = agent.env_id if env is None else env
     if env is None:
-        raise ValueError("evaluation needs an env: this agent wasn't made with the id of one")
+        if agent.env_id is None:
+            raise ValueError("evaluation needs an env: this agent wasn't made with the id of one")
+        env = id_from_file(agent.env_id, f"name it yourself, with --env {shlex.quote(agent.env_id)}")
     envs = make_vector_env(env, min(n_episodes, 16))
     try:
         check_spaces(agent.policy, envs)
-        return _run(agent, envs, n_episodes, deterministic, seed)
+        limited = envs if env_timeout is None else TimeLimited(envs, env_timeout)
+        return _run(agent, limited, n_episodes, deterministic, seed, max_episode_steps or math.inf)
     finally:
-        if isinstance(env, str):  # others are left as they came
+        if isinstance(env, str):
             envs.close()
+        elif envs is not env:  # which is left as it came, where Gymnasium closes what isn't used any more
+            envs.closed = True
 
 
 def _run(
-    agent: TRPO, envs: VectorEnv[Any, Any, Any], n_episodes: int, deterministic: bool, seed: int | None
+    agent: TRPO,
+    envs: VectorEnv[Any, Any, Any],
+    n_episodes: int,
+    deterministic: bool,
+    seed: int | None,
+    longest: float,
 ) -> tuple[Array, Array]:
     actor = copy.copy(agent)  # draws actions of its own, and none of the environment's random numbers
     actor._rng_act = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
@@ -92,15 +120,29 @@ def _run(
     same_step = autoreset_mode(envs) is AutoresetMode.SAME_STEP
     returns, lengths, counts = np.zeros(n), np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
     all_returns, all_lengths = [], []
-    observations, _ = envs.reset(seed=seed)
+    step = 0
+    try:
+        observations, _ = envs.reset(seed=seed)
+    except Exception as error:
+        raise explained(envs, error, "reset of an evaluation") from error.__cause__
     resets = np.zeros(n, dtype=bool)
     while np.any(counts < wanted):
-        actions, _ = actor.predict(observations, deterministic=deterministic)
-        observations, rewards, terminated, truncated, _ = envs.step(actions)
-        returns += np.where(resets, 0.0, rewards)
+        step += 1
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # what isn't finite is refused
+                actions, _ = actor.predict(observations, deterministic=deterministic)
+            observations, rewards, terminated, truncated, _ = envs.step(actions)
+        except Exception as error:
+            raise explained(envs, error, f"step {step} of an evaluation") from error.__cause__
+        earned = np.where(resets, 0.0, rewards)
+        for i in np.flatnonzero(~np.isfinite(earned)):
+            raise ValueError(
+                f"environment {i} returned the reward {earned[i]} in step {step} of an evaluation"
+            )
+        returns += earned
         lengths += ~resets
         ended = terminated | truncated
-        for i in np.flatnonzero(ended):
+        for i in np.flatnonzero(ended | (lengths >= longest)):
             if counts[i] < wanted[i]:
                 all_returns.append(returns[i])
                 all_lengths.append(lengths[i])

@@ -205,16 +205,20 @@ class TensorBoardWriter:
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         purge = [] if purge_step is None else [{"step": purge_step, "session_log": start}]
         try:
-            self._write({"file_version": "brain.Event:2"}, *purge)
+            self.append(self._records({"file_version": "brain.Event:2"}, *purge))
         except OSError:
             self._file.close()
             raise
 
     def __call__(self, record: Record) -> None:
         """Write the figures of an update."""
+        self.append(self.encoded(record))
+
+    def encoded(self, record: Record) -> bytes:
+        """The figures of an update as they stand in the file."""
         figures = metrics(record)
         named = {name: figures[key] for name, key in _TENSORBOARD_NAMES.items()}
-        self._write(
+        return self._records(
             *(
                 {"step": record.num_timesteps, "summary": self._scalar(name, figure)}
                 for name, figure in named.items()
@@ -222,14 +226,18 @@ class TensorBoardWriter:
             )
         )
 
-    def _write(self, *events: dict[str, Any]) -> None:
+    def append(self, records: bytes) -> None:
+        """Write what :meth:`encoded` gave."""
+        append_whole(self._file, records)
+
+    def _records(self, *events: dict[str, Any]) -> bytes:
         """Events as TFRecords: length, its checksum, content, its checksum."""
         records = bytearray()
         for content in events:
             event = self._event(wall_time=time.time(), **content).SerializeToString()
             for part in (struct.pack("<Q", len(event)), event):
                 records += part + struct.pack("<I", self._checksum(part))
-        append_whole(self._file, bytes(records))
+        return bytes(records)
 
     def close(self) -> None:
         """Close the file."""

@@ -14,14 +14,13 @@
 At a checkpoint boundary the environments start afresh and all random numbers follow from the seed and
 the number of updates. So a run that is killed and resumed ends in the same bits as one that wasn't.
 Files appear whole or not at all, and rows too: what a killed process leaves can always be gone on with.
+A disk that is full doesn't end a run either: what can't be written is said, kept, and tried again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
-import math
 import os
 import platform
 import subprocess
@@ -31,17 +30,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from npTRPO.agent.callbacks import EvalCallback
 from npTRPO.agent.checkpoint import CheckpointError, versions
 from npTRPO.agent.config import TRPOConfig
-from npTRPO.agent.files import Table, kept_rows, write_whole
-from npTRPO.agent.logging import TensorBoardWriter, metrics
-from npTRPO.agent.trpo import TRPO, Callback, Record
+from npTRPO.agent.environments import TimeLimited
+from npTRPO.agent.files import last_update, read_text, reason, unfollowed, write_whole
+from npTRPO.agent.keeper import Failures, Keeper, checkpoints
+from npTRPO.agent.resumption import (
+    FORMAT,
+    FORMAT_VERSION,
+    Description,
+    check_beginning,
+    check_links,
+    check_tables,
+    read_description,
+)
+from npTRPO.agent.trpo import TRPO, Callback
 
 __all__ = ["RunDirectory", "RunSettings"]
-
-FORMAT = "npTRPO run"
-KEPT_CHECKPOINTS = 2
 
 
 @dataclass(frozen=True)
@@ -56,11 +61,14 @@ class RunSettings:
         Environment steps.
     eval_episodes : int
         Episodes per evaluation, which happens at each checkpoint boundary; 0 for none.
+    env_timeout : float, optional
+        Seconds that the environments may take for a step; see :class:`npTRPO.agent.environments.TimeLimited`.
     """
 
     env: str
     total_timesteps: int
     eval_episodes: int = 10
+    env_timeout: float | None = None
 
 
 class RunDirectory:
@@ -80,6 +88,8 @@ class RunDirectory:
         self.path = path
         self.settings = settings
         self.agent = agent
+        if settings.env_timeout is not None and agent.env is not None:
+            agent.env = TimeLimited(agent.env, settings.env_timeout)
 
     @classmethod
     def create(
@@ -122,8 +132,17 @@ class RunDirectory:
         return cls(directory, settings, agent)
 
     @classmethod
-    def resume(cls, path: str | os.PathLike[str], total_timesteps: int | None = None) -> RunDirectory:
-        """Go on with a run from its last checkpoint, to ``total_timesteps`` if that is given.
+    def resume(
+        cls,
+        path: str | os.PathLike[str],
+        total_timesteps: int | None = None,
+        env_timeout: float | None = None,
+        env: str | None = None,
+    ) -> RunDirectory:
+        """Go on with a run from its last checkpoint; ``total_timesteps`` and ``env_timeout`` may be new ones.
+
+        An environment whose id names a module, as "my_envs:Env-v0", must be given as ``env`` once more,
+        unless the module is imported already: none is on a file's word.
 
         Warns
         -----
@@ -136,124 +155,92 @@ class RunDirectory:
             If the directory isn't a run's, or is damaged beyond use.
         """
         directory = Path(path)
+        check_links(directory)
+        described = read_description(directory, env)
+        settings = RunSettings(
+            env=described.env,
+            total_timesteps=total_timesteps or described.total_timesteps,
+            eval_episodes=described.eval_episodes,
+            env_timeout=env_timeout or described.env_timeout,
+        )
+        agent = _last_agent(directory, described)
+        check_tables(directory, agent.n_updates if agent else 0)
         try:
-            described = json.loads((directory / "config.json").read_text())
-            if described["format"] != FORMAT:
-                raise CheckpointError(f"{directory} isn't a run directory: its config.json isn't npTRPO's")
-            settings = RunSettings(
-                env=str(described["env"]),
-                total_timesteps=int(total_timesteps or described["total_timesteps"]),
-                eval_episodes=int(described["eval_episodes"]),
-            )
-            config = TRPOConfig.from_dict(described["config"])
-            entropy = int(described["entropy"])
-        except FileNotFoundError as error:
-            raise CheckpointError(f"{directory} isn't a run directory: it has no config.json") from error
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-            if isinstance(error, CheckpointError):
-                raise
-            raise CheckpointError(f"{directory / 'config.json'} can't be read: {error}") from error
-        agent = _last_agent(directory)
-        if agent is None:
-            agent = TRPO("MlpPolicy", settings.env, config, entropy=entropy)
-        else:
-            agent.set_env(settings.env)
+            if agent is None:
+                check_beginning(directory, settings.env, described.config)
+                agent = TRPO("MlpPolicy", settings.env, described.config, entropy=described.entropy)
+            else:
+                agent.set_env(settings.env)
+        except CheckpointError:
+            raise
+        except Exception as error:  # of the environment's own too
+            raise CheckpointError(f"{directory} can't go on in {settings.env}: {reason(error)}") from error
         return cls(directory, settings, agent)
 
     @property
     def finished(self) -> bool:
-        """Whether agent.npz holds an agent that has taken all the steps."""
+        """Whether agent.npz holds an agent that has taken all the steps, and progress.csv how."""
         try:
-            return TRPO.load(self.path / "agent.npz").num_timesteps >= self.settings.total_timesteps
+            agent = TRPO.load(self.path / "agent.npz")
         except CheckpointError:
             return False
+        rows = last_update(self.path / "progress.csv")
+        return agent.num_timesteps >= self.settings.total_timesteps and rows in (None, agent.n_updates)
 
-    def train(self, callbacks: Sequence[Callback] = ()) -> TRPO:
+    def train(self, callbacks: Sequence[Callback] = (), failures: Failures | None = None) -> TRPO:
         """Train to the end, writing everything down; returns the agent.
+
+        What can't be written at its time doesn't end training: it is said, at once and again at the end,
+        and tried again.
+
+        Parameters
+        ----------
+        callbacks : sequence of callables
+            As in :meth:`TRPO.learn`.
+        failures : Failures, optional
+            Told what can't be written; unless given, these are warnings.
 
         Raises
         ------
         RuntimeError
             If another process is training in this directory.
+        OSError
+            If the directory can't be written from the outset.
         """
+        failures = failures or Failures(_warn)
         with contextlib.ExitStack() as stack:
             stack.enter_context(_locked(self.path))
             for part in _parts(self.path):
                 part.unlink()
             (self.path / "checkpoints").mkdir(exist_ok=True)
-            self._write_total()
-            keeper = stack.enter_context(_Keeper(self))
-            remaining = self.settings.total_timesteps - self.agent.num_timesteps
+            self._write_settings()
+            settings, agent = self.settings, self.agent
+            keeper = stack.enter_context(
+                Keeper(self.path, agent, settings.env, settings.eval_episodes, settings.env_timeout, failures)
+            )
+            remaining = settings.total_timesteps - agent.num_timesteps
             if remaining > 0:
-                self.agent.learn(remaining, callback=[keeper, *callbacks], reset_num_timesteps=False)
-            self.agent.save(self.path / "agent.npz")
+                agent.learn(remaining, callback=[keeper, *callbacks], reset_num_timesteps=False)
+            keeper.finish()
+        failures.sum_up()
         return self.agent
 
-    def _write_total(self) -> None:
-        """Write down how many steps are asked for now, so that the next to resume need not say it."""
+    def _write_settings(self) -> None:
+        """Write down what is asked for now, so that the next to resume need not say it."""
         file = self.path / "config.json"
         described = json.loads(file.read_text())
-        if described["total_timesteps"] != self.settings.total_timesteps:
-            described["total_timesteps"] = self.settings.total_timesteps
-            _write_text(file, _as_json(described))
+        now = described | _variable(self.settings)
+        if now != described:
+            _write_text(file, _as_json(now))
 
 
-class _Keeper:
-    """Writes a run down as it goes on: the context manager opens the files, the callback fills them."""
+def _variable(settings: RunSettings) -> dict[str, Any]:
+    """What a run that is resumed may be given anew."""
+    return {"total_timesteps": settings.total_timesteps, "env_timeout": settings.env_timeout}
 
-    def __init__(self, run: RunDirectory) -> None:
-        self.run = run
-        self.interval = run.agent.config.checkpoint_interval
-        done = run.agent.n_updates
-        self.time_before = max(kept_rows(run.path / "progress.csv", done, "time_elapsed"), default=0.0)
-        self.evaluation = EvalCallback(
-            run.settings.env,
-            n_eval_episodes=max(1, run.settings.eval_episodes),
-            best_model_save_path=run.path / "best.npz",
-        )
-        means = kept_rows(run.path / "evaluations.csv", done, "mean_return")
-        self.evaluation.best_mean_reward = max(means, default=-math.inf)
 
-    def __enter__(self) -> _Keeper:
-        self.files = contextlib.ExitStack()
-        self.progress = self.files.enter_context(Table(self.run.path / "progress.csv"))
-        self.evaluations = self.files.enter_context(Table(self.run.path / "evaluations.csv"))
-        self.tensorboard = None
-        if importlib.util.find_spec("tensorboardX") is not None:
-            self.tensorboard = TensorBoardWriter(
-                os.fspath(self.run.path), purge_step=self.run.agent.num_timesteps + 1
-            )
-            self.files.callback(self.tensorboard.close)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.files.close()
-
-    def __call__(self, record: Record) -> None:
-        figures = metrics(record)
-        figures["time_elapsed"] = record.time_elapsed + self.time_before
-        self.progress.write(figures)
-        if self.tensorboard is not None:
-            self.tensorboard(record)
-        if self.interval is None or record.n_updates % self.interval:
-            return
-        if self.run.settings.eval_episodes:
-            self.evaluation.evaluate(record)
-            steps, mean, std = self.evaluation.evaluations[-1]
-            self.evaluations.write(
-                {
-                    "n_updates": record.n_updates,
-                    "num_timesteps": steps,
-                    "mean_return": mean,
-                    "std_return": std,
-                }
-            )
-        for table in (self.progress, self.evaluations):  # a checkpoint never gets ahead of its rows
-            table.sync()
-        directory = self.run.path / "checkpoints"
-        record.agent.save(directory / f"{record.n_updates:09d}.npz")
-        for old in _checkpoints(self.run.path)[:-KEPT_CHECKPOINTS]:
-            old.unlink()
+def _warn(line: str) -> None:
+    warnings.warn(line, RuntimeWarning, stacklevel=2)
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -286,23 +273,20 @@ def _is_taken(directory: Path) -> bool:
 
 def _holds_run(directory: Path) -> bool:
     try:
-        return bool(json.loads((directory / "config.json").read_text())["format"] == FORMAT)
+        return bool(json.loads(read_text(directory / "config.json"))["format"] == FORMAT)
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return False
 
 
-def _checkpoints(directory: Path) -> list[Path]:
-    """Oldest first."""
-    return sorted(directory.glob(_CHECKPOINT))
-
-
-def _last_agent(directory: Path) -> TRPO | None:
+def _last_agent(directory: Path, described: Description) -> TRPO | None:
     """The agent of the last checkpoint that can be read; None if the run has not come to its first."""
     damaged: list[CheckpointError] = []
-    paths = _checkpoints(directory)
+    paths = checkpoints(directory)
     for path in reversed(paths):
         try:
             agent = TRPO.load(path)
+            if (agent.config, agent.entropy) != (described.config, described.entropy):
+                raise CheckpointError(f"{path} is of another run than config.json")
         except CheckpointError as error:
             damaged.append(error)
             continue
@@ -328,7 +312,8 @@ def _locked(directory: Path) -> Iterator[None]:
     except ModuleNotFoundError:  # not on Windows, where runs are on their own
         yield
         return
-    with (directory / _LOCK).open("w") as file:
+    check_links(directory)
+    with open(directory / _LOCK, "ab", opener=unfollowed) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -344,9 +329,10 @@ def _description(settings: RunSettings, config: TRPOConfig, agent: TRPO) -> str:
     """What config.json holds."""
     description = {
         "format": FORMAT,
+        "format_version": FORMAT_VERSION,
         "env": settings.env,
-        "total_timesteps": settings.total_timesteps,
         "eval_episodes": settings.eval_episodes,
+        **_variable(settings),
         "config": config.to_dict(),
         "entropy": str(agent.entropy),
         "versions": versions(),

@@ -25,7 +25,7 @@ from npTRPO.sampling.advantages import gae
 from npTRPO.sampling.normalization import Moments, RewardScale, standardize
 from npTRPO.sampling.rollout import Batch, Sampler
 from npTRPO.trust_region import value
-from npTRPO.trust_region.step import Update, update
+from npTRPO.trust_region.step import Update, UpdateOutcome, update
 
 __all__ = ["TRPO", "Callback", "Record"]
 
@@ -35,6 +35,9 @@ Callback = Callable[["Record"], Any]
 
 # What policy_kwargs may hold that is code, and so can't be kept in a file.
 OWN_CODE = ("network", "distribution")
+
+# What learning from a batch replaces.
+_LEARNED = ("theta", "value_theta", "adam", "observation_moments", "reward_moments", "_rewards")
 
 # What random numbers are drawn for; the position is part of the seed, so never reorder these.
 _PURPOSES = ("initialisation", "sampling", "value fit", "reset", "predict")
@@ -382,7 +385,26 @@ class TRPO:
             )
 
     def _train(self, batch: Batch) -> tuple[float, Update]:
-        """Learn from one batch."""
+        """Learn from one batch; or nothing from it, if anything that is learned isn't finite."""
+        before = {name: getattr(self, name) for name in _LEARNED}
+        with np.errstate(over="ignore", invalid="ignore"):  # what isn't finite is refused, not warned about
+            explained, result = self._learn_from(batch)
+        if all(np.all(np.isfinite(array)) for array in self._learned()):
+            return explained, result
+        for name, kept in before.items():
+            setattr(self, name, kept)
+        stay = Update(self.theta, UpdateOutcome.NOT_FINITE, result.gradient_norm, result.entropy)
+        return explained, stay
+
+    def _learned(self) -> list[Array]:
+        """All numbers that come of learning."""
+        moments = self.reward_moments, self.observation_moments or self.reward_moments
+        return [
+            *(self.theta, self.value_theta, self.adam.mean, self.adam.square, self._rewards.running),
+            *(array for each in moments for array in (each.mean, each.variance)),
+        ]
+
+    def _learn_from(self, batch: Batch) -> tuple[float, Update]:
         config = self.config
         rewards = batch.rewards
         if config.normalize_rewards:

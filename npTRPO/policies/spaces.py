@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -68,7 +69,7 @@ def encoded_size(space: Space) -> int:
         return int(space.n)
     if isinstance(space, spaces.MultiDiscrete):
         return int(np.sum(space.nvec))
-    return int(np.prod(space.shape or ()))
+    return math.prod(space.shape or ())
 
 
 def encode(space: Space, observations: Any, dtype: npt.DTypeLike = np.float64) -> Array:

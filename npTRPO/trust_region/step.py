@@ -42,7 +42,7 @@ class UpdateOutcome(enum.Enum):
 
     IMPROVED = "The policy moved to a better surrogate within the trust region."
     ZERO_GRADIENT = "The policy stays: the gradient of the surrogate is zero."
-    NOT_FINITE = "The policy stays: the gradient of the surrogate is not finite."
+    NOT_FINITE = "The policy stays: the gradient of the surrogate, or what was learned by it, is not finite."
     NO_CURVATURE = "The policy stays: xᵀFx is not positive and finite along the solution x of F x = g."
     LINE_SEARCH_FAILED = "The policy stays: no step along the solution was accepted."
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from npTRPO import TRPO, CheckpointError
-from npTRPO.agent import checkpoint
+from npTRPO.agent.described import describe
 from tests.environments import Counter, Target, registered
 from tests.strategies import detailed_action_spaces, detailed_spaces, seeds
 
@@ -156,7 +156,7 @@ def test_a_network_of_ones_own_is_handed_over_as_code_is_never_read_from_a_file(
 
 def test_a_space_that_cannot_be_saved_is_refused_by_its_name():
     with pytest.raises(NotImplementedError, match="Text"):
-        checkpoint._describe(spaces.Text(3))
+        describe(spaces.Text(3))
 
 
 # --- names and environments ------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ def test_a_file_that_is_not_there_is_refused_by_its_name(tmp_path):
         (b"", "."),
         (b"hello, world", "."),
         (pickle.dumps({"theta": 1}), "pickled"),
-        (b"PK\x03\x04", "zip"),
+        (b"PK\x03\x04", "npz file"),
         (b"PK\x05\x06" + bytes(18), "no npTRPO header"),
         (b"\x93NUMPY", "."),
         (bytes(1000), "."),
@@ -263,10 +263,11 @@ def array_bytes(array):
 @pytest.mark.parametrize(
     ("write", "reason"),
     [
-        (lambda path: path.write_bytes(array_bytes(np.zeros(3))), "it holds a single array"),
+        (lambda path: path.write_bytes(array_bytes(np.zeros(3))), "it is no .npz file"),
         (lambda path: np.savez(path, theta=np.zeros(3)), "it has no npTRPO header"),
         (lambda path: np.savez(path, header=np.zeros(3)), "."),
         (lambda path: np.savez(path, header=np.array("{}")), "."),
+        (lambda path: np.savez(path, header=np.ones(3, complex)), "its header is no text"),
         (
             lambda path: np.savez(path, header=np.frombuffer(b'{"a": 1}', np.uint8)),
             "its header isn't npTRPO's",
@@ -275,7 +276,17 @@ def array_bytes(array):
         (lambda path: np.savez(path, header=np.frombuffer(b"[" * 10**5, np.uint8)), "recursion"),
         (lambda path: path.mkdir(), "can't be read: Is a directory"),
     ],
-    ids=["array", "arrays", "header of zeros", "header of text", "json", "list", "deep list", "directory"],
+    ids=[
+        "array",
+        "arrays",
+        "header of zeros",
+        "header of text",
+        "complex header",
+        "json",
+        "list",
+        "deep list",
+        "directory",
+    ],
 )
 def test_another_kind_of_file_is_refused_with_the_reason(write, reason, tmp_path):
     write(tmp_path / "agent.npz")
@@ -427,7 +438,7 @@ def test_figures_of_episodes_that_cannot_be_are_refused(name, array, saved, tmp_
         ("config", None, "."),
         ("observation_space", {"kind": "Sphere"}, "its space is of kind 'Sphere'"),
         ("observation_space", {"kind": "Discrete", "n": 4, "start": 0}, "it lacks 'dtype'"),
-        ("observation_space", {"kind": "Discrete", "n": -1, "start": 0, "dtype": "int64"}, "positive"),
+        ("observation_space", {"kind": "Discrete", "n": -1, "start": 0, "dtype": "int64"}, "a size of -1"),
         ("observation_space", {"kind": "Box", "low": 1, "high": [0], "shape": [2], "dtype": "O"}, "."),
         ("observation_space", {"kind": "Box", "low": 0, "high": 1, "shape": [-4], "dtype": "<f4"}, "."),
         ("observation_space", {"kind": "Dict", "spaces": 3}, "."),
@@ -441,7 +452,7 @@ def test_figures_of_episodes_that_cannot_be_are_refused(name, array, saved, tmp_
         ("adam_steps", "3", "a count is '3'"),
         ("observation_count", None, "a count is None"),
         ("entropy", "many", "."),
-        ("entropy", "-3", "a count is -3"),
+        ("entropy", "-3", "its entropy is -3"),
         ("entropy", None, "."),
     ],
     ids=lambda value: str(value)[:40],

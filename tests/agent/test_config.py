@@ -11,7 +11,7 @@ from tests.strategies import RIGHT_OPTIONS, WRONG_OPTIONS
 
 # Every option, and the kind of its values; the choices of those that have some.
 KINDS = {
-    "n_envs": "count",
+    "n_envs": "copies",
     "vectorization_mode": (None, "sync", "async", "vector_entry_point"),
     "n_steps": "count or None",
     "gamma": "fraction",

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 from gymnasium.vector import SyncVectorEnv
 
-import npTRPO
 from npTRPO import TRPO, TRPOConfig
 from npTRPO.agent import trpo
 from tests.environments import Target, TwoStates, registered, vectorized
 from tests.space_environments import matching_id
 
-README = (Path(npTRPO.__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 TABLE = re.search(r"\| argument \| here \|\n\|---\|---\|\n(.*?)\n\n", README, re.DOTALL)[1]
 ROWS = [[cell.strip() for cell in line.strip("|").split(" | ", 1)] for line in TABLE.splitlines()]
 OURS = registered(TwoStates)

@@ -6,9 +6,9 @@ from pathlib import Path
 import gymnasium
 import pytest
 
-from npTRPO import TRPO, TRPOConfig, cli
+from npTRPO import TRPO, CheckpointError, TRPOConfig, cli
 from npTRPO.agent import presets as module
-from npTRPO.agent.presets import preset, presets
+from npTRPO.agent.presets import preset, presets, read_presets
 
 NAMES = list(presets())
 QUICK = ["--n-envs", 2, "--n-steps", 4, "--total-timesteps", 8, "--eval-episodes", 0, "--net-arch", 2]
@@ -65,13 +65,18 @@ def test_an_environment_without_a_preset_has_none():
         ("[A-v0]\ngama = 0.9", r"the preset of A-v0: 'gama' is no option of TRPO; did you mean 'gamma'\?"),
         ("[A-v0]\ngamma = 9.0", "the preset of A-v0: gamma must be a number from 0 to 1, but it is 9.0"),
         ('[A-v0]\ngamma = "much"', "the preset of A-v0: gamma must be a number"),
+        ("A-v0 = 3", "the preset of A-v0: it is 3"),
+        ("[A-v0]\ntotal_timesteps = 1.5", "the preset of A-v0: total_timesteps must be a whole number"),
+        ("[A-v0]\ntotal_timesteps = true", "the preset of A-v0: total_timesteps must be a whole number"),
+        ("[A-v0", "the presets can't be read"),
+        ("a = " + 20_000 * "[", "the presets can't be read"),
+        ("#" * 2**18, "the presets have more than 131,072 bytes"),
     ],
+    ids=lambda text: text[:30],
 )
-def test_a_preset_that_is_wrong_is_refused_by_its_environment(text, complaint, monkeypatch):
-    read = module.tomllib.loads
-    monkeypatch.setattr(module.tomllib, "loads", lambda _: read(text))
-    with pytest.raises(ValueError, match=complaint):
-        presets()
+def test_a_preset_that_is_wrong_is_refused_by_its_environment(text, complaint):
+    with pytest.raises(CheckpointError, match=complaint):
+        read_presets(text.encode())
 
 
 # --- training with it ------------------------------------------------------------------------------------

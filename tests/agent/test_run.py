@@ -1,10 +1,10 @@
 """Run directories: what is in them, and that nothing that happens to a run changes its bits."""
 
-import csv
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import warnings
 
@@ -13,26 +13,27 @@ import pytest
 
 from npTRPO import TRPO, CheckpointError, TRPOConfig, cli, evaluate_policy
 from npTRPO.agent import run as run_module
+from npTRPO.agent.files import Table
 from npTRPO.agent.run import RunDirectory, RunSettings
 from tests.children import Nursery
+from tests.faults import (
+    BATCH,
+    OPTIONS,
+    assert_same_run,
+    files,
+    flags,
+    kill_at_changes,
+    kill_at_random,
+    progress,
+    table,
+)
 
-OPTIONS = {"n_envs": 2, "n_steps": 16, "net_arch": (4,), "checkpoint_interval": 3, "seed": 0}
-BATCH = 32
 UPDATES = 8  # not a boundary: the end is where no checkpoint is
 CONFIG = TRPOConfig(**OPTIONS)
-TIMES = ("time_elapsed", "steps_per_second")
 
 
 def settings(updates=UPDATES, eval_episodes=2):
     return RunSettings("CartPole-v1", updates * BATCH, eval_episodes)
-
-
-def flags(updates=UPDATES, eval_episodes=2, **changed):
-    words = ["CartPole-v1", "--no-preset", "--total-timesteps", updates * BATCH]
-    words += ["--eval-episodes", eval_episodes]
-    for name, value in (OPTIONS | changed).items():
-        words += ["--" + name.replace("_", "-"), *(value if isinstance(value, tuple) else [value])]
-    return words
 
 
 class Stop(Exception):
@@ -58,41 +59,6 @@ def train(path, updates=UPDATES, stop_at=None, **options):
 def resume(path, **options):
     RunDirectory.resume(path, **options).train()
     return path
-
-
-def table(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def progress(directory):
-    """The rows of progress.csv but for their times."""
-    return [
-        {name: text for name, text in row.items() if name not in TIMES}
-        for row in table(directory / "progress.csv")
-    ]
-
-
-def files(directory):
-    """What a run leaves, by name; TensorBoard's files and the times are compared elsewhere."""
-    found = {
-        str(path.relative_to(directory)): path.read_bytes()
-        for path in sorted(directory.rglob("*"))
-        if path.is_file() and "tfevents" not in path.name and path.name != "progress.csv"
-    }
-    # The commit is that of the directory one is in, which may be this checkout or not.
-    found["config.json"] = re.sub(rb'"commit": .*', b"", found["config.json"])
-    return found
-
-
-def assert_same_run(found, expected, updates):
-    assert [int(row["n_updates"]) for row in progress(found)] == list(range(1, updates + 1))
-    assert progress(found) == progress(expected)
-    times = [float(row["time_elapsed"]) for row in table(found / "progress.csv")]
-    assert times == sorted(times)
-    assert files(found).keys() == files(expected).keys()
-    for name, content in files(expected).items():
-        assert files(found)[name] == content, name
 
 
 @pytest.fixture(scope="module")
@@ -216,8 +182,8 @@ def test_the_best_agent_stays_the_best_when_the_run_is_resumed(tmp_path):
 
 def test_rows_are_on_disk_before_the_checkpoint_that_goes_on_from_them(tmp_path, monkeypatch):
     """A machine that loses its power must not keep the checkpoint and lose the rows."""
-    done, sync, save = [], run_module.Table.sync, TRPO.save
-    monkeypatch.setattr(run_module.Table, "sync", lambda self: (done.append(self.path.name), sync(self)))
+    done, sync, save = [], Table.sync, TRPO.save
+    monkeypatch.setattr(Table, "sync", lambda self: (done.append(self.path.name), sync(self)))
     monkeypatch.setattr(TRPO, "save", lambda self, path: (done.append(path.name), save(self, path)))
     synced = []
     monkeypatch.setattr(os, "fsync", lambda file: synced.append(file))
@@ -226,7 +192,7 @@ def test_rows_are_on_disk_before_the_checkpoint_that_goes_on_from_them(tmp_path,
         *("progress.csv", "evaluations.csv", "000000003.npz"),
         *("progress.csv", "evaluations.csv", "000000006.npz", "agent.npz"),
     ]
-    assert len(synced) == 8  # each of them once, and config.json
+    assert len(synced) == 14  # each of them once, config.json, and the directory for the six that are new
 
 
 def test_without_evaluations_there_is_no_best_agent(tmp_path):
@@ -476,6 +442,13 @@ def test_an_environment_that_does_not_exist_makes_no_directory(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_checkpoint_too_many_is_removed_by_the_process_after_the_one_that_was_killed(copy, whole):
+    """It was, between the last checkpoint and the removal of the oldest."""
+    shutil.copy(copy / "checkpoints" / "000000003.npz", copy / "checkpoints" / "000000001.npz")
+    (copy / "agent.npz").unlink()
+    assert_same_run(resume(copy), whole, UPDATES)
+
+
 def test_what_processes_left_that_were_killed_while_writing_is_cleared_away(half, whole):
     for name in ("agent.npz.77.part", "config.json.77.part", "checkpoints/000000006.npz.77.part"):
         (half / name).write_bytes(b"half of it")
@@ -491,45 +464,16 @@ def nursery(tmp_path_factory):
         yield nursery
 
 
-def command(directory, updates, eval_episodes):
-    """What to say next to a run: begin, or go on."""
-    if (directory / "config.json").exists():
-        return ["train", "--resume", directory]
-    return ["train", *flags(updates, eval_episodes), "--out", directory]
-
-
 def test_a_run_that_is_killed_at_twenty_moments_ends_as_one_that_was_not(nursery, tmp_path):
-    updates, kills, victims, rows = 30, 20, 0, []
-    expected = tmp_path / "whole"
-    lifetime = nursery.run(*command(expected, updates, 2), cwd=tmp_path).seconds
-    rng = np.random.default_rng(0)
-    while len(rows) < kills:
-        victims += 1
-        directory, status = tmp_path / f"victim-{victims}", -9
-        while status == -9:
-            moment = rng.uniform(0, lifetime) if len(rows) < kills else None
-            done = nursery.run(*command(directory, updates, 2), cwd=tmp_path, kill_after=moment)
-            status = done.status
-            if status == -9:
-                rows.append(len(progress(directory)) if (directory / "progress.csv").exists() else 0)
-        lifetime = min(lifetime, done.seconds + 0.1)  # a busy machine may have been slower before
-        assert (status, done.err) == (0, "")
-        assert_same_run(directory, expected, updates)
-    assert len(set(rows)) > 2  # they came at different stages
+    stages = kill_at_random(nursery, tmp_path, updates=30, kills=20)
+    assert len(stages) == 20
+    assert len(set(stages)) > 2  # they came at different ones
 
 
 def test_a_run_that_is_killed_at_any_change_of_its_files_ends_as_one_that_was_not(nursery, tmp_path):
-    expected = tmp_path / "whole"
-    done = nursery.run(*command(expected, UPDATES, 1), cwd=tmp_path)
-    assert done.moments > 15  # more with TensorBoard events
-    for moment in range(done.moments):
-        directory = tmp_path / f"victim-{moment}"
-        killed = nursery.run(*command(directory, UPDATES, 1), cwd=tmp_path, kill_at=moment)
-        assert killed.status == -9
-        resumed = nursery.run(*command(directory, UPDATES, 1), cwd=tmp_path)
-        assert (resumed.status, resumed.err) == (0, "")
-        assert_same_run(directory, expected, UPDATES)
-        shutil.rmtree(directory)
+    stages = kill_at_changes(nursery, tmp_path, UPDATES)
+    assert len(stages) > 15  # more with TensorBoard events
+    assert "while it wrote a checkpoint" in stages
 
 
 def test_a_resuming_that_is_killed_at_any_change_of_its_files_can_be_resumed(
@@ -540,7 +484,12 @@ def test_a_resuming_that_is_killed_at_any_change_of_its_files_can_be_resumed(
     assert moments > 5  # more with TensorBoard events
     for moment in range(moments):
         directory = shutil.copytree(broken_off, tmp_path / f"victim-{moment}")
-        assert nursery.run("train", "--resume", directory, cwd=tmp_path, kill_at=moment).status == -9
+        assert (
+            nursery.run(
+                "train", "--resume", directory, cwd=tmp_path, signals_at=[(moment, signal.SIGKILL)]
+            ).status
+            == -9
+        )
         done = nursery.run("train", "--resume", directory, cwd=tmp_path)
         assert (done.status, done.err) == (0, "")
         assert_same_run(directory, whole, UPDATES)
@@ -553,7 +502,7 @@ def test_an_overwriting_that_is_killed_leaves_what_can_be_overwritten(nursery, c
     moments = nursery.run(*begin, cwd=tmp_path).moments
     assert moments > 5  # more with TensorBoard events
     for moment in range(moments):
-        assert nursery.run(*begin, cwd=tmp_path, kill_at=moment).status == -9
+        assert nursery.run(*begin, cwd=tmp_path, signals_at=[(moment, signal.SIGKILL)]).status == -9
         done = nursery.run(*begin, cwd=tmp_path)
         assert (done.status, done.err) == (0, "")
         assert_same_run(copy, expected, 2)
@@ -573,26 +522,3 @@ def test_a_directory_in_which_another_process_trains_is_refused(words, nursery, 
     assert done.err == f"nptrpo: another process is training in {half}\n"
     assert files(half) == before
     assert nursery.run("train", *words, half, cwd=tmp_path).status == 0
-
-
-# --- a full disk -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("size", [400, 1300, 2000, 3000, 4500])
-def test_a_full_disk_is_said_on_one_line_and_leaves_nothing_half_written(size, nursery, whole, tmp_path):
-    directory = tmp_path / "run"
-    done = nursery.run(*command(directory, UPDATES, 2), cwd=tmp_path, file_size=size)
-    assert re.fullmatch(rf"nptrpo: \[Errno 27\] File too large: '{directory}/[^\n]+'\n", done.err)
-    assert done.status == 1
-    assert not list(tmp_path.rglob("*.part"))
-    for file in directory.rglob("*.npz"):
-        assert TRPO.load(file).theta.size
-    for file in directory.glob("*.csv"):
-        content = file.read_text()
-        assert content == "" or content.endswith("\n")
-        assert len({line.count(",") for line in content.splitlines()}) <= 1
-    if (directory / "config.json").exists():
-        json.loads((directory / "config.json").read_text())
-    done = nursery.run(*command(directory, UPDATES, 2), cwd=tmp_path)  # there is room again
-    assert (done.status, done.err) == (0, "")
-    assert_same_run(directory, whole, UPDATES)

@@ -217,7 +217,7 @@ METHODS = [
     ),
     ("x.max()", lambda x: x.max(), np.max),
     ("x.min(axis=1)", lambda x: x.min(axis=1), lambda x: np.min(x, axis=1)),
-    ("x.clip(0.84)", lambda x: x.clip(0.84), lambda x: np.maximum(x, 0.84)),
+    ("x.clip(0.84, None)", lambda x: x.clip(0.84, None), lambda x: np.maximum(x, 0.84)),
     ("x.clip(0.84, 1.6)", lambda x: x.clip(0.84, 1.6), lambda x: np.clip(x, 0.84, 1.6)),
     ("x.reshape(2, 6)", lambda x: x.reshape(2, 6), lambda x: np.reshape(x, (2, 6))),
     ("x.reshape((2, 6))", lambda x: x.reshape((2, 6)), lambda x: np.reshape(x, (2, 6))),
