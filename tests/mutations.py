@@ -96,6 +96,7 @@ class Mutation:
 _DISTRIBUTIONS = "npTRPO.policies.distributions"
 _STEP = "npTRPO.trust_region.step"
 _FISHER = "npTRPO.trust_region.fisher"
+_PRECONDITIONER = "npTRPO.trust_region.preconditioner"
 _CG = "npTRPO.trust_region.conjugate_gradient:conjugate_gradient"
 _SEARCH = "npTRPO.trust_region.line_search:line_search"
 _ADVANTAGES = "npTRPO.sampling.advantages"
@@ -304,7 +305,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "an action without probability can be drawn",
         f"{_DISTRIBUTIONS}:Categorical.sample",
-        (("cumulative[..., :-1] <= threshold", "cumulative[..., :-1] < threshold"),),
+        (("cumulative > threshold", "cumulative >= threshold"),),
         ("policies/test_distributions.py::test_sampling_inverts_the_cumulative_distribution",),
     ),
     Mutation(
@@ -440,6 +441,30 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("theory/test_krylov.py::test_e37_the_iteration_ends_at_the_first_residual_within_the_tolerance",),
     ),
     # The step and the line search.
+    Mutation(
+        "the preconditioner's factors are sums over states",
+        f"{_PRECONDITIONER}:_factors",
+        (("sum(A) / n", "sum(A)"),),
+        (
+            "trust_region/test_preconditioner.py::test_e35_for_a_linear_function_it_is_the_inverse_itself",
+            "trust_region/test_preconditioner.py::test_e35_each_layers_block_is_the_product_of_its_inputs_and_its_gradients",
+        ),
+    ),
+    Mutation(
+        "the preconditioner forgets the damping",
+        f"{_PRECONDITIONER}:KroneckerPreconditioner.__init__",
+        (("max(damping, least)", "least"),),
+        ("trust_region/test_preconditioner.py::test_e35_for_a_linear_function_it_is_the_inverse_itself",),
+    ),
+    Mutation(
+        "a layer's biases have no derivative",
+        "npTRPO.policies.mlp:_affine_in_weights",
+        (("np.ones((len(rows), 1), x.dtype)", "np.zeros((len(rows), 1), x.dtype)"),),
+        (
+            "trust_region/test_preconditioner.py::test_e35_for_a_linear_function_it_is_the_inverse_itself",
+            "trust_region/test_fisher.py::test_e21_e22_e23_the_product_four_ways[Discrete]",
+        ),
+    ),
     Mutation(
         "the surrogate's ratio is inverted",
         f"{_STEP}:surrogate",
@@ -687,7 +712,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "standardised rows aren't clipped",
         "npTRPO.sampling.normalization:standardize",
-        (("np.minimum(np.maximum((rows - mean) * factor, -CLIP), CLIP)", "(rows - mean) * factor"),),
+        (("clipped((rows - mean) * factor, -CLIP, CLIP)", "(rows - mean) * factor"),),
         ("sampling/test_normalization.py::test_standardized_rows_are_clipped_at_ten_deviations",),
     ),
     Mutation(

@@ -34,6 +34,7 @@ OTHERS = {
     "cg_damping": (["0"], 0.0),
     "cg_rtol": (["1e-3"], 1e-3),
     "cg_beta": (["polak-ribiere"], "polak-ribiere"),
+    "cg_preconditioner": (["identity"], "identity"),
     "line_search_shrinking_factor": (["0.5"], 0.5),
     "line_search_max_iter": (["7"], 7),
     "sub_sampling_factor": (["2"], 2),

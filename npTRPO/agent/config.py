@@ -99,7 +99,12 @@ class TRPOConfig:
     target_kl: float = _option(
         0.01, "Trust region δ: largest mean KL(old ‖ new) of an update, in nats (E15).", _POSITIVE
     )
-    cg_max_steps: int = _option(15, "Largest number of conjugate-gradient steps per solve (E33).", _COUNT)
+    cg_max_steps: int | None = _option(
+        None,
+        "Largest number of conjugate-gradient steps per solve (E33); None takes 3 with Kronecker factors, "
+        "and 15 without.",
+        _COUNT_OR_NONE,
+    )
     cg_damping: float = _option(
         0.1, "λ added to the Fisher information for the solve (TRPO paper, Appendix C).", _NOT_NEGATIVE
     )
@@ -113,6 +118,12 @@ class TRPOConfig:
         "Formula for β in conjugate gradients (E34).",
         "fletcher-reeves",
         "polak-ribiere",
+    )
+    cg_preconditioner: str = _choice(
+        "kronecker",
+        "Precondition conjugate gradients (E35) by Kronecker factors of each layer, or not; networks of "
+        "one's own go without.",
+        *("kronecker", "identity"),
     )
     line_search_shrinking_factor: float = _option(
         0.8, "Factor α by which the line search shortens the step (E38).", _INSIDE
@@ -198,6 +209,10 @@ class TRPOConfig:
         """Steps of the value fit per update."""
         usual = {"trust_region": 2, "lbfgs": 20, "adam": 10}
         return self.n_critic_updates or usual[self.value_fit]
+
+    def cg_steps(self, layered: bool) -> int:
+        """Largest number of conjugate-gradient steps, for a network with Kronecker factors or without."""
+        return self.cg_max_steps or (3 if layered and self.cg_preconditioner == "kronecker" else 15)
 
     @property
     def policy_arch(self) -> tuple[int, ...]:

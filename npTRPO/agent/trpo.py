@@ -430,10 +430,11 @@ class TRPO:
             batch.actions[valid],
             chosen,
             target_kl=config.target_kl,
-            cg_max_steps=config.cg_max_steps,
+            cg_max_steps=config.cg_steps(isinstance(self.policy.network, MLP)),
             cg_damping=config.cg_damping,
             cg_rtol=config.cg_rtol,
             cg_beta=config.cg_beta,  # type: ignore[arg-type]
+            cg_preconditioner=config.cg_preconditioner,  # type: ignore[arg-type]
             line_search_shrinking_factor=config.line_search_shrinking_factor,
             line_search_max_iter=config.line_search_max_iter,
             sub_sampling_factor=config.sub_sampling_factor,
@@ -450,8 +451,9 @@ class TRPO:
             self.value_theta = value.fit_trust_region(
                 *given,
                 steps=config.value_steps,
-                cg_max_steps=config.cg_max_steps,
+                cg_max_steps=config.cg_steps(isinstance(self.value_network, MLP)),
                 cg_rtol=config.cg_rtol,
+                cg_preconditioner=config.cg_preconditioner,  # type: ignore[arg-type]
             )
         elif config.value_fit == "lbfgs":
             self.value_theta = value.fit_lbfgs(*given, max_iter=config.value_steps)

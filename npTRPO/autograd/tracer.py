@@ -45,6 +45,8 @@ class LinearMap(NamedTuple):
     """Both functions always return new memory, never a view of what they are given."""
     scale: Any = None
     """Both functions multiply by this array, which has the shape of argument and result."""
+    rows: Any = None
+    """``jvp`` is the product of this matrix with the argument as one (rows of data with weights)."""
 
 
 class Node(NamedTuple):
@@ -167,6 +169,34 @@ class Box(np.lib.mixins.NDArrayOperatorsMixin):
 
 def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Evaluate ``function`` and record it on the tape of the innermost trace among its arguments."""
+    rule = _rules.get(function)
+    if rule is None:
+        return _without_rule(function, args, kwargs)
+    trace: Trace | None = None
+    for a in args:
+        if isinstance(a, Box) and (trace is None or a.trace.level > trace.level):
+            trace = a.trace
+    if trace is None or (kwargs and any(isinstance(v, Box) for v in kwargs.values())):
+        raise _no_rule(function)
+    if not trace.open:
+        raise RuntimeError(
+            f"{_name(function)} met an array of a differentiation that has already ended: "
+            f"return values from the function instead of storing them while it is differentiated"
+        )
+    values = tuple([a.value if isinstance(a, Box) and a.trace is trace else a for a in args])
+    answer = function(*values, **kwargs)
+    if not isinstance(answer, (np.ndarray, np.generic, Box)):
+        answer = np.asarray(answer)  # a primitive may return a Python number
+    parents, maps = [], []
+    for position, argument in enumerate(args):
+        if isinstance(argument, Box) and argument.trace is trace:
+            parents.append(argument.index)
+            maps.append(rule(position, answer, values, kwargs))
+    return trace.box(answer, Node(tuple(parents), tuple(maps)))
+
+
+def _without_rule(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A function that is said with others, or is locally constant."""
     composition = _compositions.get(function)
     if composition is not None:
         try:
@@ -177,31 +207,16 @@ def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
             raise NotImplementedError(
                 f"no derivative rule for this call of {_name(function)}: {error}"
             ) from None
-    boxes = [a for a in args if isinstance(a, Box)]
-    rule = _rules.get(function)
-    if rule is None and function in _constants:
+    if function in _constants:
         return function(*(_plain(a) for a in args), **{k: _plain(v) for k, v in kwargs.items()})
-    if rule is None or not boxes or any(isinstance(v, Box) for v in kwargs.values()):
-        raise NotImplementedError(
-            f"{_name(function)} has no derivative rule; give it one with "
-            f"npTRPO.autograd.define_rule({_name(function)}, ...) or write it with functions that have one"
-        )
-    trace = max((b.trace for b in boxes), key=lambda t: t.level)
-    if not trace.open:
-        raise RuntimeError(
-            f"{_name(function)} met an array of a differentiation that has already ended: "
-            f"return values from the function instead of storing them while it is differentiated"
-        )
-    values = tuple(a.value if isinstance(a, Box) and a.trace is trace else a for a in args)
-    answer = function(*values, **kwargs)
-    if not isinstance(answer, (np.ndarray, np.generic, Box)):
-        answer = np.asarray(answer)  # a primitive may return a Python number
-    parents, maps = [], []
-    for position, argument in enumerate(args):
-        if isinstance(argument, Box) and argument.trace is trace:
-            parents.append(argument.index)
-            maps.append(rule(position, answer, values, kwargs))
-    return trace.box(answer, Node(tuple(parents), tuple(maps)))
+    raise _no_rule(function)
+
+
+def _no_rule(function: Callable[..., Any]) -> NotImplementedError:
+    return NotImplementedError(
+        f"{_name(function)} has no derivative rule; give it one with "
+        f"npTRPO.autograd.define_rule({_name(function)}, ...) or write it with functions that have one"
+    )
 
 
 def define_rule(function: Callable[..., Any], *derivatives: Callable[..., Any] | None) -> None:
@@ -283,9 +298,11 @@ def primitive(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def step(*args: Any, **kwargs: Any) -> Any:
-        for value in (*args, *kwargs.values()):
+        for value in args:
             if isinstance(value, Box):
                 return apply(step, args, kwargs)
+        if kwargs and any(isinstance(value, Box) for value in kwargs.values()):
+            return apply(step, args, kwargs)
         return function(*args, **kwargs)
 
     return step

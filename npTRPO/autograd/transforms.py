@@ -71,8 +71,12 @@ class Linearization:
         )
         return results if self._tuple_out else results[0]
 
-    def vjp(self, u: Any) -> Any:
-        """Vector-Jacobian product Jᵀ u: the gradient of ⟨u, f(x)⟩ in x, for ``u`` shaped as f(x)."""
+    def vjp(self, u: Any, see: Callable[[Any, Any], None] | None = None) -> Any:
+        """Vector-Jacobian product Jᵀ u: the gradient of ⟨u, f(x)⟩ in x, for ``u`` shaped as f(x).
+
+        ``see(rows, cotangent)`` is called for each product of rows of data with weights, from the last to the
+        first, with the cotangent of its result; the arrays are only lent.
+        """
         shapes = tuple(shape for _, shape, _ in self._outputs)
         totals: dict[int, Any] = {}
         ours: set[int] = set()  # totals that nobody else holds, so that they may be added to in place
@@ -87,6 +91,8 @@ class Linearization:
             cotangent = totals.pop(index)
             mine = index in ours and len(node.parents) == 1
             for parent, linear in zip(node.parents, node.maps, strict=True):
+                if see is not None and linear.rows is not None:
+                    see(linear.rows, cotangent)
                 own = parent in ours
                 if own and linear.vjp_into is not None and _fits(totals[parent], cotangent):
                     linear.vjp_into(totals[parent], cotangent)

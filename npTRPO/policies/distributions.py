@@ -95,10 +95,10 @@ class Categorical:
     def sample(self, rng: np.random.Generator) -> Array:
         """Actions drawn by inverting the cumulative distribution, int64, shape (...)."""
         # Not from ``probs``, whose normalisation takes as long as all the rest for the few rows of a step.
-        largest = np.max(self.logits, axis=-1, keepdims=True)
-        cumulative = np.cumsum(np.exp(self.logits - largest), axis=-1, dtype=np.float64)
-        threshold = rng.random((*cumulative.shape[:-1], 1)) * cumulative[..., -1:]
-        return np.sum(cumulative[..., :-1] <= threshold, axis=-1)  # type: ignore[no-any-return]
+        z = self.logits
+        cumulative = np.exp(z - z.max(axis=-1, keepdims=True)).cumsum(axis=-1, dtype=np.float64)
+        threshold = rng.random((*z.shape[:-1], 1)) * cumulative[..., -1:]
+        return (cumulative > threshold).argmax(axis=-1)  # type: ignore[no-any-return]
 
     def mode(self) -> Array:
         """The action with the largest logit (the first, at a tie), shape (...)."""
@@ -253,6 +253,11 @@ class DiagGaussian:
         self.mean = mean
         self.log_std = log_std if log_std.shape == mean.shape else np.broadcast_to(log_std, mean.shape)
 
+    @cached_property
+    def _precision(self) -> Any:
+        """1/σ², shape (..., n)."""
+        return np.exp(-2 * self.log_std)
+
     def log_prob(self, actions: Any) -> Any:
         """Log π(a|s) per unit of action volume for actions (..., n): the sum over dimensions."""
         standardized = (actions - self.mean) * np.exp(-self.log_std)
@@ -286,4 +291,4 @@ class DiagGaussian:
     def fisher_product(self, v: tuple[Any, Any]) -> tuple[Any, Any]:
         """E22: diag(1/σ², 2) v, the Fisher information in (μ, log σ), for ``v`` a pair shaped as they are."""
         along_mean, along_log_std = v
-        return along_mean * np.exp(-2 * self.log_std), 2 * along_log_std
+        return along_mean * self._precision, 2 * along_log_std

@@ -5,14 +5,17 @@ Order of the vector: W₁ (inputs × outputs, C order), b₁, W₂, b₂, …
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from npTRPO._typing import Array
+from npTRPO.autograd import LinearMap, define_rule, primitive
 
 __all__ = ["ACTIVATIONS", "MLP"]
 
@@ -72,11 +75,17 @@ class MLP:
     @property
     def n_parameters(self) -> int:
         """Length of the parameter vector."""
-        return sum((fan_in + 1) * fan_out for fan_in, fan_out in self._layers)
+        return int(self.layers[-1].stop)
+
+    @cached_property
+    def layers(self) -> tuple[slice, ...]:
+        """Where in the parameter vector each layer's W and b are."""
+        ends = itertools.accumulate((fan_in + 1) * fan_out for fan_in, fan_out in self._fans)
+        return tuple(itertools.starmap(slice, itertools.pairwise((0, *ends))))
 
     @property
-    def _layers(self) -> list[tuple[int, int]]:
-        return list(zip(self.sizes[:-1], self.sizes[1:], strict=True))
+    def _fans(self) -> list[tuple[int, int]]:
+        return list(itertools.pairwise(self.sizes))
 
     def init(self, rng: np.random.Generator, dtype: npt.DTypeLike = np.float64) -> Array:
         """Draw parameters, shape (n_parameters,).
@@ -89,7 +98,7 @@ class MLP:
             float32 or float64; the numbers drawn are the same.
         """
         parts = []
-        for i, (fan_in, fan_out) in enumerate(self._layers):
+        for i, (fan_in, fan_out) in enumerate(self._fans):
             last = i == len(self.sizes) - 2
             if self.orthogonal:
                 weights = _orthogonal(rng, fan_in, fan_out) * (self.output_gain if last else np.sqrt(2))
@@ -102,14 +111,47 @@ class MLP:
     def __call__(self, theta: Any, x: Any) -> Any:
         """Outputs, shape (..., sizes[-1]), for parameters (n_parameters,) and inputs (..., sizes[0])."""
         activation = ACTIVATIONS[self.activation_fn]
-        start = 0
-        for i, (fan_in, fan_out) in enumerate(self._layers):
-            middle, end = start + fan_in * fan_out, start + (fan_in + 1) * fan_out
-            x = x @ theta[start:middle].reshape(fan_in, fan_out) + theta[middle:end]
-            if i < len(self.sizes) - 2:
-                x = activation(x)
-            start = end
-        return x
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = activation(affine(x, theta[layer]))
+        return affine(x, theta[last])
+
+
+@primitive
+def affine(x: Any, weights: Any) -> Any:
+    """X W + b for inputs (..., m) and a vector that holds W, m × n in C order, and then b.
+
+    One step on the tape. As the vector is the matrix W with b as one more row, its derivatives are products
+    with the inputs that have a 1 as one more column: no further pass over memory for b.
+    """
+    matrix = _with_bias(weights, x.shape[-1])
+    y = x @ matrix[:-1]
+    y += matrix[-1]
+    return y
+
+
+def _with_bias(weights: Any, m: int) -> Any:
+    return weights.reshape(m + 1, -1)
+
+
+def _affine_in_x(answer: Any, x: Any, weights: Any) -> LinearMap:
+    matrix = _with_bias(weights, x.shape[-1])[:-1]
+    return LinearMap(lambda t: t @ matrix, lambda g: g @ matrix.T, fresh=True)
+
+
+def _affine_in_weights(answer: Any, x: Any, weights: Any) -> LinearMap:
+    m, n, shape = x.shape[-1], answer.shape[-1], answer.shape
+    rows = x.reshape(-1, m)
+    rows = np.concatenate([rows, np.ones((len(rows), 1), x.dtype)], axis=1)
+    return LinearMap(
+        lambda t: (rows @ _with_bias(t, m)).reshape(shape),
+        lambda g: (rows.T @ g.reshape(-1, n)).reshape(-1),
+        fresh=True,
+        rows=rows,
+    )
+
+
+define_rule(affine, _affine_in_x, _affine_in_weights)
 
 
 def _orthogonal(rng: np.random.Generator, rows: int, columns: int) -> Array:

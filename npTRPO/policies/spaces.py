@@ -13,7 +13,7 @@ from gymnasium import spaces
 
 from npTRPO._typing import Array
 
-__all__ = ["action_converter", "check_supported", "encode", "encoded_size"]
+__all__ = ["action_converter", "check_supported", "clipped", "encode", "encoded_size"]
 
 Space = gymnasium.Space[Any]
 
@@ -89,6 +89,9 @@ def encode(space: Space, observations: Any, dtype: npt.DTypeLike = np.float64) -
     array, shape (N, encoded_size(space))
         Box as it is, row by row; Discrete and MultiDiscrete as indicators (one-hot).
     """
+    if isinstance(space, spaces.Box):  # by far the most frequent
+        array = np.asarray(observations, dtype=dtype)
+        return array.reshape(len(array), math.prod(space.shape))
     if isinstance(space, spaces.Dict):
         parts = [encode(part, observations[key], dtype) for key, part in space.spaces.items()]
         return np.concatenate(parts, axis=1)
@@ -103,6 +106,11 @@ def encode(space: Space, observations: Any, dtype: npt.DTypeLike = np.float64) -
         return np.concatenate(columns, axis=1)
     array = np.asarray(observations, dtype=dtype)
     return array.reshape(len(array), encoded_size(space))
+
+
+def clipped(x: Array, low: Any, high: Any) -> Array:
+    """As np.clip, which takes twice as long on the few rows of a step."""
+    return np.minimum(np.maximum(x, low), high)  # type: ignore[no-any-return]
 
 
 def _one_hot(indices: Array, n: int, dtype: npt.DTypeLike) -> Array:
@@ -128,7 +136,7 @@ def action_converter(space: Space) -> Callable[[Array], Array]:
 
         def convert(actions: Array) -> Array:
             shaped = actions.reshape((len(actions), *shape))
-            return round_off(np.clip(shaped, low, high)).astype(kind, copy=False)  # type: ignore[no-any-return]
+            return round_off(clipped(shaped, low, high)).astype(kind, copy=False)
 
         return convert
     if isinstance(space, spaces.MultiDiscrete):

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npTRPO._typing import Array, BoolArray
+from npTRPO.policies.spaces import clipped
 from npTRPO.sampling.advantages import running_sums
 
 __all__ = ["Moments", "RewardScale", "standardize"]
@@ -82,8 +83,7 @@ class Moments:
 def standardize(rows: Array, normalizer: tuple[Array, Array]) -> Array:
     """(rows − mean) / scale, clipped to ±10 standard deviations."""
     mean, factor = normalizer
-    # np.clip takes twice as long on the few rows of a step.
-    return np.minimum(np.maximum((rows - mean) * factor, -CLIP), CLIP)  # type: ignore[no-any-return]
+    return clipped((rows - mean) * factor, -CLIP, CLIP)
 
 
 @dataclass(frozen=True)
@@ -117,4 +117,4 @@ class RewardScale:
 
     def apply(self, rewards: Array) -> Array:
         """Scaled rewards, clipped to ±10."""
-        return np.clip(rewards / self.moments.scale[0], -CLIP, CLIP)  # type: ignore[no-any-return]
+        return clipped(rewards / self.moments.scale[0], -CLIP, CLIP)

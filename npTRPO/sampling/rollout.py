@@ -23,7 +23,7 @@ from npTRPO.sampling.advantages import running_sums
 from npTRPO.sampling.blame import explained
 from npTRPO.sampling.normalization import Moments, standardize
 
-__all__ = ["Batch", "Episodes", "Sampler", "autoreset_mode"]
+__all__ = ["Batch", "Episodes", "Sampler", "autoreset_mode", "batch_of_one"]
 
 
 @dataclass(frozen=True)
@@ -144,15 +144,16 @@ class Sampler:
         self.env = env
         self.policy = policy
         self.mode = autoreset_mode(env)
+        self._n_features = policy.n_features
         try:
             observations, _ = env.reset(seed=seed)
         except Exception as error:
             raise explained(env, error, "reset") from error.__cause__
-        self._current = self._encoded(observations, np.float64, "reset")
+        self._steps_before = 0
+        self._current = self._encoded(observations, np.float64, -1)
         self._resets = np.zeros(env.num_envs, dtype=bool)  # environments whose next step only resets
         self._returns = np.zeros(env.num_envs)
         self._lengths = np.zeros(env.num_envs)
-        self._steps_before = 0
 
     def collect(self, theta: Array, n_steps: int, moments: Moments | None, rng: np.random.Generator) -> Batch:
         """Take ``n_steps`` steps in every environment with π_θ.
@@ -179,41 +180,46 @@ class Sampler:
         raw = np.empty((n_steps + 1, n, d), dtype=dtype)
         seen = np.empty((n_steps + 1, n, d), dtype=dtype)
         rewards = np.zeros((n_steps, n))
-        terminated, truncated, valid = (np.zeros((n_steps, n), dtype=bool) for _ in range(3))
+        terminated, truncated = (np.zeros((n_steps, n), dtype=bool) for _ in range(2))
+        valid = np.ones((n_steps, n), dtype=bool)
         actions: list[Array] = []
         finals: list[tuple[int, int, Array]] = []
         normalizer = None if moments is None else moments.normalizer(dtype)
+        next_step = self.mode is AutoresetMode.NEXT_STEP
 
         def view(t: int, encoded: Array) -> None:
             raw[t] = encoded
-            seen[t] = encoded if normalizer is None else standardize(raw[t], normalizer)
+            seen[t] = raw[t] if normalizer is None else standardize(raw[t], normalizer)
 
         observation, encoded = None, self._current
         for t in range(n_steps):
-            # What isn't finite is refused, not warned about.
-            with np.errstate(over="ignore", invalid="ignore"):
+            with np.errstate(
+                over="ignore", invalid="ignore"
+            ):  # what isn't finite is refused, not warned about
                 if t:
-                    encoded = self._encoded(observation, dtype, self._when(t - 1))
+                    encoded = self._encoded(observation, dtype, t - 1)
                 view(t, encoded)
                 action = self.policy(theta, seen[t]).sample(rng)
+                sent = self.policy.to_env(action)
             actions.append(action)
-            valid[t] = ~self._resets
+            if next_step:
+                valid[t] = ~self._resets
             try:
-                observation, reward, terminated[t], truncated[t], info = self.env.step(
-                    self.policy.to_env(action)
-                )
-                rewards[t] = self._shaped("rewards", reward, (n,), self._when(t))
+                observation, reward, terminated[t], truncated[t], info = self.env.step(sent)
+                if np.shape(reward) != (n,):
+                    raise self._misshapen("rewards", reward, (n,), t)
+                rewards[t] = reward
             except Exception as error:
                 # The environment may have choked on its own NaN.
                 self._check(raw[: t + 1], rewards[:t], finals, actions)
                 raise explained(self.env, error, self._when(t)) from error.__cause__
-            ended = terminated[t] | truncated[t]
-            if self.mode is AutoresetMode.NEXT_STEP:
-                self._resets = ended
-            elif ended.any():
-                finals += [(t, int(i), self._final(info, int(i), dtype, t)) for i in np.flatnonzero(ended)]
+            if next_step:
+                self._resets = terminated[t] | truncated[t]
+            else:
+                ended = np.flatnonzero(terminated[t] | truncated[t]).tolist()
+                finals += [(t, i, self._final(info, i, dtype, t)) for i in ended]
         with np.errstate(over="ignore", invalid="ignore"):
-            view(n_steps, self._encoded(observation, dtype, self._when(t)))
+            view(n_steps, self._encoded(observation, dtype, n_steps - 1))
         rewards[~valid] = 0.0
         self._check(raw, rewards, finals, actions)
         self._current = raw[n_steps]
@@ -223,7 +229,7 @@ class Sampler:
         return Batch(
             raw_observations=raw[:-1],
             observations=seen[:-1],
-            actions=np.stack(actions),
+            actions=np.array(actions),
             rewards=rewards,
             terminated=terminated,
             truncated=truncated,
@@ -242,31 +248,39 @@ class Sampler:
                 f"environment {i} ended an episode at its {self._when(t)} without final_obs in the infos, "
                 "where SAME_STEP autoreset has the last observation"
             )
-        alone = _batch_of_one(self.policy.observation_space, observation)
+        alone = batch_of_one(self.policy.observation_space, observation)
         with np.errstate(over="ignore", invalid="ignore"):
-            row: Array = self._encoded(alone, dtype, f"{self._when(t)} of environment {i}", 1)[0]
+            row: Array = self._encoded(alone, dtype, t, i)[0]
         return row
 
     def _when(self, t: int) -> str:
-        return f"step {self._steps_before + t + 1}"
+        step = self._steps_before + t + 1
+        return f"step {step}" if step else "reset"
 
-    def _encoded(self, observations: Any, dtype: npt.DTypeLike, when: str, n: int | None = None) -> Array:
-        """Observations of n environments, all unless given, as rows; for an error, ``when`` they came."""
+    def _encoded(self, observations: Any, dtype: npt.DTypeLike, t: int, i: int | None = None) -> Array:
+        """What step ``t`` observed as rows: in all environments, or in environment ``i`` alone."""
+        shape = (self.env.num_envs if i is None else 1, self._n_features)
         try:
             rows = self.policy.encode(observations, dtype)
+            if rows.shape == shape:
+                return rows
         except (KeyError, TypeError, ValueError) as error:
             space = self.policy.observation_space
-            raise ValueError(f"{when} returned observations that aren't of {space}: {error}") from error
-        return self._shaped("observations", rows, (n or self.env.num_envs, self.policy.n_features), when)
-
-    @staticmethod
-    def _shaped(what: str, array: Any, shape: tuple[int, ...], when: str) -> Array:
-        if np.shape(array) != shape:
             raise ValueError(
-                f"{when} returned {what} of shape {np.shape(array)}, not {shape}: "
-                "does the environment keep to its spaces?"
-            )
-        return np.asarray(array)
+                f"{self._whence(t, i)} returned observations that aren't of {space}: {error}"
+            ) from error
+        raise self._misshapen("observations", rows, shape, t, i)
+
+    def _whence(self, t: int, i: int | None) -> str:
+        return self._when(t) if i is None else f"{self._when(t)} of environment {i}"
+
+    def _misshapen(
+        self, what: str, array: Any, shape: tuple[int, ...], t: int, i: int | None = None
+    ) -> ValueError:
+        return ValueError(
+            f"{self._whence(t, i)} returned {what} of shape {np.shape(array)}, not {shape}: "
+            "does the environment keep to its spaces?"
+        )
 
     def _check(
         self, raw: Array, rewards: Array, finals: list[tuple[int, int, Array]], actions: list[Array]
@@ -319,10 +333,10 @@ def _element(observations: Any, i: int) -> Any:
     return observations[i]
 
 
-def _batch_of_one(space: Space, observation: Any) -> Any:
+def batch_of_one(space: Space, observation: Any) -> Any:
     """An observation of the space as a batch."""
     if isinstance(space, spaces.Dict):
-        return {key: _batch_of_one(part, observation[key]) for key, part in space.spaces.items()}
+        return {key: batch_of_one(part, observation[key]) for key, part in space.spaces.items()}
     if isinstance(space, spaces.Tuple):
-        return tuple(map(_batch_of_one, space.spaces, observation))
+        return tuple(map(batch_of_one, space.spaces, observation))
     return np.asarray(observation)[None]

@@ -10,7 +10,10 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from npTRPO._typing import Array
+from npTRPO.autograd import linearize
+from npTRPO.policies.mlp import MLP
 from npTRPO.policies.policy import Policy
+from npTRPO.trust_region.preconditioner import KroneckerPreconditioner
 from npTRPO.trust_region.rows import LinearizedRows, checked_weights
 
 __all__ = ["FisherOperator"]
@@ -77,6 +80,7 @@ class FisherOperator(LinearOperator):  # type: ignore[misc]
         if not damping >= 0:
             raise ValueError(f"damping must not be negative, but it is {damping!r}")
         super().__init__(dtype=theta.dtype, shape=(theta.size, theta.size))
+        self.policy = policy
         self.damping = float(damping)
         self._rows = LinearizedRows(policy.outputs, theta, observations) if linearized is None else linearized
         self._metrics = [policy.family(lin.value).fisher_product for _, lin in self._rows.blocks]
@@ -100,9 +104,32 @@ class FisherOperator(LinearOperator):  # type: ignore[misc]
         product = self._undamped(v.astype(self.dtype, copy=False))
         return float(np.dot(v.astype(np.float64, copy=False), product.astype(np.float64, copy=False)))
 
+    def preconditioner(self, actions: Array) -> KroneckerPreconditioner | None:
+        """E35: M ≈ (F + λI)⁻¹ for conjugate gradients; None for networks that aren't :class:`MLP`.
+
+        Parameters
+        ----------
+        actions : array, shape (N, ...)
+            Drawn by the policy in the states of ``observations``: the mean of ∇ log π ∇ log πᵀ over them
+            stands for the Fisher information.
+        """
+        if not isinstance(self.policy.network, MLP):
+            return None
+
+        def scores(block: slice, outputs: Any) -> Any:
+            log_prob = linearize(partial(_log_prob, self.policy, actions[block]), outputs)
+            return log_prob.vjp(np.ones_like(log_prob.value))
+
+        # Behind the network's parameters are those of log σ, in which M is 2 (E22).
+        return KroneckerPreconditioner(self.policy.network, self._rows, scores, self.damping, rest=2.0)
+
     def _adjoint(self) -> FisherOperator:
         """F is symmetric (E24)."""
         return self
+
+
+def _log_prob(policy: Policy, actions: Array, outputs: Any) -> Any:
+    return policy.family(outputs).log_prob(actions)
 
 
 def _weighted(metric: Callable[[Any], Any], weights: Array, v: Any) -> Any:

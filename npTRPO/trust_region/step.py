@@ -155,6 +155,7 @@ def update(
     cg_damping: float = 0.1,
     cg_rtol: float = 1e-2,
     cg_beta: Literal["fletcher-reeves", "polak-ribiere"] = "fletcher-reeves",
+    cg_preconditioner: Literal["kronecker", "identity"] = "identity",
     line_search_shrinking_factor: float = 0.5,
     line_search_max_iter: int = 10,
     sub_sampling_factor: int = 1,
@@ -180,6 +181,8 @@ def update(
         δ: largest mean KL(old ‖ new), in nats.
     cg_max_steps, cg_rtol, cg_beta
         Limits and formula of :func:`conjugate_gradient`.
+    cg_preconditioner : {"kronecker", "identity"}
+        Solve with :meth:`FisherOperator.preconditioner` or without.
     cg_damping : float
         λ of (F + λI) x = g. It isn't part of xᵀFx in E30.
     line_search_shrinking_factor, line_search_max_iter
@@ -216,7 +219,9 @@ def update(
         subset = slice(None, None, sub_sampling_factor)
         chosen = None if weights is None else weights[subset] / np.sum(weights[subset])
         fisher = FisherOperator(policy, theta, observations[subset], cg_damping, weights=chosen)
-    cg = conjugate_gradient(fisher, g, rtol=cg_rtol, maxiter=cg_max_steps, beta=cg_beta)
+        actions = actions[subset]
+    M = fisher.preconditioner(actions) if cg_preconditioner == "kronecker" else None
+    cg = conjugate_gradient(fisher, g, rtol=cg_rtol, maxiter=cg_max_steps, M=M, beta=cg_beta)
     curvature = fisher.quadratic_form(cg.x)
     if not (math.isfinite(curvature) and curvature > 0):
         return replace(stay, outcome=UpdateOutcome.NO_CURVATURE, cg=cg)

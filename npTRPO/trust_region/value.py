@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from npTRPO._typing import Array
-from npTRPO.autograd import value_and_grad
+from npTRPO.policies.mlp import MLP
 from npTRPO.policies.network import Network
 from npTRPO.trust_region.conjugate_gradient import conjugate_gradient
+from npTRPO.trust_region.preconditioner import KroneckerPreconditioner
 from npTRPO.trust_region.rows import LinearizedRows, row_blocks
 
 __all__ = ["AdamState", "explained_variance", "fit_adam", "fit_lbfgs", "fit_trust_region", "predict_values"]
@@ -46,6 +48,7 @@ def fit_trust_region(
     steps: int,
     cg_max_steps: int,
     cg_rtol: float,
+    cg_preconditioner: Literal["kronecker", "identity"] = "identity",
     damping: float = 0.1,
     max_change: float = 0.5,
     max_iter: int = 10,
@@ -70,6 +73,8 @@ def fit_trust_region(
         Number of Gauss–Newton steps.
     cg_max_steps, cg_rtol
         Limits of :func:`conjugate_gradient`.
+    cg_preconditioner : {"kronecker", "identity"}
+        Solve with a :class:`KroneckerPreconditioner` or without.
     damping : float
         Added to the diagonal of H.
     max_change : float
@@ -86,16 +91,21 @@ def fit_trust_region(
     Schulman et al. 2015 (GAE), arXiv 1506.02438, section 5, equations 29 and 30.
     """
     targets = returns.astype(theta.dtype, copy=False)
+    M = None
     for _ in range(steps):
         rows = LinearizedRows(network, theta, observations)
-        residual = targets - np.concatenate([lin.value[:, 0] for _, lin in rows.blocks])
+        residual = targets - _values(rows)
         error = _mean_square(residual)
         gradient = rows.vjp(residual[:, None]) / rows.n_rows  # of −½ error
         if not np.any(gradient) or not np.all(np.isfinite(gradient)):
             return theta
+        if (
+            M is None and cg_preconditioner == "kronecker" and isinstance(network, MLP)
+        ):  # which will do for the steps after the first
+            M = KroneckerPreconditioner(network, rows, lambda _, values: np.ones_like(values), damping)
         hessian = _GaussNewton(rows, damping)
-        step = conjugate_gradient(hessian, gradient, rtol=cg_rtol, maxiter=cg_max_steps).x
-        curvature = float(np.dot(step, hessian(step)))
+        step = conjugate_gradient(hessian, gradient, rtol=cg_rtol, maxiter=cg_max_steps, M=M).x
+        curvature = float(np.dot(step, gradient))  # stepᵀ H step, as the residual is orthogonal to it (E36)
         if not curvature > 0:
             return theta
         step = step * step.dtype.type(min(1.0, math.sqrt(2 * max_change * error / curvature)))
@@ -119,10 +129,8 @@ def fit_lbfgs(network: Network, theta: Array, observations: Array, returns: Arra
     targets = returns.astype(theta.dtype, copy=False)
 
     def objective(flat: Array) -> tuple[float, Array]:
-        rows = LinearizedRows(network, flat.astype(theta.dtype), observations)
-        residual = np.concatenate([lin.value[:, 0] for _, lin in rows.blocks]) - targets
-        gradient = 2 * rows.vjp(residual[:, None]) / rows.n_rows
-        return _mean_square(residual), gradient.astype(np.float64)
+        error, gradient = _squared_error(network, flat.astype(theta.dtype), observations, targets)
+        return error, gradient.astype(np.float64)
 
     found = scipy.optimize.minimize(
         objective, theta.astype(np.float64), jac=True, method="L-BFGS-B", options={"maxiter": max_iter}
@@ -196,9 +204,7 @@ def fit_adam(
         order = rng.permutation(len(observations))
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            _, gradient = value_and_grad(_squared_error(network, observations[chosen], targets[chosen]))(
-                theta
-            )
+            _, gradient = _squared_error(network, theta, observations[chosen], targets[chosen])
             steps += 1
             mean = 0.9 * mean + 0.1 * gradient
             square = 0.999 * square + 0.001 * gradient**2
@@ -219,8 +225,17 @@ class _GaussNewton:
         return self.rows.gauss_newton(v, self.metrics) / self.rows.n_rows + self.damping * v
 
 
-def _squared_error(network: Network, observations: Array, targets: Array) -> Callable[[Array], Array]:
-    return lambda theta: np.mean((network(theta, observations)[:, 0] - targets) ** 2)
+def _squared_error(
+    network: Network, theta: Array, observations: Array, targets: Array
+) -> tuple[float, Array]:
+    """1/N Σ (V − R)², and its gradient 2/N Jᵀ (V − R)."""
+    rows = LinearizedRows(network, theta, observations)
+    residual = _values(rows) - targets
+    return _mean_square(residual), 2 * rows.vjp(residual[:, None]) / rows.n_rows
+
+
+def _values(rows: LinearizedRows) -> Array:
+    return np.concatenate([lin.value[:, 0] for _, lin in rows.blocks])
 
 
 def _mean_square(x: Array) -> float:

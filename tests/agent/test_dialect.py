@@ -66,6 +66,7 @@ ACCEPTED = {
     "value_fit": ["trust_region", "lbfgs", "adam"],
     "cg_rtol": [0.0, 0.1],
     "cg_beta": ["fletcher-reeves", "polak-ribiere"],
+    "cg_preconditioner": ["kronecker", "identity"],
     "dtype": ["float32", "float64"],
     "checkpoint_interval": [None, 5],
     "normalize_observations": [True, False],
@@ -102,6 +103,7 @@ REFUSED = {
     "vectorization_mode": [("threads", "vectorization_mode must be one of")],
     "value_fit": [("sgd", "value_fit must be one of")],
     "cg_beta": [("dai-yuan", "cg_beta must be one of")],
+    "cg_preconditioner": [("jacobi", "cg_preconditioner must be one of")],
     "dtype": [("float16", "dtype must be one of")],
 }
 
@@ -180,7 +182,7 @@ def test_an_id_is_made_so_many_times_and_an_environment_is_taken_as_it_is():
     ready = vectorized(2 * [TwoStates])
     assert agent(n_envs=3, env=ready).get_env() is ready
     single = TwoStates()
-    assert agent(n_envs=3, env=single).get_env().envs == [single]
+    assert agent(n_envs=3, env=single).get_env().envs == (single,)
 
 
 def test_the_default_value_fit_needs_no_learning_rate_nor_minibatches():

@@ -440,6 +440,7 @@ def test_every_option_reaches_what_it_is_for(monkeypatch):
         "cg_damping": 0.3,
         "cg_rtol": 0.2,
         "cg_beta": "polak-ribiere",
+        "cg_preconditioner": "identity",
         "line_search_shrinking_factor": 0.7,
         "line_search_max_iter": 3,
         "sub_sampling_factor": 2,

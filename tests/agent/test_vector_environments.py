@@ -11,6 +11,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 from npTRPO import TRPO, evaluate_policy
 from npTRPO.agent.environments import make_vector_env
+from npTRPO.sampling.rollout import autoreset_mode
 from tests.environments import TwoStates, registered, vectorized
 from tests.space_environments import Matching
 
@@ -208,3 +209,65 @@ def test_a_single_environment_is_a_vector_of_one():
     assert agent.env.num_envs == 1
     assert agent.num_timesteps == 64
     assert state(trained(TwoStates(), steps=64)) == state(agent)
+
+
+# --- one environment alone ---------------------------------------------------------------------------------
+
+
+def plain(value):
+    """An observation as nested lists."""
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, tuple):
+        return [plain(part) for part in value]
+    return np.asarray(value).tolist()
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1", "MountainCar-v0"])
+def test_a_vector_of_one_is_gymnasiums_to_the_bit(env_id):
+    ours = make_vector_env(env_id, 1)
+    theirs = SyncVectorEnv([lambda: gymnasium.make(env_id)], autoreset_mode=AutoresetMode.SAME_STEP)
+    for name in ("num_envs", "single_observation_space", "single_action_space", "observation_space"):
+        assert getattr(ours, name) == getattr(theirs, name)
+    assert ours.action_space == theirs.action_space
+    assert autoreset_mode(ours) is AutoresetMode.SAME_STEP
+    theirs.action_space.seed(0)
+    (first, _), (other, _) = ours.reset(seed=3), theirs.reset(seed=3)
+    np.testing.assert_array_equal(first, other)
+    ends = 0
+    for _ in range(450):
+        action = theirs.action_space.sample()
+        *found, infos = ours.step(action)
+        *expected, their_infos = theirs.step(action)
+        for one, another in zip(found, expected, strict=True):
+            assert (one.dtype, one.shape) == (another.dtype, another.shape)
+            np.testing.assert_array_equal(one, another)
+        if found[2] or found[3]:
+            ends += 1
+            np.testing.assert_array_equal(infos["final_obs"][0], their_infos["final_obs"][0])
+            assert infos["final_info"].keys() == their_infos["final_info"].keys()
+    assert ends
+    ours.close()
+    assert ours.closed
+
+
+def test_a_vector_of_one_keeps_the_last_observation_of_an_environment_that_uses_its_memory_again():
+    class Reusing(gymnasium.Env):
+        observation_space = gymnasium.spaces.Dict(a=gymnasium.spaces.Box(-9, 9, (1,)))
+        action_space = gymnasium.spaces.Discrete(2)
+        state = np.zeros(1, np.float32)
+
+        def reset(self, *, seed=None, options=None):
+            self.state[:] = 0
+            return {"a": self.state}, {}
+
+        def step(self, action):
+            self.state += 1
+            return {"a": self.state}, 1.0, bool(self.state[0] == 2), False, {}
+
+    env = make_vector_env(Reusing(), 1)
+    env.reset(seed=0)
+    env.step(np.array([0]))
+    observation, *_, infos = env.step(np.array([0]))
+    assert plain(observation) == {"a": [[0.0]]}
+    assert plain(infos["final_obs"][0]) == {"a": [2.0]}

@@ -151,7 +151,7 @@ def test_the_scale_of_rewards_is_the_deviation_of_the_running_return(lengths, n,
                     seen.append(running[i])
                 if ended[t, i]:
                     running[i] = 0.0
-    # A sum of up to 18 rewards, in either order, is off by less than 2 × 18 roundings of the sum of their sizes.
+    # Sums of up to 18 rewards, in whatever order, differ by less than 2 × 18 roundings of all their sizes.
     off = 36 * np.finfo(float).eps * size
     assert np.all(np.abs(scale.running - running) <= off)
     assert scale.moments.count == len(seen)
