@@ -6,7 +6,7 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from npTRPO.agent.presets import presets
-from tests.benchmarks import learning, speed
+from tests.benchmarks import growth, learning, solver, speed
 
 
 def main() -> None:
@@ -22,6 +22,12 @@ def main() -> None:
     fast = commands.add_parser("speed", help="ratios to sb3-contrib and to what the machine can do")
     fast.add_argument("groups", nargs="*", choices=[[], *speed.GROUPS], help="what to measure (default: all)")
     fast.set_defaults(run=lambda options: speed.measure(options.groups or list(speed.GROUPS)))
+    solve = commands.add_parser(
+        "solver", help="steps of conjugate gradients with Kronecker factors and without"
+    )
+    solve.set_defaults(run=lambda _: solver.measure())
+    grow = commands.add_parser("growth", help="time of an update over samples and parameters")
+    grow.set_defaults(run=lambda _: growth.measure())
     options = parser.parse_args()
     options.run(options)
 

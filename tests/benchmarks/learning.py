@@ -7,22 +7,23 @@ on where it stopped, and a row that is there is not measured again.
 from __future__ import annotations
 
 import csv
-import datetime as dt
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.stats
 
 from npTRPO import TRPO
-from npTRPO.agent.checkpoint import versions
 from npTRPO.agent.evaluation import run_episodes
 from npTRPO.agent.presets import presets
+from tests.benchmarks.files import read_rows, write_rows
 
-RESULTS = Path(__file__).parent / "results"
+FILE = "learning.csv"
 RUNS = Path("runs/benchmarks")
 MUJOCO_EPISODES, OTHER_EPISODES = 20, 100
 # Returns that others published for a TRPO on the same tasks, with the number of steps they took.
@@ -42,22 +43,19 @@ PUBLISHED = {
 
 
 def measure(tasks: list[str], seeds: list[int], jobs: int) -> None:
-    """Train and evaluate what has no row yet, ``jobs`` at a time."""
-    done = {(row["task"], int(row["seed"]), row["settings"]) for row in read_rows()}
-    wanted = [(task, seed) for seed in seeds for task in tasks if (task, seed, _settings(task)) not in done]
+    """Train and evaluate what has no row yet, ``jobs`` at a time; rows of other settings make place."""
+    done = {(row["task"], row["seed"], row["settings"]) for row in read_rows(FILE)}
+    wanted = [
+        (task, seed) for seed in seeds for task in tasks if (task, str(seed), _settings(task)) not in done
+    ]
     with ThreadPoolExecutor(jobs) as pool:
         for row in pool.map(lambda pair: _measure_one(*pair), wanted):
-            _append(row)
+            place = row["task"], str(row["seed"])
+            kept = [old for old in read_rows(FILE) if (old["task"], old["seed"]) != place]
+            order = list(PUBLISHED)
+            rows: list[Mapping[str, Any]] = [*kept, row]
+            write_rows(FILE, sorted(rows, key=lambda r: (order.index(r["task"]), int(r["seed"]))))
             print(f"{row['task']} seed {row['seed']}: {row['mean']} ± {row['std']}", flush=True)
-
-
-def read_rows() -> list[dict[str, str]]:
-    """All rows measured so far."""
-    path = RESULTS / "learning.csv"
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def table() -> str:
@@ -66,7 +64,7 @@ def table() -> str:
         "| task | steps | seeds | npTRPO: interquartile mean (range over seeds) | published |",
         "|---|---|---|---|---|",
     ]
-    rows = [row for row in read_rows() if row["settings"] == _settings(row["task"])]
+    rows = [row for row in read_rows(FILE) if row["settings"] == _settings(row["task"])]
     for task, (source, figure) in PUBLISHED.items():
         means = [float(row["mean"]) for row in rows if row["task"] == task]
         if not means:
@@ -104,7 +102,6 @@ def _measure_one(task: str, seed: int) -> dict[str, object]:
     returns, _ = run_episodes(agent, task, episodes, seed=10_000 + seed)
     with (directory / "progress.csv").open(newline="") as file:
         seconds = float(list(csv.DictReader(file))[-1]["time_elapsed"])
-    known = versions()
     return {
         "task": task,
         "seed": seed,
@@ -117,17 +114,4 @@ def _measure_one(task: str, seed: int) -> dict[str, object]:
         "seconds": round(seconds, 1),
         "settings": _settings(task),
         "command": " ".join(command),
-        "date": dt.date.today().isoformat(),
-        **{name: known[name] for name in ("npTRPO", "numpy", "gymnasium", "python")},
     }
-
-
-def _append(row: dict[str, object]) -> None:
-    path = RESULTS / "learning.csv"
-    new = not path.exists()
-    RESULTS.mkdir(exist_ok=True)
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow(row)

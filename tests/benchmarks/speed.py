@@ -6,28 +6,25 @@ Needs the ``bench`` extra (sb3-contrib and a CPU build of torch), for the compar
 from __future__ import annotations
 
 import contextlib
-import csv
-import datetime as dt
+import inspect
 import os
-import platform
-import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from npTRPO import TRPO, FisherOperator, Policy
-from npTRPO.agent.checkpoint import versions
+from npTRPO import TRPO, FisherOperator, Policy, gae
 from npTRPO.trust_region import rows, update
 from npTRPO.trust_region.value import explained_variance, predict_values
-from tests.benchmarks.learning import RESULTS
+from tests.benchmarks.files import read_rows, write_rows
 
 CHEETAH = spaces.Box(-np.inf, np.inf, (17,), np.float64), spaces.Box(-1.0, 1.0, (6,), np.float32)
 LAYERS = [(17, 64), (64, 64), (64, 6)]
@@ -204,6 +201,8 @@ def _same_work() -> dict[str, Any]:
     return {
         "value_fit": "adam",
         "n_critic_updates": 10,
+        "cg_preconditioner": "identity",
+        "cg_max_steps": 15,
         "cg_rtol": 0.0,
         "normalize_observations": False,
         "normalize_rewards": False,
@@ -220,31 +219,33 @@ def _agent_and_batch(options: dict[str, Any]) -> tuple[TRPO, Any]:
 
 
 def _value_quality() -> Iterator[Result]:
-    """Explained variance of the returns after the fit, on the same batches, ours beside Adam's."""
-    ours, adams = [], []
+    """Explained variance after the fit, ours less that of Adam's: on the batches fitted, and on the next ones."""
+    scores: dict[str, list[tuple[float, float]]] = {"trust_region": [], "adam": []}
     for seed in range(5):
-        for fit, scores in (("trust_region", ours), ("adam", adams)):
+        for fit, found in scores.items():
             agent = TRPO("MlpPolicy", "HalfCheetah-v5", n_envs=1, n_steps=2048, seed=seed, value_fit=fit)
-            rng = np.random.default_rng(seed)
             agent.learn(2048)
-            assert agent._sampler is not None
-            batch = agent._sampler.collect(agent.theta, 2048, agent.observation_moments, rng)
-            observations = batch.observations.reshape(2048, -1)
-            # The same targets for both: discounted returns of the batch, on the scale of the rewards.
-            returns = _discounted(agent._rewards.apply(batch.rewards)[:, 0], agent.config.gamma)
+            rng = np.random.default_rng(seed)
+            observations, returns = _fitted_to(agent, rng)
             agent._fit_value(observations, returns)
-            fitted = predict_values(agent.value_network, agent.value_theta, observations)
-            scores.append(explained_variance(fitted, returns))
-    a, b = statistics.median(ours), statistics.median(adams)
-    yield Result("  explained variance after the fit, less that of Adam's", a - b, "≥ 0", a, b, "")
+            pairs = (observations, returns), _fitted_to(agent, rng)
+            values = (predict_values(agent.value_network, agent.value_theta, rows) for rows, _ in pairs)
+            found.append(tuple(explained_variance(v, r) for v, (_, r) in zip(values, pairs, strict=True)))
+    for i, where in enumerate(("on the same batches", "on the batches after them")):
+        a, b = (statistics.median(pair[i] for pair in scores[fit]) for fit in ("trust_region", "adam"))
+        yield Result(
+            f"  explained variance after the fit, less that of Adam's, {where}", a - b, "≥ 0", a, b, ""
+        )
 
 
-def _discounted(rewards: np.ndarray, gamma: float) -> np.ndarray:
-    total, returns = 0.0, np.empty_like(rewards)
-    for t in range(len(rewards) - 1, -1, -1):
-        total = rewards[t] + gamma * total
-        returns[t] = total
-    return returns
+def _fitted_to(agent: TRPO, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Observations of a batch and its discounted returns, on the scale of the rewards: the same for both fits."""
+    assert agent._sampler is not None
+    batch = agent._sampler.collect(agent.theta, 2048, agent.observation_moments, rng)
+    scaled = agent._rewards.apply(batch.rewards)
+    nothing = np.zeros_like(scaled)
+    returns = gae(scaled, nothing, nothing, batch.terminated, batch.truncated, agent.config.gamma, 1.0)
+    return batch.observations.reshape(2048, -1), returns[:, 0]
 
 
 # --- training ------------------------------------------------------------------------------------------
@@ -343,7 +344,6 @@ def cores() -> Iterator[Result]:
 
 # --- memory and start ------------------------------------------------------------------------------------
 
-_PEAK = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
 _OURS = (
     "from npTRPO import TRPO; TRPO('MlpPolicy', 'HalfCheetah-v5', n_envs=1, n_steps=1024, seed=0).learn(3072)"
 )
@@ -364,9 +364,16 @@ def _run(code: str) -> float:
     return float(done.stdout.split()[-1])
 
 
+def peak() -> float:
+    """Megabytes of memory this process has had at most, on Linux; ru_maxrss may be its parent's."""
+    [line] = [text for text in Path("/proc/self/status").read_text().splitlines() if text.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
+
+
 def memory() -> Iterator[Result]:
     """Peak of whole processes, and what one very large update needs beyond its batch."""
-    a, b = _run(f"{_OURS}; {_PEAK}"), _run(f"{_THEIRS}; {_PEAK}")
+    at_the_end = f"\nfrom pathlib import Path\n{inspect.getsource(peak)}\nprint(peak())"
+    a, b = _run(_OURS + at_the_end), _run(_THEIRS + at_the_end)
     yield Result("peak memory of training HalfCheetah-v5, over sb3-contrib's", a / b, "≤ 0.4", a, b, "MB")
     for steps in (5, 15):
         beyond, batch = (float(x) for x in _large_update(steps))
@@ -399,9 +406,10 @@ def large_update(cg_steps: int, n: int = 1_000_000) -> tuple[float, float]:
     actions = rng.standard_normal((n, 6), dtype=np.float32)
     advantages = rng.standard_normal(n, dtype=np.float32)
     batch = (observations.nbytes + actions.nbytes + advantages.nbytes) / 2**20
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    update(policy, theta, observations, actions, advantages, cg_max_steps=cg_steps, cg_rtol=0.0)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before, batch
+    before = peak()
+    how: dict[str, Any] = {"cg_preconditioner": "kronecker", "cg_max_steps": cg_steps, "cg_rtol": 0.0}
+    update(policy, theta, observations, actions, advantages, **how)
+    return peak() - before, batch
 
 
 def start() -> Iterator[Result]:
@@ -432,19 +440,10 @@ GROUPS: dict[str, Callable[[], Iterator[Result]]] = {
 
 def measure(groups: list[str]) -> None:
     """Measure the groups named, print each line, and write results/speed.csv."""
-    path = RESULTS / "speed.csv"
-    kept = []
-    if path.exists():
-        with path.open(newline="") as file:
-            kept = [row for row in csv.DictReader(file) if row["group"] not in groups]
-    machine = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    known = {**versions(), **machine, "date": dt.date.today().isoformat()}
-    rows: list[dict[str, Any]] = list(kept)
+    rows: list[Mapping[str, Any]] = [row for row in read_rows("speed.csv") if row["group"] not in groups]
     for group in groups:
         for result in GROUPS[group]():
             print(result, flush=True)
-            rows.append({"group": group, **asdict(result), **known})
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+            rows.append({"group": group, **asdict(result)})
+    rows.sort(key=lambda row: list(GROUPS).index(row["group"]))
+    write_rows("speed.csv", rows, "python -m tests.benchmarks speed")
