@@ -219,7 +219,7 @@ def _agent_and_batch(options: dict[str, Any]) -> tuple[TRPO, Any]:
 
 
 def _value_quality() -> Iterator[Result]:
-    """Explained variance after the fit, ours less that of Adam's: on the batches fitted, and on the next ones."""
+    """Explained variance after the fit, less that of Adam's: on the batches fitted, and on the next ones."""
     scores: dict[str, list[tuple[float, float]]] = {"trust_region": [], "adam": []}
     for seed in range(5):
         for fit, found in scores.items():
@@ -239,7 +239,7 @@ def _value_quality() -> Iterator[Result]:
 
 
 def _fitted_to(agent: TRPO, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Observations of a batch and its discounted returns, on the scale of the rewards: the same for both fits."""
+    """Observations of a batch and its discounted returns in scaled rewards, the same for both fits."""
     assert agent._sampler is not None
     batch = agent._sampler.collect(agent.theta, 2048, agent.observation_moments, rng)
     scaled = agent._rewards.apply(batch.rewards)
