@@ -17,8 +17,8 @@ from typing import Any, NoReturn, TextIO
 
 from npTRPO._version import __version__
 from npTRPO.agent.config import TRPOConfig
+from npTRPO.agent.record import Record
 from npTRPO.agent.run import RunDirectory, RunSettings
-from npTRPO.agent.trpo import Record
 from npTRPO.trust_region.step import UpdateOutcome
 
 __all__ = ["main"]

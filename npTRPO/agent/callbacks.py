@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from npTRPO.agent.evaluation import evaluate_policy
-from npTRPO.agent.trpo import Record
+from npTRPO.agent.record import Record
 
 __all__ = [
     "CheckpointCallback",

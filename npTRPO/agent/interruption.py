@@ -9,7 +9,7 @@ import threading
 from types import FrameType
 from typing import Any
 
-from npTRPO.agent.trpo import Record
+from npTRPO.agent.record import Record
 
 __all__ = ["Interruption"]
 

@@ -15,7 +15,8 @@ from typing import Any
 from npTRPO.agent.callbacks import EvalCallback
 from npTRPO.agent.files import Table, kept_rows
 from npTRPO.agent.logging import TensorBoardWriter, metrics
-from npTRPO.agent.trpo import TRPO, Callback, Record
+from npTRPO.agent.record import Callback, Record
+from npTRPO.agent.trpo import TRPO
 
 __all__ = ["Failures", "Keeper", "checkpoints"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from npTRPO.agent.files import append_whole
-from npTRPO.agent.trpo import Callback, Record
+from npTRPO.agent.record import Callback, Record
 
 __all__ = ["ProgressBar", "TensorBoardWriter", "format_metrics", "header", "metrics", "printer"]
 

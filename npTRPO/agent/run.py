@@ -35,6 +35,7 @@ from npTRPO.agent.config import TRPOConfig
 from npTRPO.agent.environments import TimeLimited
 from npTRPO.agent.files import last_update, read_text, reason, unfollowed, write_whole
 from npTRPO.agent.keeper import Failures, Keeper, checkpoints
+from npTRPO.agent.record import Callback
 from npTRPO.agent.resumption import (
     FORMAT,
     FORMAT_VERSION,
@@ -44,7 +45,7 @@ from npTRPO.agent.resumption import (
     check_tables,
     read_description,
 )
-from npTRPO.agent.trpo import TRPO, Callback
+from npTRPO.agent.trpo import TRPO
 
 __all__ = ["RunDirectory", "RunSettings"]
 

@@ -6,8 +6,7 @@ import contextlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import gymnasium
@@ -17,21 +16,18 @@ from gymnasium.vector import VectorEnv
 from npTRPO._typing import Array
 from npTRPO.agent.config import TRPOConfig
 from npTRPO.agent.environments import check_spaces, make_vector_env
+from npTRPO.agent.record import Callback, Record
 from npTRPO.policies.mlp import MLP
 from npTRPO.policies.network import FunctionNetwork, Network, NetworkFactory
 from npTRPO.policies.policy import Policy
-from npTRPO.policies.spaces import Space
+from npTRPO.policies.spaces import Space, as_batch
 from npTRPO.sampling.advantages import gae
 from npTRPO.sampling.normalization import Moments, RewardScale, standardize
 from npTRPO.sampling.rollout import Batch, Sampler
 from npTRPO.trust_region import value
 from npTRPO.trust_region.step import Update, UpdateOutcome, update
 
-__all__ = ["TRPO", "Callback", "Record"]
-
-Callback = Callable[["Record"], Any]
-"""Called after each update; training stops when it returns False."""
-
+__all__ = ["TRPO"]
 
 # What policy_kwargs may hold that is code, and so can't be kept in a file.
 OWN_CODE = ("network", "distribution")
@@ -41,42 +37,6 @@ _LEARNED = ("theta", "value_theta", "adam", "observation_moments", "reward_momen
 
 # What random numbers are drawn for; the position is part of the seed, so never reorder these.
 _PURPOSES = ("initialisation", "sampling", "value fit", "reset", "predict")
-
-
-@dataclass(frozen=True)
-class Record:
-    """What one iteration of training did, for logs and callbacks.
-
-    Attributes
-    ----------
-    agent : TRPO
-        The agent, after the update.
-    num_timesteps : int
-        Environment steps so far.
-    n_updates : int
-        Updates so far.
-    episode_return, episode_length : float
-        Mean over the last 100 finished episodes of undiscounted return and of steps; NaN before the
-        first.
-    explained_variance : float
-        Of the returns, by the values before their fit.
-    steps_per_second : float
-        Of this iteration.
-    time_elapsed : float
-        Seconds since ``learn`` began.
-    update : Update
-        What the policy update did.
-    """
-
-    agent: TRPO
-    num_timesteps: int
-    n_updates: int
-    episode_return: float
-    episode_length: float
-    explained_variance: float
-    steps_per_second: float
-    time_elapsed: float
-    update: Update
 
 
 class TRPO:
@@ -246,7 +206,7 @@ class TRPO:
         ValueError
             For observations of a wrong shape, or not finite.
         """
-        batch, single = _as_batch(self.policy.observation_space, observation)
+        batch, single = as_batch(self.policy.observation_space, observation)
         rows = self.policy.encode(batch, self.theta.dtype)
         if not np.all(np.isfinite(rows)):
             raise ValueError("the observation is not finite")
@@ -524,34 +484,3 @@ def _standardized(advantages: Array) -> Array:
 
 def _mean(numbers: deque[float]) -> float:
     return sum(numbers) / len(numbers) if numbers else float("nan")
-
-
-def _as_batch(space: Space, observation: Any) -> tuple[Any, bool]:
-    """The observation as a batch, and whether it was a single one."""
-    if isinstance(space, gymnasium.spaces.Dict):
-        if not isinstance(observation, Mapping) or set(observation) != set(space.spaces):
-            raise ValueError(f"the observation must be a dict with the keys {sorted(space.spaces)}")
-        pairs = {key: _as_batch(part, observation[key]) for key, part in space.items()}
-        singles = {single for _, single in pairs.values()}
-        if len(singles) == 1:
-            return {key: batch for key, (batch, _) in pairs.items()}, singles.pop()
-    elif isinstance(space, gymnasium.spaces.Tuple):
-        if not isinstance(observation, Sequence) or len(observation) != len(space.spaces):
-            raise ValueError(f"the observation must be a tuple of {len(space.spaces)}, as {space} holds")
-        parts = [_as_batch(part, given) for part, given in zip(space.spaces, observation, strict=True)]
-        singles = {single for _, single in parts}
-        if len(singles) == 1:
-            return tuple(batch for batch, _ in parts), singles.pop()
-    else:
-        array = np.asarray(observation)
-        shape = space.shape or ()
-        if array.shape == shape:
-            return array[None], True
-        if array.shape[1:] == shape and array.ndim == len(shape) + 1:
-            return array, False
-    raise ValueError(_wrong_shape(space, observation))
-
-
-def _wrong_shape(space: Space, observation: Any) -> str:
-    shape = getattr(observation, "shape", type(observation).__name__)
-    return f"the observation ({shape}) is neither an element of {space} nor a batch of them"

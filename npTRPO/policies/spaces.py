@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -13,7 +13,7 @@ from gymnasium import spaces
 
 from npTRPO._typing import Array
 
-__all__ = ["action_converter", "check_supported", "clipped", "encode", "encoded_size"]
+__all__ = ["action_converter", "as_batch", "check_supported", "clipped", "encode", "encoded_size"]
 
 Space = gymnasium.Space[Any]
 
@@ -70,6 +70,37 @@ def encoded_size(space: Space) -> int:
     if isinstance(space, spaces.MultiDiscrete):
         return int(np.sum(space.nvec))
     return math.prod(space.shape or ())
+
+
+def as_batch(space: Space, observation: Any) -> tuple[Any, bool]:
+    """The observation as a batch, and whether it was a single one."""
+    if isinstance(space, spaces.Dict):
+        if not isinstance(observation, Mapping) or set(observation) != set(space.spaces):
+            raise ValueError(f"the observation must be a dict with the keys {sorted(space.spaces)}")
+        pairs = {key: as_batch(part, observation[key]) for key, part in space.items()}
+        singles = {single for _, single in pairs.values()}
+        if len(singles) == 1:
+            return {key: batch for key, (batch, _) in pairs.items()}, singles.pop()
+    elif isinstance(space, spaces.Tuple):
+        if not isinstance(observation, Sequence) or len(observation) != len(space.spaces):
+            raise ValueError(f"the observation must be a tuple of {len(space.spaces)}, as {space} holds")
+        parts = [as_batch(part, given) for part, given in zip(space.spaces, observation, strict=True)]
+        singles = {single for _, single in parts}
+        if len(singles) == 1:
+            return tuple(batch for batch, _ in parts), singles.pop()
+    else:
+        array = np.asarray(observation)
+        shape = space.shape or ()
+        if array.shape == shape:
+            return array[None], True
+        if array.shape[1:] == shape and array.ndim == len(shape) + 1:
+            return array, False
+    raise ValueError(_wrong_shape(space, observation))
+
+
+def _wrong_shape(space: Space, observation: Any) -> str:
+    shape = getattr(observation, "shape", type(observation).__name__)
+    return f"the observation ({shape}) is neither an element of {space} nor a batch of them"
 
 
 def encode(space: Space, observations: Any, dtype: npt.DTypeLike = np.float64) -> Array:
