@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import shlex
-from typing import Any
+from typing import Any, Literal, TypeAlias, overload
 
 import gymnasium
 import numpy as np
@@ -20,21 +20,65 @@ from npTRPO.sampling.rollout import autoreset_mode
 __all__ = ["evaluate_policy", "run_episodes"]
 
 
+Evaluated: TypeAlias = str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | None
+
+
+@overload
 def evaluate_policy(
-    agent: TRPO,
-    env: str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | None = None,
+    model: TRPO,
+    env: Evaluated = None,
     n_eval_episodes: int = 20,
     deterministic: bool = True,
+    render: bool = False,
+    callback: None = None,
+    reward_threshold: float | None = None,
+    return_episode_rewards: Literal[False] = False,
+    warn: bool = True,
     *,
     seed: int | None = None,
     max_episode_steps: int | None = None,
     env_timeout: float | None = None,
-) -> tuple[float, float]:
+) -> tuple[float, float]: ...
+
+
+@overload
+def evaluate_policy(
+    model: TRPO,
+    env: Evaluated = None,
+    n_eval_episodes: int = 20,
+    deterministic: bool = True,
+    render: bool = False,
+    callback: None = None,
+    reward_threshold: float | None = None,
+    *,
+    return_episode_rewards: Literal[True],
+    warn: bool = True,
+    seed: int | None = None,
+    max_episode_steps: int | None = None,
+    env_timeout: float | None = None,
+) -> tuple[list[float], list[int]]: ...
+
+
+def evaluate_policy(
+    model: TRPO,
+    env: Evaluated = None,
+    n_eval_episodes: int = 20,
+    deterministic: bool = True,
+    render: bool = False,
+    callback: None = None,
+    reward_threshold: float | None = None,
+    return_episode_rewards: bool = False,
+    warn: bool = True,
+    *,
+    seed: int | None = None,
+    max_episode_steps: int | None = None,
+    env_timeout: float | None = None,
+) -> tuple[float, float] | tuple[list[float], list[int]]:
     """Mean and standard deviation of the undiscounted return over whole episodes.
 
     Parameters
     ----------
-    agent : TRPO
+    model : TRPO
         The agent to evaluate; evaluation changes nothing in it.
     env : str, gymnasium.Env or gymnasium.vector.VectorEnv, optional
         Where; the id the agent was made with unless given.
@@ -43,6 +87,13 @@ def evaluate_policy(
         count more often than long ones.
     deterministic : bool
         Take the most probable actions.
+    render, callback, warn
+        Taken for compatibility: an environment made with ``render_mode="human"`` shows itself, there is
+        nothing to call back, and returns are counted here, so that nothing is to be warned about.
+    reward_threshold : float, optional
+        The mean return must be above it.
+    return_episode_rewards : bool
+        Return the episodes' returns and lengths instead.
     seed : int, optional
         Seed of the environment and of the actions drawn.
     max_episode_steps : int, optional
@@ -53,6 +104,14 @@ def evaluate_policy(
     Returns
     -------
     mean, std : float
+        Or, with ``return_episode_rewards``, two lists: returns and lengths, one of each per episode.
+
+    Raises
+    ------
+    AssertionError
+        If the mean return isn't above ``reward_threshold``.
+    NotImplementedError
+        For ``render`` and ``callback``.
 
     Examples
     --------
@@ -62,8 +121,13 @@ def evaluate_policy(
     >>> 8 <= mean <= 500
     True
     """
-    returns, _ = run_episodes(
-        agent,
+    if render or callback is not None:
+        raise NotImplementedError(
+            "evaluate_policy has no render and no callback: give an environment that is made with "
+            'render_mode="human", or wrapped in what is to see its steps'
+        )
+    returns, lengths = run_episodes(
+        model,
         env,
         n_eval_episodes,
         deterministic,
@@ -71,12 +135,15 @@ def evaluate_policy(
         max_episode_steps=max_episode_steps,
         env_timeout=env_timeout,
     )
-    return float(np.mean(returns)), float(np.std(returns))
+    mean, std = float(np.mean(returns)), float(np.std(returns))
+    if reward_threshold is not None and not mean > reward_threshold:
+        raise AssertionError(f"the mean return, {mean:.2f}, is not above {reward_threshold:.2f}")
+    return (returns.tolist(), lengths.tolist()) if return_episode_rewards else (mean, std)
 
 
 def run_episodes(
     agent: TRPO,
-    env: str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | None,
+    env: Evaluated,
     n_episodes: int,
     deterministic: bool = True,
     *,

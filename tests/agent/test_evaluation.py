@@ -48,6 +48,35 @@ def episodes_of(diary):
     return returns
 
 
+def test_returns_and_lengths_of_each_episode_are_given_if_asked_for():
+    """As Stable-Baselines3's evaluate_policy gives them, and so called, in its order."""
+    agent = agent_for(Counter())
+    mean, std = evaluate_policy(agent, Counter(), 6, True, seed=3)
+    rewards, lengths = evaluate_policy(
+        agent, Counter(), 6, True, False, None, None, return_episode_rewards=True, warn=False, seed=3
+    )
+    returns, steps = run_episodes(agent, Counter(), 6, seed=3)
+    assert (rewards, lengths) == (returns.tolist(), steps.tolist())
+    assert {type(one) for one in rewards} == {float}
+    assert {type(one) for one in lengths} == {int}
+    assert (np.mean(rewards), np.std(rewards)) == (mean, std)
+    assert evaluate_policy(agent, Counter(), 6, True, False, None, None, True, seed=3) == (rewards, lengths)
+
+
+def test_a_mean_return_below_the_threshold_is_an_error():
+    agent = agent_for(Counter())
+    mean, _ = evaluate_policy(agent, Counter(), 6, seed=3, reward_threshold=-1e9)
+    for threshold in (mean, mean + 1):
+        with pytest.raises(AssertionError, match="is not above"):
+            evaluate_policy(agent, Counter(), 6, seed=3, reward_threshold=threshold)
+
+
+@pytest.mark.parametrize("asked", [{"render": True}, {"callback": lambda *_: None}])
+def test_what_an_environment_can_do_itself_is_left_to_it(asked):
+    with pytest.raises(NotImplementedError, match="render_mode"):
+        evaluate_policy(agent_for(Counter()), Counter(), 1, **asked)
+
+
 @on_one_and_all
 @in_both_modes
 @given(life=lifetimes, n=st.integers(1, 5), n_episodes=st.integers(1, 12))
