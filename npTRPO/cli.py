@@ -343,6 +343,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     if options.episodes < 1:
         raise UsageError(f"--episodes must be at least 1, not {options.episodes}")
+    _check_seed(options.seed)
     agent = TRPO.load(options.file)
     returns, lengths = run_episodes(
         agent, options.env, options.episodes, not options.stochastic, seed=options.seed
@@ -362,6 +363,11 @@ def _plot(options: argparse.Namespace) -> int:
     return 0
 
 
+def _check_seed(seed: int | None) -> None:
+    if seed is not None and seed < 0:
+        raise UsageError(f"--seed must not be negative, but it is {seed}")
+
+
 def _check_ending(flag: str, file: Path | None, *endings: str) -> None:
     if file is not None and file.suffix not in endings:
         raise UsageError(f"{flag} must end in {' or '.join(endings)}, but it is {str(file)!r}")
@@ -376,6 +382,7 @@ def _render(options: argparse.Namespace) -> int:
         raise UsageError(f"--episodes must be at least 1, not {options.episodes}")
     if options.max_steps is not None and options.max_steps < 1:
         raise UsageError(f"--max-steps must be at least 1, not {options.max_steps}")
+    _check_seed(options.seed)
     _check_ending("--video", options.video, ".mp4")
     _check_ending("--gif", options.gif, ".gif")
     agent = TRPO.load(options.file)

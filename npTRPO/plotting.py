@@ -164,6 +164,7 @@ def plot_runs(paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[st
     dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}  # the same runs give the same file
     # Text in an SVG stays text, which can be searched and read aloud.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "npTRPO"}):
+        target.parent.mkdir(parents=True, exist_ok=True)
         write_whole(
             target, lambda file: figure.savefig(file, format=ending, dpi=120, metadata=dated.get(ending))
         )

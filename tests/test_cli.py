@@ -258,6 +258,8 @@ BAD_USE = {
     "no episodes": (["evaluate", "AGENT", "--episodes", "0"], "--episodes must be at least 1, not 0"),
     "no frames": (["render", "AGENT", "--episodes", "0"], "--episodes must be at least 1, not 0"),
     "no runs": (["plot"], "required: RUN"),
+    "impossible seed": (["evaluate", "AGENT", "--seed", "-1"], "--seed must not be negative, but it is -1"),
+    "impossible seed to show": (["render", "AGENT", "--seed", "-1"], "--seed must not be negative, but it"),
 }
 FAILURES = {
     "unknown environment": (["train", "CartPol-v1"], "there is no environment 'CartPol-v1'; near matches"),
@@ -269,7 +271,6 @@ FAILURES = {
     "a directory": (["evaluate", "taken"], "taken can't be read: Is a directory"),
     "other spaces": (["evaluate", "AGENT", "--env", "CartPole-v1"], "but the environment has Box"),
     "no such environment": (["evaluate", "AGENT", "--env", "X"], "there is no environment 'X'"),
-    "impossible seed": (["evaluate", "AGENT", "--seed", "-1"], "seed must not be negative, but it is -1"),
     "nothing to show": (["render", "missing.npz"], "missing.npz can't be read"),
     "nothing to draw": (["plot", "missing"], "missing"),
 }

@@ -411,6 +411,6 @@ def test_long_labels_stay_inside_the_picture(draw, tmp_path):
 def test_the_command_draws_and_says_where(tmp_path, capsys):
     pytest.importorskip("matplotlib", reason="drawing is an extra")
     runs = [str(make_run(tmp_path / str(s), seed=s)) for s in range(2)]
-    assert cli.main(["plot", *runs, "--out", str(tmp_path / "out.svg")]) == 0
-    assert capsys.readouterr() == (f"drew {tmp_path / 'out.svg'}\n", "")
-    assert re.search("CartPole-v1 \\(2 runs\\)", (tmp_path / "out.svg").read_text())
+    assert cli.main(["plot", *runs, "--out", str(tmp_path / "figures" / "out.svg")]) == 0
+    assert capsys.readouterr() == (f"drew {tmp_path / 'figures/out.svg'}\n", "")
+    assert re.search("CartPole-v1 \\(2 runs\\)", (tmp_path / "figures" / "out.svg").read_text())
