@@ -119,7 +119,6 @@ class EvalCallback:
         if mean > self.best_mean_reward:
             self.best_mean_reward = mean
             if self.best_model_save_path is not None:
-                Path(self.best_model_save_path).parent.mkdir(parents=True, exist_ok=True)
                 record.agent.save(self.best_model_save_path)
 
 
@@ -149,7 +148,6 @@ class CheckpointCallback:
     def __call__(self, record: Record) -> None:
         """Save, if it is time to."""
         if self._every.due(record.num_timesteps):
-            self.directory.mkdir(parents=True, exist_ok=True)
             record.agent.save(self.directory / f"{self.name_prefix}_{record.num_timesteps}_steps")
 
 

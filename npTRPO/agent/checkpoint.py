@@ -20,6 +20,7 @@ from npTRPO._version import __version__
 from npTRPO.agent.archive import Archive
 from npTRPO.agent.config import TRPOConfig
 from npTRPO.agent.described import describe, described_size, described_space
+from npTRPO.agent.dialect import changed
 from npTRPO.agent.files import CheckpointError, open_regular, reason, write_whole
 from npTRPO.policies.mlp import MLP
 from npTRPO.policies.policy import Policy
@@ -44,7 +45,7 @@ LONGEST_HEADER, LEAST_ROOM = 2**20, 2**20
 
 
 def save(agent: TRPO, path: str | os.PathLike[str]) -> None:
-    """Write an agent; the file appears whole or not at all."""
+    """Write an agent, in a directory that is made if need be; the file appears whole or not at all."""
     target = _with_suffix(path)
     moments = agent.observation_moments
     header = {
@@ -83,13 +84,17 @@ def save(agent: TRPO, path: str | os.PathLike[str]) -> None:
         arrays |= {"observation_mean": moments.mean, "observation_variance": moments.variance}
     content = io.BytesIO()  # the first versions of NumPy 2 leave a file half-open that they can't write
     np.savez(content, **arrays)  # type: ignore[arg-type]
+    target.parent.mkdir(parents=True, exist_ok=True)
     write_whole(target, lambda file: file.write(content.getbuffer()))
 
 
 def load(
-    path: str | os.PathLike[str], env: Any = None, policy_kwargs: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str],
+    env: Any = None,
+    policy_kwargs: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> TRPO:
-    """Read an agent that :func:`save` wrote."""
+    """Read an agent that :func:`save` wrote, to go on with other ``options`` where they are given."""
     target = _with_suffix(path)
     if Path(path).exists() and not target.exists():
         target = Path(path)
@@ -99,6 +104,7 @@ def load(
         raise CheckpointError(f"{target} can't be read: {error.strerror or error}") from error
     except Exception as error:  # whatever a foreign or damaged file leads to, of which there is no list
         raise CheckpointError(f"{target} is no agent that can be loaded: {reason(error)}") from error
+    agent.config = changed(agent.config, options or {})
     if env is not None:
         try:
             agent.set_env(env)

@@ -35,7 +35,7 @@ _NOT_NEGATIVE: _Check = (lambda x: _is_number(x) and x >= 0, "a number that isn'
 _FRACTION: _Check = (lambda x: _is_number(x) and 0 <= x <= 1, "a number from 0 to 1")
 _INSIDE: _Check = (lambda x: _is_number(x) and 0 < x < 1, "a number between 0 and 1, exclusive")
 _COUNT: _Check = (lambda x: _is_integer(x) and x >= 1, "a whole number, at least 1")
-_COUNT_OR_NONE: _Check = (lambda x: x is None or (_is_integer(x) and x >= 1), "a whole number or None")
+_COUNT_OR_NONE: _Check = (lambda x: x is None or _COUNT[0](x), f"{_COUNT[1]}, or None")
 _NUMBER: _Check = (_is_number, "a finite number")
 _COPIES: _Check = (lambda x: _is_integer(x) and 1 <= x <= 4096, "a whole number from 1 to 4096")
 _BOOL: _Check = (lambda x: isinstance(x, bool), "True or False")

@@ -72,7 +72,7 @@ def make_vector_env(
     if not isinstance(env, str):
         raise TypeError(
             f"env must be the id of an environment, a gymnasium.Env or a gymnasium.vector.VectorEnv, "
-            f"not {type(env).__name__}"
+            f"not {type(env).__name__}; make_vec_env's copies are made here too: give the id and n_envs"
         )
     module, _, name = env.rpartition(":")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import math
 import os
 import platform
@@ -129,6 +130,11 @@ class ProgressBar:
             "", total=total_timesteps, completed=done, reward="–", kl="–", speed="–"
         )
 
+    @property
+    def plain(self) -> bool:
+        """Whether it prints lines, for want of a terminal."""
+        return self._line is not None
+
     def __enter__(self) -> ProgressBar:
         """Show the bar."""
         if self._line is None:
@@ -167,6 +173,18 @@ _TENSORBOARD_NAMES = {
     "train/cg_residual": "cg_residual",
     "train/line_search_tries": "line_search_tries",
 }
+
+
+def numbered(directory: str | os.PathLike[str], name: str, *, new: bool) -> Path:
+    """``directory/name_1``, or the last with a higher number that is there; the one after it if ``new``."""
+    if not isinstance(name, str):
+        raise TypeError(f"tb_log_name must be a string, not {name!r}")
+    base = Path(directory) / name
+    ends = [
+        path.name.removeprefix(f"{base.name}_") for path in base.parent.glob(f"{glob.escape(base.name)}_*")
+    ]
+    last = max((int(end) for end in ends if end.isdecimal()), default=0)
+    return base.with_name(f"{base.name}_{last + 1 if new or not last else last}")
 
 
 class TensorBoardWriter:

@@ -15,6 +15,7 @@ from gymnasium.vector import VectorEnv
 
 from npTRPO._typing import Array
 from npTRPO.agent.config import TRPOConfig
+from npTRPO.agent.dialect import OWN_CODE, check_policy, checked_options, policy_options
 from npTRPO.agent.environments import check_spaces, make_vector_env
 from npTRPO.agent.record import Callback, Record
 from npTRPO.policies.mlp import MLP
@@ -28,9 +29,6 @@ from npTRPO.trust_region import value
 from npTRPO.trust_region.step import Update, UpdateOutcome, update
 
 __all__ = ["TRPO"]
-
-# What policy_kwargs may hold that is code, and so can't be kept in a file.
-OWN_CODE = ("network", "distribution")
 
 # What learning from a batch replaces.
 _LEARNED = ("theta", "value_theta", "adam", "observation_moments", "reward_moments", "_rewards")
@@ -51,7 +49,8 @@ class TRPO:
     config : TRPOConfig, optional
         All options at once.
     policy_kwargs : dict, optional
-        ``net_arch``, ``activation_fn``, ``log_std_init``, ``ortho_init``, as options of their own too; and
+        ``net_arch``, ``activation_fn`` (a name, or a class of torch.nn that has it), ``log_std_init``,
+        ``ortho_init``, as options of their own too; and
         ``network`` and ``distribution``, factories of one's own (see :meth:`Policy.for_spaces`); the value
         function's network comes from the same one, with one output.
     tensorboard_log : path, optional
@@ -62,10 +61,9 @@ class TRPO:
         In place of an environment, for an agent that only acts.
     entropy : int, optional
         In place of a seed: that of a run to repeat whose seed came from the system.
-    use_sde, device
-        Taken for compatibility; only False, and "auto" or "cpu", are possible.
     **options
-        Any field of :class:`TRPOConfig`.
+        Any field of :class:`TRPOConfig`. Arguments of Stable-Baselines3's that have no meaning here, such as
+        ``device`` and ``use_sde``, are taken with the values that ask for nothing else.
 
     Attributes
     ----------
@@ -75,6 +73,8 @@ class TRPO:
         Environment steps trained on.
     config, policy, env
         What the agent was made with.
+    observation_space, action_space, n_envs
+        Of one environment, and how many there are.
 
     References
     ----------
@@ -98,28 +98,20 @@ class TRPO:
         policy_kwargs: Mapping[str, Any] | None = None,
         tensorboard_log: str | os.PathLike[str] | None = None,
         verbose: int = 0,
-        use_sde: bool = False,
-        device: str = "auto",
         spaces: tuple[Space, Space] | None = None,
         entropy: int | None = None,
         **options: Any,
     ) -> None:
-        if policy not in ("MlpPolicy", "MultiInputPolicy"):
-            raise ValueError(f"policy must be 'MlpPolicy' or 'MultiInputPolicy', not {policy!r}")
-        if use_sde:
-            raise NotImplementedError(
-                "use_sde=True isn't supported: exploration noise is drawn at every step"
-            )
-        if device not in ("auto", "cpu"):
-            raise ValueError(
-                f"device must be 'auto' or 'cpu', as everything runs on the processor, not {device!r}"
-            )
+        check_policy(policy)
+        if config is not None and not isinstance(config, TRPOConfig):
+            raise TypeError(f"config must be a TRPOConfig, not {config!r}; options are given by name")
+        options = checked_options(options)
         if config is not None and (options or set(policy_kwargs or {}) - set(OWN_CODE)):
             raise TypeError("give a config or options, not both")
         in_policy = dict(policy_kwargs or {})
         own = {name: in_policy.pop(name) for name in OWN_CODE if name in in_policy}
         network: NetworkFactory | None = own.get("network")
-        self.config = config or TRPOConfig.from_dict({**options, **_policy_options(in_policy)})
+        self.config = config or TRPOConfig.from_dict({**options, **policy_options(in_policy)})
         self.verbose = verbose
         self.tensorboard_log = tensorboard_log
         self.env_id: str | None = None
@@ -221,6 +213,21 @@ class TRPO:
         box = isinstance(self.policy.action_space, gymnasium.spaces.Box)
         return (np.asarray(actions[0]) if box else actions[0]), None
 
+    @property
+    def observation_space(self) -> Space:
+        """Space of one observation."""
+        return self.policy.observation_space
+
+    @property
+    def action_space(self) -> Space:
+        """Space of one action."""
+        return self.policy.action_space
+
+    @property
+    def n_envs(self) -> int:
+        """Number of environments that the agent learns in."""
+        return self.config.n_envs if self.env is None else self.env.num_envs
+
     def get_env(self) -> VectorEnv[Any, Any, Any] | None:
         """The vector environment that the agent learns in, if it has one."""
         return self.env
@@ -258,6 +265,7 @@ class TRPO:
         total_timesteps: int,
         callback: Callback | Sequence[Callback] | None = None,
         log_interval: int = 1,
+        tb_log_name: str = "TRPO",
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> Self:
@@ -271,22 +279,33 @@ class TRPO:
             Given a :class:`Record` after each update; training stops when one returns False.
         log_interval : int
             Updates between two lines, with ``verbose``, or with a bar where output is no terminal.
+        tb_log_name : str
+            With ``tensorboard_log``: events go to its directory ``{tb_log_name}_1``, or with the next number
+            that isn't taken.
         reset_num_timesteps : bool
-            Count from 0; otherwise from where the agent is, for ``total_timesteps`` more.
+            Count from 0; otherwise from where the agent is, for ``total_timesteps`` more, with events in the
+            last directory that is there.
         progress_bar : bool
             Show a bar (needs the ``progress`` extra); plain lines where output is no terminal.
         """
-        from npTRPO.agent.logging import ProgressBar, TensorBoardWriter, printer
+        from npTRPO.agent.logging import ProgressBar, TensorBoardWriter, numbered, printer
 
-        callbacks = [callback] if callable(callback) else list(callback or [])
+        callbacks = list(callback) if isinstance(callback, Sequence) else [callback] if callback else []
+        for listener in callbacks:
+            if not callable(listener):
+                raise TypeError(f"a callback is a function of a Record, which {listener!r} is not")
         done = 0 if reset_num_timesteps else self.num_timesteps
         with contextlib.ExitStack() as stack:
-            if self.verbose:
-                callbacks.append(printer(log_interval))
+            plain = False
             if progress_bar:
-                callbacks.append(stack.enter_context(ProgressBar(done + total_timesteps, done, log_interval)))
+                bar = stack.enter_context(ProgressBar(done + total_timesteps, done, log_interval))
+                callbacks.append(bar)
+                plain = bar.plain
+            if self.verbose and not plain:
+                callbacks.append(printer(log_interval))
             if self.tensorboard_log is not None:
-                writer = TensorBoardWriter(os.fspath(self.tensorboard_log))
+                events = numbered(self.tensorboard_log, tb_log_name, new=reset_num_timesteps)
+                writer = TensorBoardWriter(events)
                 stack.callback(writer.close)
                 callbacks.append(writer)
             for record in self.updates(total_timesteps, reset_num_timesteps):
@@ -430,7 +449,10 @@ class TRPO:
     # --- keeping ------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything needed to act and to go on learning to ``path`` (``.npz`` is appended)."""
+        """Write everything needed to act and to go on learning to ``path``.
+
+        ``.npz`` is appended to it, and directories that are missing are made.
+        """
         from npTRPO.agent.checkpoint import save
 
         save(self, path)
@@ -440,8 +462,13 @@ class TRPO:
         cls,
         path: str | os.PathLike[str],
         env: str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | None = None,
+        device: str = "auto",
+        custom_objects: None = None,
         *,
         policy_kwargs: Mapping[str, Any] | None = None,
+        tensorboard_log: str | os.PathLike[str] | None = None,
+        verbose: int = 0,
+        **options: Any,
     ) -> TRPO:
         """Read an agent from a file that :meth:`save` wrote; nothing in it is executed.
 
@@ -454,6 +481,12 @@ class TRPO:
         policy_kwargs : dict, optional
             ``network`` and ``distribution``, for an agent that was made with one's own: code is never read
             from a file.
+        tensorboard_log, verbose
+            As for a new agent; a file doesn't say where to write.
+        **options
+            Fields of :class:`TRPOConfig` to go on with, in place of the file's.
+        device, custom_objects
+            Taken for compatibility; nothing in a file is an object.
 
         Raises
         ------
@@ -462,17 +495,10 @@ class TRPO:
         """
         from npTRPO.agent.checkpoint import load
 
-        return load(path, env, policy_kwargs)
-
-
-def _policy_options(policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    known = ("net_arch", "activation_fn", "log_std_init", "ortho_init")
-    for key in policy_kwargs:
-        if key not in known:
-            raise TypeError(
-                f"{key!r} is no option in policy_kwargs; the options are {', '.join(known + OWN_CODE)}"
-            )
-    return dict(policy_kwargs)
+        options = checked_options({**options, "device": device, "custom_objects": custom_objects})
+        agent = load(path, env, policy_kwargs, options)
+        agent.tensorboard_log, agent.verbose = tensorboard_log, verbose
+        return agent
 
 
 def _standardized(advantages: Array) -> Array:

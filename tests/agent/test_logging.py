@@ -178,7 +178,7 @@ def test_tensorboard_gets_the_figures_of_each_update_but_those_that_are_not_ther
     kept = []
     agent = small(tensorboard_log=tmp_path / "events")
     agent.learn(24, callback=lambda record: kept.append(metrics(record)))
-    found = events(tmp_path / "events")
+    found = events(tmp_path / "events" / "TRPO_1")
     names = {
         "rollout/ep_rew_mean": "episode_return",
         "rollout/ep_len_mean": "episode_length",

@@ -388,6 +388,16 @@ def test_all_of_several_callbacks_are_called_with_the_record():
     assert agent.num_timesteps == 64
 
 
+@pytest.mark.parametrize(
+    "callback", [3, object(), [lambda _: None, object()]], ids=["number", "object", "list"]
+)
+def test_what_is_no_callback_is_refused_before_training(callback):
+    agent = small()
+    with pytest.raises(TypeError, match="a callback is a function of a Record, which "):
+        agent.learn(32, callback=callback)
+    assert agent.num_timesteps == 0
+
+
 def test_a_record_says_what_an_update_did():
     """On the counters, whose episodes are known: three steps each, with the rewards 100 e + 10 k + action."""
     envs = vectorized(counters(2, (3,)))

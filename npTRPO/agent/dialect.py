@@ -1,0 +1,100 @@
+"""What Stable-Baselines3 says differently, or says where there is nothing to choose here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from npTRPO.agent.config import TRPOConfig
+
+__all__ = ["OWN_CODE", "changed", "check_policy", "checked_options", "policy_options"]
+
+# What policy_kwargs may hold that is code, and so can't be kept in a file.
+OWN_CODE = ("network", "distribution")
+
+_IN_POLICY_KWARGS = ("net_arch", "activation_fn", "log_std_init", "ortho_init")
+
+# What an agent can't be given anew, as what it has learned, or its seed, hangs on it.
+_INBORN = (*_IN_POLICY_KWARGS, "normalize_observations", "dtype", "seed")
+
+# Arguments of Stable-Baselines3's with their only possible values, as strings, and why there are no others.
+_ONLY: dict[str, tuple[tuple[str, ...], str]] = {
+    "device": (("'auto'", "'cpu'"), "everything runs on the processor"),
+    "rollout_buffer_class": (("None",), "a batch is a frozen npTRPO.sampling.Batch"),
+    "rollout_buffer_kwargs": (("None", "{}"), "a batch is a frozen npTRPO.sampling.Batch"),
+    "stats_window_size": (("100",), "the log's means are those of the last 100 episodes"),
+    "custom_objects": (("None", "{}"), "nothing in a file is unpickled; options are given by name"),
+    "print_system_info": (("False",), "the file's own header has its versions"),
+    "force_reset": (("True",), "learning goes on with a reset"),
+    "_init_setup_model": (("True",), "networks are made with the agent"),
+}
+
+
+def check_policy(policy: Any) -> None:
+    """Raise an error for a kind of policy that isn't there."""
+    if policy not in ("MlpPolicy", "MultiInputPolicy"):
+        way_out = (
+            "; for images, give a network of your own: policy_kwargs=dict(network=...)"
+            if policy == "CnnPolicy"
+            else ""
+        )
+        raise ValueError(f"policy must be 'MlpPolicy' or 'MultiInputPolicy', not {policy!r}{way_out}")
+
+
+def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options without those of Stable-Baselines3's that have only one possible value here.
+
+    Raises
+    ------
+    ValueError
+        If one of these has another value.
+    NotImplementedError
+        For state-dependent exploration.
+    TypeError
+        For a schedule.
+    """
+    for name in _ONLY.keys() & options.keys():
+        possible, reason = _ONLY[name]
+        given = str(options[name])  # as that of a torch.device is its name
+        if given not in possible and repr(given) not in possible:
+            raise ValueError(f"{name} must be {' or '.join(possible)}, as {reason}, not {options[name]!r}")
+    if options.get("use_sde"):
+        raise NotImplementedError("use_sde=True isn't supported: exploration noise is drawn at every step")
+    if callable(options.get("learning_rate")):
+        raise TypeError(
+            "learning_rate must be a number, as a schedule is code, which no file holds. A way out: leave it "
+            "away, as the default value_fit needs none; or give a number, for value_fit='adam'"
+        )
+    needless = (*_ONLY, "use_sde", "sde_sample_freq")
+    return {name: value for name, value in options.items() if name not in needless}
+
+
+def policy_options(policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of the config from ``policy_kwargs``; a class of torch.nn stands for its activation."""
+    for key in policy_kwargs:
+        if key not in _IN_POLICY_KWARGS:
+            raise TypeError(
+                f"{key!r} is no option in policy_kwargs; the options are "
+                f"{', '.join(_IN_POLICY_KWARGS + OWN_CODE)}"
+            )
+    options = dict(policy_kwargs)
+    activation = options.get("activation_fn")
+    if isinstance(activation, type) and activation.__module__.startswith("torch.nn."):
+        options["activation_fn"] = activation.__name__.lower()
+    return options
+
+
+def changed(config: TRPOConfig, options: Mapping[str, Any]) -> TRPOConfig:
+    """The config of an agent that goes on with other options.
+
+    Raises
+    ------
+    TypeError
+        For an option that can't be changed, or is none.
+    """
+    for name in options:
+        if name in _INBORN:
+            raise TypeError(f"{name} can't be changed: the agent was made with {getattr(config, name)!r}")
+    TRPOConfig.from_dict(options)  # names what is no option
+    return dataclasses.replace(config, **options)
