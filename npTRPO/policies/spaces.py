@@ -18,10 +18,12 @@ __all__ = ["action_converter", "as_batch", "check_supported", "clipped", "encode
 Space = gymnasium.Space[Any]
 
 _WAYS_OUT = {
-    spaces.Graph: "encode the graph as a Box of fixed size in a gymnasium.ObservationWrapper",
-    spaces.Sequence: "pad the sequence to a Box of fixed shape in a gymnasium.ObservationWrapper",
-    spaces.Text: "encode the text as a Box or MultiDiscrete in a gymnasium.ObservationWrapper",
-    spaces.OneOf: "choose one of the spaces in a wrapper, or offer them together as a Dict",
+    spaces.Graph: "encode the graph as a Box of fixed size",
+    spaces.Sequence: "pad the sequence to a Box of fixed shape",
+    spaces.Text: "encode the text as a MultiDiscrete of fixed length",
+    spaces.OneOf: "choose one of its spaces",
+    spaces.Dict: "join its spaces to one Box or MultiDiscrete",
+    spaces.Tuple: "join its spaces to one Box or MultiDiscrete",
 }
 
 
@@ -31,15 +33,24 @@ def check_supported(space: Space, role: str) -> None:
     Raises
     ------
     NotImplementedError
-        If the space, or one inside it, isn't supported.
+        If the space, or one inside it, isn't supported, or if it holds no numbers at all.
     """
+    _check_kind(space, role)
+    if not encoded_size(space):
+        raise NotImplementedError(
+            f"{role} spaces without a number in them aren't supported ({space}). A way out: "
+            f"offer a Box of one number instead, in a gymnasium.{role.capitalize()}Wrapper"
+        )
+
+
+def _check_kind(space: Space, role: str) -> None:
     if role == "observation":
         if isinstance(space, spaces.Dict):
             for part in space.spaces.values():
-                check_supported(part, role)
+                _check_kind(part, role)
         elif isinstance(space, spaces.Tuple):
             for part in space.spaces:
-                check_supported(part, role)
+                _check_kind(part, role)
     if isinstance(space, spaces.Box) and not np.issubdtype(space.dtype, np.number):
         raise NotImplementedError(
             f"Box {role} spaces of dtype {space.dtype} aren't supported ({space}). A way out: "
@@ -51,11 +62,11 @@ def check_supported(space: Space, role: str) -> None:
         names = ", ".join(kind.__name__ for kind in known + nested)
         way_out = next(
             (text for kind, text in _WAYS_OUT.items() if isinstance(space, kind)),
-            f"convert it to one of these in a gymnasium.{role.capitalize()}Wrapper",
+            "convert it to one of these",
         )
         raise NotImplementedError(
             f"{type(space).__name__} {role} spaces aren't supported ({space}); "
-            f"supported are {names}. A way out: {way_out}"
+            f"supported are {names}. A way out: {way_out} in a gymnasium.{role.capitalize()}Wrapper"
         )
 
 
@@ -146,7 +157,10 @@ def clipped(x: Array, low: Any, high: Any) -> Array:
 
 def _one_hot(indices: Array, n: int, dtype: npt.DTypeLike) -> Array:
     if indices.size and not (indices.min() >= 0 and indices.max() < n):
-        raise ValueError(f"observations lie outside their Discrete space of {n} values: {indices.min()} …")
+        raise ValueError(
+            f"observations lie outside their Discrete space of {n} values: as counted from its start, "
+            f"from {indices.min()} to {indices.max()}"
+        )
     rows = np.zeros((indices.size, n), dtype=dtype)
     rows[np.arange(indices.size), indices.ravel()] = 1
     return rows

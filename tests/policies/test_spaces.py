@@ -187,6 +187,22 @@ def test_a_box_of_booleans_is_refused_with_a_way_out(role: str) -> None:
         check_supported(spaces.Box(0, 1, (2,), bool), role)
 
 
+@pytest.mark.parametrize(
+    "space", [spaces.Box(-1, 1, (2, 0)), spaces.Dict({}), spaces.Tuple([spaces.Dict({})])], ids=str
+)
+def test_a_space_without_a_number_in_it_is_refused_with_a_way_out(space: spaces.Space) -> None:
+    with pytest.raises(
+        NotImplementedError, match=r"without a number in them .* A way out: offer a Box of one"
+    ):
+        check_supported(space, "observation")
+    check_supported(spaces.Dict(a=BOX, b=space), "observation")  # where there is another it does no harm
+
+
+def test_an_observation_outside_its_space_is_refused_by_its_distance_from_the_start() -> None:
+    with pytest.raises(ValueError, match=r"as counted from its start, from -1 to 4$"):
+        encode(spaces.Discrete(3, start=5), np.array([6, 9, 4]))
+
+
 @given(arrays((3, 2)))
 def test_a_box_with_one_axis_is_encoded_as_it_is(observations: np.ndarray) -> None:
     np.testing.assert_array_equal(encode(BOX, observations), observations)
