@@ -2,8 +2,10 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
+import gymnasium
 import pytest
 
 import npTRPO
@@ -11,11 +13,15 @@ from npTRPO.cli import main
 
 ROOT = Path(__file__).parent.parent
 TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md")}
-COMMANDS = [
-    line
+SHELL = [
+    command.strip()
     for block in re.findall(r"```console\n(.*?)```", TEXTS["README.md"], re.S)
     for line in block.splitlines()
-    if line.startswith("nptrpo ")
+    for command in line.split("&&")
+]
+# In the order of the README; those of its first section say where the command is.
+COMMANDS = [
+    command.removeprefix(".venv/bin/") for command in SHELL if re.match(r"(\.venv/bin/)?nptrpo ", command)
 ]
 PROGRAMS = [
     pytest.param(block, id=f"{name}-{number}")
@@ -26,8 +32,19 @@ EXTRAS = {"plot": "matplotlib", "render": "PIL"}
 
 
 def test_the_readme_has_commands_and_programs() -> None:
-    assert len(COMMANDS) >= 6
+    assert len(COMMANDS) >= 8
     assert len(PROGRAMS) >= 5
+    run = {shlex.split(command)[1] for command in COMMANDS}
+    assert run == {"train", "evaluate", "plot", "render", "presets", "verify"}
+
+
+def test_what_else_the_readme_tells_a_shell_is_what_the_gate_runs() -> None:
+    """It runs the blocks that make a virtual environment, and nothing else is left."""
+    left = [command for command in SHELL if command.removeprefix(".venv/bin/") not in COMMANDS]
+    for command in left:
+        assert re.match(r"python3 -m venv|\.venv/bin/pip install|\.venv/bin/python -m pytest", command), (
+            command
+        )
 
 
 def test_every_command_of_the_readme_works(
@@ -43,6 +60,30 @@ def test_every_command_of_the_readme_works(
         written = capsys.readouterr()
         assert written.out, line
         assert not written.err, line
+
+
+def test_the_commands_for_an_environment_that_a_module_registers_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They stand in the text, with words in capitals for what is the reader's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("my_envs.py").write_text(
+        "from gymnasium.envs.registration import register\n"
+        "register('Env-v0', 'gymnasium.envs.classic_control:CartPoleEnv', max_episode_steps=9)\n"
+    )
+    commands = re.findall(r"`nptrpo ([a-z]+ [^`]*my_envs:[^`]*)`", TEXTS["README.md"])
+    assert len(commands) == 2
+    short = ["--n-envs", "2", "--n-steps", "8", "--eval-episodes", "0"]
+    try:
+        assert main(["train", "my_envs:Env-v0", "--total-timesteps", "32", "--out", "DIR", *short]) == 0
+        for line in commands:
+            sys.modules.pop("my_envs", None)
+            gymnasium.registry.pop("Env-v0", None)
+            assert main(shlex.split(line.replace("FILE", "DIR/agent.npz"))) == 0, line
+    finally:
+        sys.modules.pop("my_envs", None)
+        gymnasium.registry.pop("Env-v0", None)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
