@@ -154,7 +154,7 @@ def _restored(header: dict[str, Any], arrays: dict[str, Array], policy_kwargs: M
 
 def _with_suffix(path: str | os.PathLike[str]) -> Path:
     target = Path(path)
-    return target if target.suffix == ".npz" else target.parent / f"{target.name}.npz"
+    return target if target.suffix in (".npz", ".zip") else target.parent / f"{target.name}.npz"
 
 
 def versions() -> dict[str, str]:

@@ -79,6 +79,9 @@ def policy_options(policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
                 f"{', '.join(_IN_POLICY_KWARGS + OWN_CODE)}"
             )
     options = dict(policy_kwargs)
+    match options.get("net_arch"):
+        case [dict(both)]:  # as it was written before Stable-Baselines3 1.8
+            options["net_arch"] = both
     activation = options.get("activation_fn")
     if isinstance(activation, type) and activation.__module__.startswith("torch.nn."):
         options["activation_fn"] = activation.__name__.lower()

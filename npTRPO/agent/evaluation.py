@@ -79,7 +79,8 @@ def evaluate_policy(
     Parameters
     ----------
     model : TRPO
-        The agent to evaluate; evaluation changes nothing in it.
+        The agent to evaluate; evaluation changes nothing in it. If it is in the environments that the agent
+        learns in, learning goes on with a reset of them.
     env : str, gymnasium.Env or gymnasium.vector.VectorEnv, optional
         Where; the id the agent was made with unless given.
     n_eval_episodes : int
@@ -166,10 +167,18 @@ def run_episodes(
         limited = envs if env_timeout is None else TimeLimited(envs, env_timeout)
         return _run(agent, limited, n_episodes, deterministic, seed, max_episode_steps or math.inf)
     finally:
+        if agent.env is not None and _parts(agent.env) & _parts(envs):
+            agent.leave_episodes()
         if isinstance(env, str):
             envs.close()
         elif envs is not env:  # which is left as it came, where Gymnasium closes what isn't used any more
             envs.closed = True
+
+
+def _parts(envs: VectorEnv[Any, Any, Any]) -> set[int]:
+    """What a vector environment is made of, as identities."""
+    inner = envs.unwrapped
+    return {id(inner), *(id(env.unwrapped) for env in getattr(inner, "envs", ()))}
 
 
 def _run(

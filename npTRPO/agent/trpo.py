@@ -256,6 +256,10 @@ class TRPO:
     ) -> None:
         self.env_id = env if isinstance(env, str) else None
         self.env = made or make_vector_env(env, self.config.n_envs, self.config.vectorization_mode)
+        self.leave_episodes()
+
+    def leave_episodes(self) -> None:
+        """Learn on from a reset of the environments, as somebody else has stepped them."""
         self._sampler = None
 
     # --- learning -----------------------------------------------------------------------------
@@ -283,8 +287,8 @@ class TRPO:
             With ``tensorboard_log``: events go to its directory ``{tb_log_name}_1``, or with the next number
             that isn't taken.
         reset_num_timesteps : bool
-            Count from 0; otherwise from where the agent is, for ``total_timesteps`` more, with events in the
-            last directory that is there.
+            Reset the environments and count from 0; otherwise go on in both for ``total_timesteps``, with
+            events in the last directory that is there.
         progress_bar : bool
             Show a bar (needs the ``progress`` extra); plain lines where output is no terminal.
         """
@@ -326,6 +330,7 @@ class TRPO:
             raise ValueError(f"total_timesteps must be a whole number, at least 1, not {total_timesteps!r}")
         if reset_num_timesteps:
             self.num_timesteps = 0
+            self.leave_episodes()
         n_steps = self.config.steps_per_env(self.env.num_envs)
         until = self.num_timesteps + total_timesteps
         began = time.perf_counter()
@@ -451,7 +456,7 @@ class TRPO:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything needed to act and to go on learning to ``path``.
 
-        ``.npz`` is appended to it, and directories that are missing are made.
+        ``.npz`` is appended to it, unless it ends so or in ``.zip``; directories that are missing are made.
         """
         from npTRPO.agent.checkpoint import save
 

@@ -66,6 +66,7 @@ ACCEPTED = {
         {},
         {"net_arch": [32, 32]},
         {"net_arch": {"pi": [8], "vf": [8, 8]}},
+        {"net_arch": [{"pi": [8], "vf": [8, 8]}]},
         {"activation_fn": "relu"},
         {"activation_fn": ReLU},
         {"log_std_init": -1.0},
@@ -444,6 +445,13 @@ def test_scripts_find_the_spaces_and_the_number_of_environments():
 def test_only_a_config_is_taken_in_third_place():
     with pytest.raises(TypeError, match=r"must be a TRPOConfig, not 0\.001; options are given by name"):
         TRPO("MlpPolicy", OURS, 1e-3)
+
+
+def test_a_file_may_end_in_zip_as_theirs_do(tmp_path):
+    made = agent()
+    made.save(tmp_path / "trpo.zip")
+    assert [path.name for path in tmp_path.iterdir()] == ["trpo.zip"]
+    assert TRPO.load(tmp_path / "trpo.zip").theta.tobytes() == made.theta.tobytes()
 
 
 def test_multi_input_is_for_dict_observations():

@@ -740,6 +740,49 @@ def test_a_run_that_was_stopped_by_an_error_does_not_mix_what_was_seen_before_an
     np.testing.assert_array_equal(observations, [[0, 1, step] for step in range(8)])
 
 
+def _evaluated(agent, env):
+    evaluate_policy(agent, env, 1, max_episode_steps=3)
+    return {"reset_num_timesteps": False}
+
+
+def _evaluated_where_it_learns(agent, env):
+    return _evaluated(agent, agent.get_env())
+
+
+def _stepped(agent, env):
+    envs = agent.get_env()
+    envs.reset()
+    envs.step(envs.action_space.sample())
+    return {}
+
+
+@pytest.mark.parametrize("meanwhile", [_evaluated, _evaluated_where_it_learns, _stepped])
+@pytest.mark.parametrize("together", [True, False], ids=["vector", "single"])
+def test_what_others_did_in_the_environment_is_not_learned_as_what_the_agent_saw(
+    together, meanwhile, monkeypatch
+):
+    """The observations of a batch are those that the environment gave, from the first."""
+    single = Counter(lengths=(100,))
+    env = vectorized([lambda: single]) if together else single
+    agent = small(env, n_steps=8, normalize_observations=False).learn(8)
+    learned = []
+    update = trpo.update
+    monkeypatch.setattr(
+        trpo, "update", lambda *batch, **options: learned.append(batch[2]) or update(*batch, **options)
+    )
+    agent.learn(8, **meanwhile(agent, env))
+    [observations] = learned
+    np.testing.assert_array_equal(observations, [before for before, *_ in single.diary[-8:]])
+
+
+def test_an_evaluation_elsewhere_does_not_interrupt_the_episodes_of_training():
+    env = Counter(lengths=(100,))
+    agent = small(env, n_steps=8).learn(8)
+    evaluate_policy(agent, Counter(lengths=(5,)), 2)
+    agent.learn(8, reset_num_timesteps=False)
+    assert (env.episode, env.now) == (0, 16)
+
+
 # --- what it learns --------------------------------------------------------------------------------------
 
 
