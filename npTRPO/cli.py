@@ -8,6 +8,7 @@ import dataclasses
 import importlib.util
 import itertools
 import math
+import re
 import shlex
 import sys
 import warnings
@@ -79,6 +80,10 @@ def _sentence(error: Exception) -> str:
     return " ".join((text + notes).split())
 
 
+# What Gymnasium adds to its warnings: colours, and that they are warnings.
+_DECORATION = r"\x1b\[[0-9;]*m(WARN: )?"
+
+
 def _say(line: str) -> None:
     """Write a line to stderr, unless it can't be written to."""
     with contextlib.suppress(OSError):
@@ -94,7 +99,7 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """A warning on one line, without the source's."""
-    _say(f"warning: {message}")
+    _say(f"warning: {re.sub(_DECORATION, '', str(message))}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from npTRPO.agent.environments import check_spaces
+from npTRPO.agent.environments import check_spaces, missing
 from npTRPO.agent.files import write_whole
 from npTRPO.agent.trpo import TRPO
 
@@ -74,10 +74,13 @@ def render_episodes(
             video.parent.mkdir(parents=True, exist_ok=True)
             folder = stack.enter_context(tempfile.TemporaryDirectory(dir=video.parent, prefix=".video-"))
             env = _recorded(env, Path(folder) / "episodes")
-            stack.callback(env.close)
+            stack.callback(_closed_quietly, env)
         frames: list[Any] | None = None if gif is None else []
         seeds = [None if seed is None else seed + i for i in range(episodes)]
-        returns = [_episode(agent, env, frames, deterministic, each, max_steps) for each in seeds]
+        try:
+            returns = [_episode(agent, env, frames, deterministic, each, max_steps) for each in seeds]
+        except gymnasium.error.DependencyNotInstalled as error:
+            raise missing(f"{env_id} can't be drawn", error) from error
         if video is not None:
             env.close()  # which writes the last episode
             _move_videos(Path(folder) / "episodes", video)
@@ -93,7 +96,7 @@ def _drawn(env_id: str, render_mode: str) -> gymnasium.Env[Any, Any]:
             warnings.simplefilter("ignore", UserWarning)
             env: gymnasium.Env[Any, Any] = gymnasium.make(env_id, render_mode=render_mode)
     except gymnasium.error.DependencyNotInstalled as error:
-        raise ModuleNotFoundError(f"{env_id} can't be drawn: {error}") from error
+        raise missing(f"{env_id} can't be drawn", error) from error
     except TypeError as error:
         raise ValueError(f"{env_id} can't be drawn: {error}") from error
     modes = env.metadata.get("render_modes", [])
@@ -109,6 +112,13 @@ def _recorded(env: gymnasium.Env[Any, Any], folder: Path) -> gymnasium.Env[Any, 
         return gymnasium.wrappers.RecordVideo(env, str(folder), episode_trigger=lambda _: True)
     except gymnasium.error.DependencyNotInstalled as error:
         raise ModuleNotFoundError('videos need moviepy: pip install "npTRPO[video]"') from error
+
+
+def _closed_quietly(env: gymnasium.Env[Any, Any]) -> None:
+    """Close a recorded environment, that warns if it has nothing to write: an error has told why."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        env.close()
 
 
 def _move_videos(folder: Path, video: Path) -> None:

@@ -175,6 +175,21 @@ def test_without_a_file_the_environment_shows_itself(agent):
     assert env.closed
 
 
+@pytest.mark.parametrize("file", [{"video": "a.mp4"}, {"gif": "a.gif"}], ids=["video", "gif"])
+def test_what_lacks_a_package_to_draw_with_says_so_and_writes_nothing(file, agent, tmp_path, monkeypatch):
+    pytest.importorskip("moviepy", reason="videos are moviepy's")
+    pytest.importorskip("PIL", reason="GIFs are Pillow's")
+
+    def render(self):
+        raise gymnasium.error.DependencyNotInstalled('run `pip install "gymnasium[classic-control]"`')
+
+    monkeypatch.setattr(Painter, "render", render)
+    [(kind, name)] = file.items()
+    with pytest.raises(ModuleNotFoundError, match=r"can't be drawn: run `pip install \"npTRPO\[video\]\"`"):
+        render_episodes(agent, PAINTER, **{kind: tmp_path / name})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_episodes_are_seeded_one_after_the_other(agent):
     render_episodes(agent, PAINTER, episodes=3, seed=5)
     render_episodes(agent, PAINTER, episodes=2)

@@ -7,6 +7,7 @@ import copy
 import difflib
 import importlib
 import math
+import re
 import signal
 import sys
 import threading
@@ -22,7 +23,7 @@ from gymnasium.vector.utils import batch_space
 from npTRPO.policies.policy import Policy
 from npTRPO.sampling.rollout import batch_of_one
 
-__all__ = ["TimeLimited", "check_spaces", "dismiss", "id_from_file", "make_vector_env"]
+__all__ = ["TimeLimited", "check_spaces", "dismiss", "id_from_file", "make_vector_env", "missing"]
 
 
 def id_from_file(env_id: str, way_out: str) -> str:
@@ -95,7 +96,16 @@ def make_vector_env(
                 env, n_envs, vectorization_mode=mode, **({} if mode == "vector_entry_point" else options)
             )
     except gymnasium.error.DependencyNotInstalled as error:
-        raise ModuleNotFoundError(f"{env} needs a package that isn't installed: {error}") from error
+        raise missing(f"{env} needs a package that isn't installed", error) from error
+
+
+def missing(what: str, error: gymnasium.error.DependencyNotInstalled) -> ModuleNotFoundError:
+    """The error that says what fails for want of a package, and which of our extras brings it."""
+    return ModuleNotFoundError(f"{what}: {_THEIR_EXTRA.sub(lambda found: _OURS[found[1]], str(error))}")
+
+
+_OURS = {name: f"npTRPO[{name}]" for name in ("mujoco", "box2d")} | {"classic-control": "npTRPO[video]"}
+_THEIR_EXTRA = re.compile(rf"gymnasium\[({'|'.join(_OURS)})\]")
 
 
 class VectorOfOne(VectorEnv[Any, Any, Any]):

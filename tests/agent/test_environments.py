@@ -6,7 +6,7 @@ from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from npTRPO import Policy
-from npTRPO.agent.environments import check_spaces, make_vector_env
+from npTRPO.agent.environments import check_spaces, make_vector_env, missing
 from tests.environments import Bandit, Choosy, Counter, counters, forks, registered, vectorized
 
 
@@ -89,6 +89,20 @@ def test_an_id_that_is_not_registered_is_refused_with_near_matches(env_id, hint)
 def test_what_lacks_a_package_says_so(lacking, mode):
     with pytest.raises(ModuleNotFoundError, match=r"Lacking-v0 needs a package .* install the quux extra"):
         make_vector_env(lacking, 2, mode)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("gymnasium[mujoco]", "npTRPO[mujoco]"),
+        ("gymnasium[box2d]", "npTRPO[box2d]"),
+        ("gymnasium[classic-control]", "npTRPO[video]"),
+        ("gymnasium[atari]", "gymnasium[atari]"),
+    ],
+)
+def test_a_missing_package_is_named_by_the_extra_of_ours_that_brings_it(theirs, ours):
+    error = missing("it can't be", gymnasium.error.DependencyNotInstalled(f'run `pip install "{theirs}"`'))
+    assert str(error) == f'it can\'t be: run `pip install "{ours}"`'
 
 
 @pytest.mark.parametrize("thing", [None, 3, Bandit, ["CartPole-v1"], b"CartPole-v1"], ids=repr)
