@@ -6,13 +6,18 @@ False. Names and meanings follow Stable-Baselines3, where it has them.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from pathlib import Path
 from typing import Any
 
-from npTRPO.agent.evaluation import evaluate_policy
-from npTRPO.agent.record import Record
+import numpy as np
+
+from npTRPO._typing import Array
+from npTRPO.agent.evaluation import run_episodes
+from npTRPO.agent.files import write_whole
+from npTRPO.agent.record import Callback, Record, stops
 
 __all__ = [
     "CheckpointCallback",
@@ -45,14 +50,22 @@ class EvalCallback:
     ----------
     eval_env : str, gymnasium.Env or gymnasium.vector.VectorEnv, optional
         Where to evaluate; the id the agent trains on unless given.
+    callback_on_new_best, callback_after_eval : callable, optional
+        Given the record after an evaluation with a new best mean return, and after each. Training stops when
+        one returns False; those that stop on evaluations look at this one's.
     n_eval_episodes : int
         Episodes per evaluation.
     eval_freq : int
         Environment steps between evaluations (of all environments together).
+    log_path : path, optional
+        Directory for ``evaluations.npz``: timesteps, and for each the results and ep_lengths of its episodes.
     best_model_save_path : path, optional
-        File for the agent with the best mean return.
+        For the agent with the best mean return: a file, if it ends in ``.npz`` or ``.zip``, and otherwise a
+        directory for ``best_model.npz``.
     deterministic : bool
         Take the most probable actions.
+    render, verbose, warn
+        Taken for compatibility; nothing is shown or said.
     seed : int
         Seed of the evaluation's environments, the same each time, so that evaluations are compared on
         the same episodes.
@@ -72,11 +85,17 @@ class EvalCallback:
     def __init__(
         self,
         eval_env: Any = None,
-        *,
+        callback_on_new_best: Callback | None = None,
+        callback_after_eval: Callback | None = None,
         n_eval_episodes: int = 10,
         eval_freq: int = 10_000,
+        log_path: str | os.PathLike[str] | None = None,
         best_model_save_path: str | os.PathLike[str] | None = None,
         deterministic: bool = True,
+        render: bool = False,
+        verbose: int = 0,
+        warn: bool = True,
+        *,
         seed: int = 0,
         max_episode_steps: int | None = None,
         env_timeout: float | None = None,
@@ -85,9 +104,19 @@ class EvalCallback:
             raise ValueError(
                 f"eval_freq and n_eval_episodes must be at least 1, not {eval_freq} and {n_eval_episodes}"
             )
+        if render:
+            raise NotImplementedError(
+                'render=True isn\'t supported: give an eval_env that is made with render_mode="human"'
+            )
         self.eval_env = eval_env
+        self.callback_on_new_best = callback_on_new_best
+        self.callback_after_eval = callback_after_eval
+        for child in (callback_on_new_best, callback_after_eval):
+            if isinstance(child, (StopTrainingOnRewardThreshold, StopTrainingOnNoModelImprovement)):
+                child.evaluation = child.evaluation or self
         self.n_eval_episodes = n_eval_episodes
         self.eval_freq = eval_freq
+        self.log_path = log_path
         self.best_model_save_path = best_model_save_path
         self.deterministic = deterministic
         self.seed = seed
@@ -96,16 +125,16 @@ class EvalCallback:
         self.evaluations: list[tuple[int, float, float]] = []
         self.best_mean_reward = -math.inf
         self.last_mean_reward = math.nan
+        self._episodes: list[tuple[Array, Array]] = []
         self._every = _Every(eval_freq)
 
-    def __call__(self, record: Record) -> None:
-        """Evaluate, if it is time to."""
-        if self._every.due(record.num_timesteps):
-            self.evaluate(record)
+    def __call__(self, record: Record) -> bool:
+        """Evaluate, if it is time to; False, to stop, if a callback of its own says so."""
+        return not self._every.due(record.num_timesteps) or self.evaluate(record)
 
-    def evaluate(self, record: Record) -> None:
-        """Evaluate now."""
-        mean, std = evaluate_policy(
+    def evaluate(self, record: Record) -> bool:
+        """Evaluate now; False, to stop, if a callback of its own says so."""
+        returns, lengths = run_episodes(
             record.agent,
             self.eval_env,
             self.n_eval_episodes,
@@ -114,12 +143,31 @@ class EvalCallback:
             max_episode_steps=self.max_episode_steps,
             env_timeout=self.env_timeout,
         )
-        self.evaluations.append((record.num_timesteps, mean, std))
+        mean = float(np.mean(returns))
+        self.evaluations.append((record.num_timesteps, mean, float(np.std(returns))))
+        self._episodes.append((returns, lengths))
+        if self.log_path is not None:
+            self._write_log(Path(self.log_path))
         self.last_mean_reward = mean
+        goes_on = True
         if mean > self.best_mean_reward:
             self.best_mean_reward = mean
             if self.best_model_save_path is not None:
-                record.agent.save(self.best_model_save_path)
+                path = Path(self.best_model_save_path)
+                record.agent.save(path if path.suffix in (".npz", ".zip") else path / "best_model")
+            goes_on = not stops(self.callback_on_new_best, record)
+        return not stops(self.callback_after_eval, record) and goes_on
+
+    def _write_log(self, directory: Path) -> None:
+        content = io.BytesIO()
+        np.savez(
+            content,
+            timesteps=np.array([steps for steps, _, _ in self.evaluations]),
+            results=np.array([returns for returns, _ in self._episodes]),
+            ep_lengths=np.array([lengths for _, lengths in self._episodes]),
+        )
+        directory.mkdir(parents=True, exist_ok=True)
+        write_whole(directory / "evaluations.npz", lambda file: file.write(content.getbuffer()))
 
 
 class CheckpointCallback:
@@ -133,10 +181,18 @@ class CheckpointCallback:
         Directory, which is made if need be.
     name_prefix : str
         Beginning of the files' names.
+    save_replay_buffer, save_vecnormalize, verbose
+        Taken for compatibility; an agent's file has all that belongs to it.
     """
 
     def __init__(
-        self, save_freq: int, save_path: str | os.PathLike[str], name_prefix: str = "rl_model"
+        self,
+        save_freq: int,
+        save_path: str | os.PathLike[str],
+        name_prefix: str = "rl_model",
+        save_replay_buffer: bool = False,
+        save_vecnormalize: bool = False,
+        verbose: int = 0,
     ) -> None:
         if save_freq < 1:
             raise ValueError(f"save_freq must be at least 1, not {save_freq}")
@@ -161,9 +217,13 @@ class StopTrainingOnRewardThreshold:
     evaluation : EvalCallback, optional
         Look at its latest evaluation (it must come earlier in the list of callbacks); otherwise at the
         mean return of the last 100 training episodes.
+    verbose
+        Taken for compatibility.
     """
 
-    def __init__(self, reward_threshold: float, evaluation: EvalCallback | None = None) -> None:
+    def __init__(
+        self, reward_threshold: float, evaluation: EvalCallback | None = None, verbose: int = 0
+    ) -> None:
         self.reward_threshold = reward_threshold
         self.evaluation = evaluation
 
@@ -179,21 +239,32 @@ class StopTrainingOnNoModelImprovement:
 
     Parameters
     ----------
-    evaluation : EvalCallback
-        Whose evaluations count; it must come earlier in the list of callbacks.
     max_no_improvement_evals : int
         Evaluations without a new best that are put up with.
     min_evals : int
         Evaluations before which training doesn't stop.
+    evaluation : EvalCallback, optional
+        Whose evaluations count; it must come earlier in the list of callbacks. Not needed by what is the
+        ``callback_after_eval`` of one.
+    verbose
+        Taken for compatibility.
     """
 
-    def __init__(self, evaluation: EvalCallback, max_no_improvement_evals: int, min_evals: int = 0) -> None:
+    def __init__(
+        self,
+        max_no_improvement_evals: int,
+        min_evals: int = 0,
+        evaluation: EvalCallback | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.evaluation = evaluation
         self.max_no_improvement_evals = max_no_improvement_evals
         self.min_evals = min_evals
 
     def __call__(self, record: Record) -> bool:
         """False, to stop, once too many evaluations have not improved."""
+        if self.evaluation is None:
+            raise ValueError("it looks at no evaluation: give it one, or to one, as its callback_after_eval")
         means = [mean for _, mean, _ in self.evaluation.evaluations]
         if not means:
             return True

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from npTRPO.trust_region.step import Update
 
 if TYPE_CHECKING:
     from npTRPO.agent.trpo import TRPO
 
-__all__ = ["Callback", "Record"]
+__all__ = ["Callback", "Record", "stops"]
 
 Callback = Callable[["Record"], Any]
 """Called after each update; training stops when it returns False."""
@@ -51,3 +53,9 @@ class Record:
     steps_per_second: float
     time_elapsed: float
     update: Update
+
+
+def stops(callback: Callback | None, record: Record) -> bool:
+    """Whether a callback, if there is one, says that training is to stop: by False, and nothing else."""
+    answer = None if callback is None else callback(record)
+    return isinstance(answer, (bool, np.bool_)) and not answer

@@ -17,7 +17,7 @@ from npTRPO._typing import Array
 from npTRPO.agent.config import TRPOConfig
 from npTRPO.agent.dialect import OWN_CODE, check_policy, checked_options, policy_options
 from npTRPO.agent.environments import check_spaces, make_vector_env
-from npTRPO.agent.record import Callback, Record
+from npTRPO.agent.record import Callback, Record, stops
 from npTRPO.policies.mlp import MLP
 from npTRPO.policies.network import FunctionNetwork, Network, NetworkFactory
 from npTRPO.policies.policy import Policy
@@ -313,8 +313,8 @@ class TRPO:
                 stack.callback(writer.close)
                 callbacks.append(writer)
             for record in self.updates(total_timesteps, reset_num_timesteps):
-                answers = [listener(record) for listener in callbacks]
-                if any(isinstance(answer, (bool, np.bool_)) and not answer for answer in answers):
+                answers = [stops(listener, record) for listener in callbacks]
+                if any(answers):
                     break
         return self
 

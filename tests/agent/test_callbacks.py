@@ -38,7 +38,9 @@ class Diary:
 def scripted(monkeypatch, means):
     """Evaluations find these mean returns, one after the other."""
     rest = iter(means)
-    monkeypatch.setattr(callbacks, "evaluate_policy", lambda *_, **__: (next(rest), 0.5))
+    monkeypatch.setattr(
+        callbacks, "run_episodes", lambda *_, **__: (np.full(2, float(next(rest))), np.array([3, 5]))
+    )
 
 
 def record_at(steps, agent=None, **figures):
@@ -225,7 +227,7 @@ def test_training_stops_at_a_return_and_not_before_there_is_one(reward, goes_on,
         return
     evaluation = EvalCallback(eval_freq=10)
     stop = StopTrainingOnRewardThreshold(5.0, evaluation)
-    scripted(monkeypatch, [reward])
+    scripted(monkeypatch, [max(reward, -1e300)])  # a return is never infinite
     assert stop(record_at(5, episode_return=100.0)) is True  # there was no evaluation yet
     evaluation(record_at(10))
     assert stop(record_at(10, episode_return=100.0)) is goes_on
@@ -272,7 +274,7 @@ def test_training_stops_when_evaluations_bring_nothing_better(
 ):
     scripted(monkeypatch, means)
     evaluation = EvalCallback(eval_freq=1)
-    stop = StopTrainingOnNoModelImprovement(evaluation, patience, min_evals=least)
+    stop = StopTrainingOnNoModelImprovement(patience, least, evaluation)
     assert stop(record_at(0)) is True
     small().learn(240, callback=[evaluation, stop])
     assert len(evaluation.evaluations) == evaluations
@@ -284,7 +286,7 @@ def test_all_of_them_work_together(tmp_path, monkeypatch):
     notes = []
     together = [
         evaluation,
-        StopTrainingOnNoModelImprovement(evaluation, 5),
+        StopTrainingOnNoModelImprovement(5, evaluation=evaluation),
         StopTrainingOnRewardThreshold(9.0, evaluation),
         CheckpointCallback(40, tmp_path, name_prefix="all"),
         Diary(notes, "last"),
@@ -293,10 +295,62 @@ def test_all_of_them_work_together(tmp_path, monkeypatch):
     assert agent.n_updates == 3
     assert notes == [("last", n) for n in (1, 2, 3)]
     assert {path.name for path in tmp_path.iterdir()} == {
-        "best.npz",
+        "best",
         *(f"all_{n}_steps.npz" for n in (40, 80, 120)),
     }
-    assert TRPO.load(tmp_path / "best").n_updates == 3
+    assert TRPO.load(tmp_path / "best" / "best_model").n_updates == 3
+
+
+def test_they_are_used_as_those_of_stable_baselines3_are(tmp_path, monkeypatch):
+    """With its names, in its order, one inside of another."""
+    scripted(monkeypatch, [1.0, 2.0, 9.0, 3.0])
+    seen = []
+    evaluation = EvalCallback(
+        TWO_STATES,
+        callback_on_new_best=StopTrainingOnRewardThreshold(reward_threshold=9, verbose=1),
+        callback_after_eval=lambda record: seen.append(record.n_updates),
+        n_eval_episodes=2,
+        eval_freq=40,
+        log_path=tmp_path / "logs",
+        best_model_save_path=str(tmp_path / "logs") + "/",
+        deterministic=True,
+        render=False,
+        verbose=1,
+        warn=False,
+    )
+    saving = CheckpointCallback(
+        40, str(tmp_path), "m", save_replay_buffer=True, save_vecnormalize=True, verbose=2
+    )
+    agent = small().learn(400, callback=[evaluation, saving])
+    assert agent.n_updates == 3
+    assert seen == [1, 2, 3]
+    assert {path.name for path in (tmp_path / "logs").iterdir()} == {"best_model.npz", "evaluations.npz"}
+    with np.load(tmp_path / "logs" / "evaluations.npz") as log:
+        np.testing.assert_array_equal(log["timesteps"], [40, 80, 120])
+        np.testing.assert_array_equal(log["results"], [[1, 1], [2, 2], [9, 9]])
+        np.testing.assert_array_equal(log["ep_lengths"], [[3, 5]] * 3)
+    assert (tmp_path / "m_120_steps.npz").is_file()
+
+
+def test_training_stops_without_improvement_after_an_evaluation(monkeypatch):
+    scripted(monkeypatch, [5, 4, 4, 7, 8])
+    stop = StopTrainingOnNoModelImprovement(max_no_improvement_evals=1, min_evals=0, verbose=1)
+    with pytest.raises(ValueError, match="it looks at no evaluation"):
+        stop(record_at(0))
+    agent = small().learn(400, callback=EvalCallback(eval_freq=40, callback_after_eval=stop))
+    assert agent.n_updates == 3
+
+
+def test_a_callback_that_has_an_evaluation_keeps_it(monkeypatch):
+    first = EvalCallback(eval_freq=40)
+    stop = StopTrainingOnRewardThreshold(5, first)
+    EvalCallback(eval_freq=40, callback_on_new_best=stop)
+    assert stop.evaluation is first
+
+
+def test_an_evaluation_shows_nothing():
+    with pytest.raises(NotImplementedError, match="render_mode"):
+        EvalCallback(render=True)
 
 
 def test_the_list_of_callbacks_is_not_changed():
