@@ -46,6 +46,8 @@ LONGEST_HEADER, LEAST_ROOM = 2**20, 2**20
 
 def save(agent: TRPO, path: str | os.PathLike[str]) -> None:
     """Write an agent, in a directory that is made if need be; the file appears whole or not at all."""
+    if not Path(path).name:
+        raise ValueError(f"{os.fspath(path)!r} is no name of a file")
     target = _with_suffix(path)
     moments = agent.observation_moments
     header = {
@@ -101,7 +103,9 @@ def load(
     try:
         agent = _restored(*_read(target), policy_kwargs or {})
     except OSError as error:
-        raise CheckpointError(f"{target} can't be read: {error.strerror or error}") from error
+        inside = target / "agent.npz"
+        hint = f"; the agent of this run is {inside}" if inside.is_file() else ""
+        raise CheckpointError(f"{target} can't be read: {error.strerror or error}{hint}") from error
     except Exception as error:  # whatever a foreign or damaged file leads to, of which there is no list
         raise CheckpointError(f"{target} is no agent that can be loaded: {reason(error)}") from error
     agent.config = changed(agent.config, options or {})

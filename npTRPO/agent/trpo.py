@@ -324,6 +324,7 @@ class TRPO:
             raise RuntimeError("this agent has no environment to learn in: load or make it with env=...")
         if (
             isinstance(total_timesteps, bool)
+            or not isinstance(total_timesteps, (int, float, np.number))
             or int(total_timesteps) != total_timesteps
             or total_timesteps < 1
         ):

@@ -508,6 +508,20 @@ def test_saving_that_fails_leaves_everything_as_it_was(error, at, old, agent, sa
     assert contents(TRPO.load(path)) == contents(other)
 
 
+@pytest.mark.parametrize("path", ["", ".", "/"])
+def test_a_path_without_a_name_is_no_place_to_save_in(path, agent, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="is no name of a file"):
+        agent.save(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_whoever_names_a_run_is_told_of_its_agent(agent, tmp_path):
+    agent.save(tmp_path / "run" / "agent")
+    with pytest.raises(CheckpointError, match=r"Is a directory; the agent of this run is .*run.agent\.npz"):
+        TRPO.load(tmp_path / "run")
+
+
 def test_saving_makes_the_directories_that_are_missing(agent, tmp_path):
     """As Stable-Baselines3 does: what was learned must not be lost for want of one."""
     agent.save(tmp_path / "missing" / "deeper" / "agent")

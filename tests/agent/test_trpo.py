@@ -351,7 +351,7 @@ def test_steps_are_counted_from_zero_again_unless_asked_otherwise():
     assert agent.learn(32.0).num_timesteps == 32
 
 
-@pytest.mark.parametrize("steps", [0, -5, 1.5, True, False, float("nan"), "100"], ids=repr)
+@pytest.mark.parametrize("steps", [0, -5, 1.5, True, False, float("nan"), "100", "x", None], ids=repr)
 def test_a_number_of_steps_that_is_none_is_refused(steps):
     agent = small()
     with pytest.raises(ValueError, match=r"whole number|NaN"):
