@@ -2,7 +2,7 @@
 
 Each update reports the KL it used of δ and the tries that took (E15, E38), what the surrogate gained beside
 what its linear model had promised (E10, E31), how well conjugate gradients solved F x = g, and in how many
-steps (E33, E37), how undecided the policy is, and how much of the returns the value function explains. This
+steps (E35, E37), how undecided the policy is, and how much of the returns the value function explains. This
 is what a healthy run looks like. Two curves look worse than they are: the return is a mean over 100 episodes,
 and lags; and once every episode is long, returns hardly vary, and a small error exceeds their variance.
 """
@@ -25,12 +25,13 @@ for record in agent.updates(1_024 if args.quick else 50_000):
         print(format_metrics(rows[-1]))
 
 columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-delta, rtol = agent.config.target_kl, agent.config.cg_rtol
+delta, rtol, most = agent.config.target_kl, agent.config.cg_rtol, agent.config.cg_steps(layered=True)
 gained = columns["improvement"] / columns["predicted_improvement"]
 tries = np.mean(columns["line_search_tries"])
 print(f"E38: the largest KL is {np.max(columns['kl']) / delta:.3f} δ, after {tries:.1f} tries on average")
 print(f"E31: of what the linear model promises, {np.median(gained):.0%} is gained (median)")
-print(f"E37: the largest residual is {np.max(columns['cg_residual']):.4f} ‖g‖, the tolerance {rtol}")
+residual = np.median(columns["cg_residual"])
+print(f"E37: conjugate gradients leave {residual:.4f} ‖g‖ (median) after {most} steps at most; enough is {rtol}")
 print("Without exploring the agent gets {:.1f} ± {:.1f} of 500 in the end".format(*evaluations[-1]))
 
 if args.out:
@@ -40,8 +41,8 @@ if args.out:
         ("kl", "KL: near δ, never above (E38)", "mean KL in nats", {"ylim": (0, 1.2 * delta)}),
         ("improvement", "Gain: near the promised (E31)", "surrogate, new − old", {}),
         ("line_search_tries", "Line search: few tries (E38)", "tries", {"ylim": (0, 4)}),
-        ("cg_residual", "CG: residual within tolerance (E37)", "relative residual", {"yscale": "log"}),
-        ("cg_iterations", "CG: few steps (E33)", "steps", {"ylim": (0, 16)}),
+        ("cg_residual", "CG: what is left of ‖g‖ (E37)", "relative residual", {"yscale": "log"}),
+        ("cg_iterations", "CG: few steps, preconditioned (E35)", "steps", {"ylim": (0, 4)}),
         ("entropy", "Entropy: falls, not at once", "nats per action", {"ylim": (0, 0.75)}),
         ("explained_variance", "Explained variance: rises at first", "share", {"ylim": (-1, 1.05)}),
         ("step_norm", "Length of the step, and of g", "in parameters", {"ylim": (0, 0.6)}),
@@ -53,11 +54,11 @@ if args.out:
         describe(panel, title, "thousand steps", unit, xlim=(0, 52), **settings)
     axes["episode_return"].plot(steps, [mean for mean, _ in evaluations], ".-", color=GREEN)
     write(axes["episode_return"], 15, 435, "without exploring", GREEN)
-    for name, line in (("kl", delta), ("cg_residual", rtol), ("cg_iterations", agent.config.cg_max_steps)):
+    for name, line in (("kl", delta), ("cg_residual", rtol), ("cg_iterations", most)):
         axes[name].axhline(line, color=BLACK, linestyle="--", linewidth=1)
     axes["improvement"].plot(steps, columns["predicted_improvement"], ":", color=VERMILION)
     write(axes["improvement"], 12, 0.035, "promised: gᵀΔ", VERMILION)
     axes["step_norm"].plot(steps, columns["gradient_norm"], ":", color=VERMILION)
-    write(axes["step_norm"], 1, 0.4, "gradient, dotted", VERMILION)
+    write(axes["step_norm"], 1, 0.5, "gradient, dotted", VERMILION)
     write(axes["explained_variance"], 27, -0.8, "returns hardly\nvary any more")
     save(figure, args.out)
