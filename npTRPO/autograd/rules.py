@@ -327,6 +327,22 @@ def _logsumexp_rule(answer: Any, x: Any, axis: tuple[int, ...]) -> LinearMap:
 define_rule(_logsumexp, _logsumexp_rule)
 
 
+@primitive
+def _log_softmax(x: Any, axis: tuple[int, ...]) -> Any:
+    shifted = x - np.max(x, axis=axis, keepdims=True)  # first, or a large common offset would round the rest
+    return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
+
+
+def _log_softmax_rule(answer: Any, x: Any, axis: tuple[int, ...]) -> LinearMap:
+    softmax = np.exp(answer)
+    return LinearMap(
+        lambda t: t - sum_over(t * softmax, axis, True), lambda g: g - sum_over(g, axis, True) * softmax
+    )
+
+
+define_rule(_log_softmax, _log_softmax_rule)
+
+
 def logsumexp(a: Any, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Any:
     """Logarithm of the sum of exponentials, differentiable to any order.
 
@@ -372,4 +388,4 @@ def log_softmax(x: Any, axis: int | tuple[int, ...] | None = None) -> Any:
     array([0.25, 0.75])
     """
     x = as_array(x)
-    return x - _logsumexp(x, as_axes(axis, x.ndim))
+    return _log_softmax(x, as_axes(axis, x.ndim))

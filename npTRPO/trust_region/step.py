@@ -143,6 +143,7 @@ def predicted_improvement(gradient: Array, step: Array) -> float:
     return float(np.dot(gradient.astype(np.float64, copy=False), step.astype(np.float64, copy=False)))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what isn't finite is refused, not warned about
 def update(
     policy: Policy,
     theta: Array,
@@ -204,9 +205,8 @@ def update(
     rows = LinearizedRows(policy.outputs, theta, observations)
     if weights is not None:
         weights = checked_weights(weights, len(observations))
-    with np.errstate(over="ignore", invalid="ignore"):  # what isn't finite is refused, not warned about
-        objective = _Objective(policy, rows, observations, actions, advantages, weights)
-        g = objective.gradient
+    objective = _Objective(policy, rows, observations, actions, advantages, weights)
+    g = objective.gradient
     stay = Update(theta, UpdateOutcome.ZERO_GRADIENT, float(np.linalg.norm(g)), objective.entropy)
     if not np.any(g):
         return stay
@@ -288,12 +288,11 @@ class _Objective:
     def __call__(self, theta: Array) -> tuple[float, float]:
         """Surrogate and mean KL at ``theta``."""
         total, divergence = 0.0, 0.0
-        with np.errstate(over="ignore", invalid="ignore"):  # a step too far is refused, not warned about
-            for part, observations, outputs, log_prob, actions, advantages, weights in self.parts:
-                old = self.policy.family(_as(np.float64, outputs))
-                new = self.policy.family(_as(np.float64, self.policy.outputs(theta, observations)))
-                total += part * float(surrogate(new, log_prob, actions, advantages, weights))
-                divergence += part * float(mean_kl(old, new, weights))
+        for part, observations, outputs, log_prob, actions, advantages, weights in self.parts:
+            old = self.policy.family(_as(np.float64, outputs))
+            new = self.policy.family(_as(np.float64, self.policy.outputs(theta, observations)))
+            total += part * float(surrogate(new, log_prob, actions, advantages, weights))
+            divergence += part * float(mean_kl(old, new, weights))
         return total, divergence
 
 

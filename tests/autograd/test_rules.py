@@ -294,6 +294,12 @@ def test_logsumexp_of_huge_numbers_overflows_nowhere():
     assert_near(grad(lambda x: log_softmax(x)[0])(x), [0.5, -0.5, 0], 1e4, terms=3)
 
 
+@given(generators(), st.integers(1, 6), st.sampled_from([1e4, -1e4, 1e9]))
+def test_log_softmax_loses_nothing_to_a_common_offset(rng, n, offset):
+    x = offset + rng.uniform(-5, 5, n)  # as it is rounded here; the differences below are exact
+    assert_near(log_softmax(x), scipy.special.log_softmax(x - x[0]), 16, n)
+
+
 def test_logsumexp_of_a_case_ruled_out_by_minus_infinity():
     x = np.array([-np.inf, 0.0, 0.0])
     np.testing.assert_array_equal(grad(logsumexp)(x), [0, 0.5, 0.5])
