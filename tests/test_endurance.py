@@ -1,0 +1,58 @@
+"""A short version of ``python -m tests.endurance``, and what it would notice."""
+
+import itertools
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from npTRPO.agent.trpo import TRPO
+from npTRPO.trust_region.step import _Objective
+from tests.endurance import BEST, Corridor, failures, watched
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="it reads Linux's /proc")
+
+
+def test_two_hundred_updates_leave_no_memory_behind_and_kl_as_exact_as_it_was():
+    watch = watched(200, seed=0, dtype="float64")
+    assert failures(watch) == []
+    assert np.mean(np.isfinite(watch.kl_errors)) > 0.9
+    assert np.all(np.isfinite(watch.python))
+    # The mean over the last 150 of them, whose own spread is about 0.1.
+    assert abs(np.mean(watch.right[50:]) - BEST) < 0.1
+
+
+def test_the_best_way_through_the_corridor_is_where_it_is_said_to_be():
+    """The expected number of steps out of it solves three linear equations."""
+
+    def steps(p):
+        going = np.array([[1 - p, p, 0], [p, 0, 1 - p], [0, 1 - p, 0]])
+        return np.linalg.solve(np.eye(3) - going, np.ones(3))[0]
+
+    assert steps(BEST) < min(steps(BEST - 1e-3), steps(BEST + 1e-3))
+    env = Corridor()
+    env.reset(seed=0)
+    assert [env.step(action)[2] for action in (0, 1, 0, 1)] == [False, False, False, True]
+
+
+def test_a_kl_that_drifts_is_noticed():
+    drift, true = itertools.count(1), _Objective.__call__
+
+    def drifting(self, theta):
+        gain, kl = true(self, theta)
+        return gain, kl * (1 + 1e-12 * next(drift))
+
+    with mock.patch.object(_Objective, "__call__", drifting):
+        assert any("KL" in line for line in failures(watched(40, seed=0)))
+
+
+def test_memory_that_is_kept_is_noticed():
+    kept, learn = [], TRPO._train
+
+    def keeping(self, batch):
+        kept.append(np.zeros(1000))
+        return learn(self, batch)
+
+    with mock.patch.object(TRPO, "_train", keeping):
+        assert "Python's objects have grown" in failures(watched(40, seed=0))
