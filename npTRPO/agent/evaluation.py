@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import operator
 import shlex
 from typing import Any, Literal, TypeAlias, overload
 
@@ -153,6 +154,7 @@ def run_episodes(
     env_timeout: float | None = None,
 ) -> tuple[Array, Array]:
     """Returns and lengths, each (n_episodes,), of whole episodes; see :func:`evaluate_policy`."""
+    n_episodes, seed = operator.index(n_episodes), None if seed is None else operator.index(seed)
     if n_episodes < 1:
         raise ValueError(f"n_eval_episodes must be at least 1, but it is {n_episodes!r}")
     if seed is not None and seed < 0:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import operator
 import os
 import platform
 import subprocess
@@ -70,6 +71,13 @@ class RunSettings:
     total_timesteps: int
     eval_episodes: int = 10
     env_timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        """Python's numbers in place of NumPy's, which JSON doesn't know."""
+        for name in ("total_timesteps", "eval_episodes"):
+            object.__setattr__(self, name, operator.index(getattr(self, name)))
+        if self.env_timeout is not None:
+            object.__setattr__(self, "env_timeout", float(self.env_timeout))
 
 
 class RunDirectory:

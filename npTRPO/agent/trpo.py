@@ -294,6 +294,7 @@ class TRPO:
         """
         from npTRPO.agent.logging import ProgressBar, TensorBoardWriter, numbered, printer
 
+        total_timesteps = _whole(total_timesteps)
         callbacks = list(callback) if isinstance(callback, Sequence) else [callback] if callback else []
         for listener in callbacks:
             if not callable(listener):
@@ -322,13 +323,7 @@ class TRPO:
         """The training loop as a generator: one :class:`Record` per update."""
         if self.env is None:
             raise RuntimeError("this agent has no environment to learn in: load or make it with env=...")
-        if (
-            isinstance(total_timesteps, bool)
-            or not isinstance(total_timesteps, (int, float, np.number))
-            or int(total_timesteps) != total_timesteps
-            or total_timesteps < 1
-        ):
-            raise ValueError(f"total_timesteps must be a whole number, at least 1, not {total_timesteps!r}")
+        total_timesteps = _whole(total_timesteps)
         if reset_num_timesteps:
             self.num_timesteps = 0
             self.leave_episodes()
@@ -505,6 +500,18 @@ class TRPO:
         agent = load(path, env, policy_kwargs, options)
         agent.tensorboard_log, agent.verbose = tensorboard_log, verbose
         return agent
+
+
+def _whole(total_timesteps: Any) -> int:
+    """A number of steps as Python's, which doesn't overflow as NumPy's do."""
+    if (
+        isinstance(total_timesteps, bool)
+        or not isinstance(total_timesteps, (int, float, np.number))
+        or int(total_timesteps) != total_timesteps
+        or total_timesteps < 1
+    ):
+        raise ValueError(f"total_timesteps must be a whole number, at least 1, not {total_timesteps!r}")
+    return int(total_timesteps)
 
 
 def _standardized(advantages: Array) -> Array:
