@@ -211,6 +211,7 @@ def _run(
                 actions, _ = actor.predict(observations, deterministic=deterministic)
             observations, rewards, terminated, truncated, _ = envs.step(actions)
         except Exception as error:
+            _check(observations, actor, f"step {step - 1}" if step > 1 else "reset")
             raise explained(envs, error, f"step {step} of an evaluation") from error.__cause__
         earned = np.where(resets, 0.0, rewards)
         for i in np.flatnonzero(~np.isfinite(earned)):
@@ -228,3 +229,16 @@ def _run(
             returns[i], lengths[i] = 0.0, 0
         resets = np.zeros(n, dtype=bool) if same_step else ended
     return np.array(all_returns), np.array(all_lengths)
+
+
+def _check(observations: Any, actor: TRPO, when: str) -> None:
+    """Raise an error for the first number that isn't finite, if the observations have one."""
+    try:
+        rows = actor.policy.encode(observations, actor.theta.dtype)
+    except (KeyError, TypeError, ValueError):  # which isn't what this is about
+        return
+    for i, feature in np.argwhere(~np.isfinite(rows)):
+        raise ValueError(
+            f"environment {i} returned the observation {rows[i, feature]} (feature {feature}) "
+            f"in {when} of an evaluation"
+        )

@@ -490,7 +490,7 @@ def test_an_evaluation_of_episodes_that_never_end_is_cut(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("flaw", "said"),
     [
-        (number(np.nan), "the observation is not finite"),
+        (number(np.nan), r"environment 1 returned the observation nan \(feature 1\) in step 3 of an eval"),
         (rewarding(np.nan), r"environment 1 returned the reward nan in step 3 of an evaluation"),
         (raising(ZeroDivisionError("broke")), "broke"),
         (hanging, "took longer than 0.3 s"),
