@@ -201,7 +201,7 @@ def _run(
     step = 0
     try:
         observations, _ = envs.reset(seed=seed)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise explained(envs, error, "reset of an evaluation") from error.__cause__
     resets = np.zeros(n, dtype=bool)
     while np.any(counts < wanted):
@@ -210,7 +210,7 @@ def _run(
             with np.errstate(over="ignore", invalid="ignore"):  # what isn't finite is refused
                 actions, _ = actor.predict(observations, deterministic=deterministic)
             observations, rewards, terminated, truncated, _ = envs.step(actions)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             _check(observations, actor, f"step {step - 1}" if step > 1 else "reset")
             raise explained(envs, error, f"step {step} of an evaluation") from error.__cause__
         earned = np.where(resets, 0.0, rewards)

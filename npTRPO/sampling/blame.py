@@ -12,15 +12,15 @@ from gymnasium.vector import VectorEnv
 __all__ = ["explained"]
 
 
-def explained(env: VectorEnv[Any, Any, Any], error: Exception, when: str) -> Exception:
-    """The error, with a note of when it came and from whom; or one that says that a process has ended.
+def explained(env: VectorEnv[Any, Any, Any], error: Exception | SystemExit, when: str) -> Exception:
+    """The error, with a note of when it came and from whom; or one that says that a process ended, or would.
 
     Parameters
     ----------
     env : gymnasium.vector.VectorEnv
         What raised it.
-    error : Exception
-        While it is handled.
+    error : Exception or SystemExit
+        While it is handled. An environment that calls ``sys.exit`` is no reason to end without a word.
     when : str
         For the note: "step 3", for instance.
     """
@@ -32,7 +32,10 @@ def explained(env: VectorEnv[Any, Any, Any], error: Exception, when: str) -> Exc
             process = vector.processes[i]
             process.join(1)
             return ChildProcessError(f"the process of environment {i} {_end(process.exitcode)}, in {when}")
-    error.add_note(f"in {when} of {' and '.join(f'environment {i}' for i in whose) or 'the environments'}")
+    who = " and ".join(f"environment {i}" for i in whose) or "the environments"
+    if isinstance(error, SystemExit):
+        return RuntimeError(f"{who} would have ended the process with status {error.code}, in {when}")
+    error.add_note(f"in {when} of {who}")
     return error
 
 
@@ -42,7 +45,7 @@ def _end(exitcode: int | None) -> str:
     return f"was killed by signal {-exitcode}"
 
 
-def _whose(env: VectorEnv[Any, Any, Any], error: Exception) -> list[int]:
+def _whose(env: VectorEnv[Any, Any, Any], error: BaseException) -> list[int]:
     """Indices of the environments that the error came from, as far as that can be told.
 
     The error passed through a method of the environment or, if that is in another process, of the pipe to it,

@@ -147,7 +147,7 @@ class Sampler:
         self._n_features = policy.n_features
         try:
             observations, _ = env.reset(seed=seed)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise explained(env, error, "reset") from error.__cause__
         self._steps_before = 0
         self._current = self._encoded(observations, np.float64, -1)
@@ -209,7 +209,7 @@ class Sampler:
                 if np.shape(reward) != (n,):
                     raise self._misshapen("rewards", reward, (n,), t)
                 rewards[t] = reward
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 # The environment may have choked on its own NaN.
                 self._check(raw[: t + 1], rewards[:t], finals, actions)
                 raise explained(self.env, error, self._when(t)) from error.__cause__

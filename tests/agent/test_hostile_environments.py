@@ -128,6 +128,10 @@ FLAWS = {
     "an error without words": (raising(KeyError()), r"KeyError \(in step 5 of environment 1\)"),
     "a broken connection": (raising(ConnectionError("gone")), r"gone \(in step 5 of environment 1\)"),
     "end of a file": (raising(EOFError("over")), r"over \(in step 5 of environment 1\)"),
+    "an exit": (
+        raising(SystemExit(0)),
+        "environment 1 would have ended the process with status 0, in step 5",
+    ),
     "too slow": (hanging, r"took longer than 0\.3 s \(in step 5 of environment 1\)"),
     "stubbornly slow": (stubborn, r"took longer than 0\.3 s \(in step 5 of environment 1\)"),
 }
@@ -494,6 +498,10 @@ def test_an_evaluation_of_episodes_that_never_end_is_cut(monkeypatch, capsys):
         (rewarding(np.nan), r"environment 1 returned the reward nan in step 3 of an evaluation"),
         (raising(ZeroDivisionError("broke")), "broke"),
         (hanging, "took longer than 0.3 s"),
+        (
+            raising(SystemExit),
+            "environment 1 would have ended the process with status None, in step 3",
+        ),
     ],
 )
 def test_what_goes_wrong_in_an_evaluation_is_said_with_the_step(flaw, said, monkeypatch):
