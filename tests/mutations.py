@@ -13,6 +13,7 @@ import inspect
 import json
 import sys
 import textwrap
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -883,7 +884,9 @@ class Runner:
     def _failure(self, item: pytest.Item) -> str:
         """The kind of exception that the test ends with; nothing if it passes."""
         self._raised = None
-        runtestprotocol(item, nextitem=None, log=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # as pytest's first versions don't, if one calls this by oneself
+            runtestprotocol(item, nextitem=None, log=False)
         return "" if self._raised is None else type(self._raised).__name__
 
 
