@@ -27,6 +27,7 @@ MOST_MEMBERS, LONGEST_DIRECTORY = 64, 2**16
 _END, _END_SIGNATURE = struct.Struct("<4s4H2LH"), b"PK\x05\x06"
 _LOCATOR_LENGTH, _LOCATOR_SIGNATURE = 20, b"PK\x06\x07"
 
+_LONGEST_HEADER = 2**16  # as its length has 16 bits
 _PREAMBLE = struct.Struct("<6sBBH")  # of an array: signature, version, length of the header
 _HEADER = re.compile(
     rb"\{'descr': '([^']*)', 'fortran_order': False, "
@@ -80,8 +81,8 @@ class Archive:
             raise CheckpointError("its members have more bytes than it has")
         self.members = list(self._infos)
 
-    def read(self, name: str) -> Array:
-        """An array.
+    def described(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """Shape and dtype of an array, of which only the beginning is read.
 
         Raises
         ------
@@ -90,17 +91,34 @@ class Archive:
         CheckpointError
             If it isn't an array of numbers of the size that it claims.
         """
+        return self._described(name)[:2]
+
+    def read(self, name: str) -> Array:
+        """An array, as long as the file says; see first that :meth:`described` is what it should be.
+
+        Raises
+        ------
+        KeyError, CheckpointError
+            As :meth:`described` does.
+        zipfile.BadZipFile
+            For a wrong checksum.
+        """
+        shape, dtype, begin = self._described(name)
+        with self._zip.open(self._infos[f"{name}.npy"]) as member:
+            content = member.read()  # to the end, where the checksum is compared
+        return np.frombuffer(content, dtype, offset=begin).reshape(shape).copy()
+
+    def _described(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any], int]:
         info = self._infos.get(f"{name}.npy")
         if info is None:
             raise KeyError(name)
         with self._zip.open(info) as member:
-            content = member.read()  # to the end, where the checksum is compared
-        shape, dtype, begin = _described(name, content)
-        if math.prod(shape) * dtype.itemsize != len(content) - begin:
+            shape, dtype, begin = _described(name, member.read(_PREAMBLE.size + _LONGEST_HEADER))
+        if math.prod(shape) * dtype.itemsize != info.file_size - begin:
             raise CheckpointError(
-                f"{name} has {len(content) - begin} bytes, where its header asks for others"
+                f"{name} has {info.file_size - begin} bytes, where its header asks for others"
             )
-        return np.frombuffer(content, dtype, offset=begin).reshape(shape).copy()
+        return shape, dtype, begin
 
 
 def _described(name: str, content: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:

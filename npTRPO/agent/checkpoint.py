@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import platform
 from collections.abc import Mapping
@@ -101,7 +102,9 @@ def load(
     if Path(path).exists() and not target.exists():
         target = Path(path)
     try:
-        agent = _restored(*_read(target), policy_kwargs or {})
+        with open_regular(target) as stream:
+            archive = Archive(stream)
+            agent = _restored(_header(archive), archive, policy_kwargs or {})
     except OSError as error:
         inside = target / "agent.npz"
         hint = f"; the agent of this run is {inside}" if inside.is_file() else ""
@@ -120,12 +123,14 @@ def load(
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what isn't finite is refused, or replaced
-def _restored(header: dict[str, Any], arrays: dict[str, Array], policy_kwargs: Mapping[str, Any]) -> TRPO:
+def _restored(header: dict[str, Any], arrays: Archive, policy_kwargs: Mapping[str, Any]) -> TRPO:
     """The agent that a file holds."""
     from npTRPO.agent.trpo import TRPO
 
     config = TRPOConfig.from_dict(header["config"])
-    both = _spaces(header, max(LEAST_ROOM, sum(array.size for array in arrays.values())))
+    # Observations are as long as their moments, and networks have more parameters than inputs or outputs.
+    kept = [name for name in ARRAYS if _member(name) in arrays.members]
+    both = _spaces(header, max(LEAST_ROOM, sum(math.prod(arrays.described(name)[0]) for name in kept)))
     entropy = int(header["entropy"])
     if entropy < 0:
         raise CheckpointError(f"its entropy is {entropy}")
@@ -172,28 +177,25 @@ def versions() -> dict[str, str]:
     }
 
 
-def _read(target: Path) -> tuple[dict[str, Any], dict[str, Array]]:
-    """The header and the arrays of a file, with the header's format checked."""
-    with open_regular(target) as stream:
-        archive = Archive(stream)
-        if _member("header") not in archive.members:
-            raise CheckpointError("it has no npTRPO header")
-        characters = archive.read("header")
-        if characters.dtype != np.uint8:
-            raise CheckpointError("its header is no text")
-        text = characters.tobytes()
-        if len(text) > LONGEST_HEADER:
-            raise CheckpointError(f"its header has more than {LONGEST_HEADER:,} bytes")
-        header = json.loads(text.decode())
-        if not isinstance(header, dict) or header.get("format") != FORMAT:
-            raise CheckpointError("its header isn't npTRPO's")
-        version = header.get("format_version")
-        if version != FORMAT_VERSION:
-            raise CheckpointError(f"its format version is {version!r}, and this is version {FORMAT_VERSION}")
-        foreign = sorted(set(archive.members) - {_member(name) for name in ("header", *ARRAYS)})
-        if foreign:
-            raise CheckpointError(f"its member {foreign[0]!r} is none of an agent's")
-        return header, {name: archive.read(name) for name in ARRAYS if _member(name) in archive.members}
+def _header(archive: Archive) -> dict[str, Any]:
+    """The header of a file, with its format checked."""
+    if _member("header") not in archive.members:
+        raise CheckpointError("it has no npTRPO header")
+    shape, dtype = archive.described("header")
+    if dtype != np.uint8:
+        raise CheckpointError("its header is no text")
+    if math.prod(shape) > LONGEST_HEADER:
+        raise CheckpointError(f"its header has more than {LONGEST_HEADER:,} bytes")
+    header = json.loads(archive.read("header").tobytes().decode())
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise CheckpointError("its header isn't npTRPO's")
+    version = header.get("format_version")
+    if version != FORMAT_VERSION:
+        raise CheckpointError(f"its format version is {version!r}, and this is version {FORMAT_VERSION}")
+    foreign = sorted(set(archive.members) - {_member(name) for name in ("header", *ARRAYS)})
+    if foreign:
+        raise CheckpointError(f"its member {foreign[0]!r} is none of an agent's")
+    return header
 
 
 def _member(name: str) -> str:
@@ -201,7 +203,7 @@ def _member(name: str) -> str:
 
 
 def _check_sizes(
-    config: TRPOConfig, both: tuple[Space, Space], own: Mapping[str, Any], arrays: dict[str, Array]
+    config: TRPOConfig, both: tuple[Space, Space], own: Mapping[str, Any], arrays: Archive
 ) -> None:
     """Raise an error unless the networks have as many parameters as the file, before they are made."""
     policy = Policy.for_spaces(*both, config.policy_arch, config.activation_fn, **own)
@@ -211,38 +213,39 @@ def _check_sizes(
         _check(arrays, "value_theta", (value_network.n_parameters,), config.dtype)
 
 
-def _check(arrays: dict[str, Array], name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
-    """An array of the file, with the shape and dtype that the config asks for."""
-    array = arrays[name]
-    if array.shape != shape or array.dtype != dtype:
+def _check(arrays: Archive, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+    """Raise an error unless an array of the file has the shape and dtype that the config asks for."""
+    found, kind = arrays.described(name)
+    if found != shape or kind != dtype:
         raise CheckpointError(
-            f"{name} has shape {array.shape} and dtype {array.dtype}, "
-            f"where its config asks for {shape} and {dtype}"
+            f"{name} has shape {found} and dtype {kind}, where its config asks for {shape} and {dtype}"
         )
-    return array
 
 
-def _like(arrays: dict[str, Array], name: str, expected: Array) -> Array:
+def _like(arrays: Archive, name: str, expected: Array) -> Array:
     """An array of the file, like the one that is there, finite."""
-    array = _check(arrays, name, expected.shape, expected.dtype)
+    _check(arrays, name, expected.shape, expected.dtype)
+    array = arrays.read(name)
     if not np.all(np.isfinite(array)):
         raise CheckpointError(f"{name} is not finite")
     return array
 
 
-def _moments(arrays: dict[str, Array], name: str, expected: Moments, count: int) -> Moments:
+def _moments(arrays: Archive, name: str, expected: Moments, count: int) -> Moments:
     variance = _like(arrays, f"{name}_variance", expected.variance)
     if np.any(variance < 0):
         raise CheckpointError(f"{name}_variance is negative")
     return Moments(_like(arrays, f"{name}_mean", expected.mean), variance, count)
 
 
-def _recent(arrays: dict[str, Array], name: str) -> list[float]:
+def _recent(arrays: Archive, name: str) -> list[float]:
     """Figures of the latest episodes: up to 100 finite numbers."""
-    array = arrays[name]
-    if array.ndim != 1 or array.size > 100 or array.dtype != np.float64 or not np.all(np.isfinite(array)):
-        raise CheckpointError(f"{name} isn't a list of up to 100 finite numbers")
-    return list(array.tolist())
+    shape, dtype = arrays.described(name)
+    if len(shape) == 1 and shape[0] <= 100 and dtype == np.float64:
+        array = arrays.read(name)
+        if np.all(np.isfinite(array)):
+            return list(array.tolist())
+    raise CheckpointError(f"{name} isn't a list of up to 100 finite numbers")
 
 
 def _count(number: Any) -> int:

@@ -1,11 +1,13 @@
 """Files that nobody vouches for: damaged, foreign, or made to do harm. The fuzzer has many more."""
 
+import io
 import json
 import os
 import pickle
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -342,6 +344,30 @@ MILLION_MILLIONS = forged("'<f4'", "(1000000000000,)", bytes(8))
 BIG_BOX = {"kind": "Box", "low": 0, "high": 1, "shape": [10**6, 10**6], "dtype": "float64"}
 
 
+class Sparse(io.FileIO):
+    """A file whose megabytes of nothing take no room on the disk."""
+
+    def write(self, content):
+        if len(content) < 2**20:
+            return super().write(content)
+        self.seek(len(content), os.SEEK_CUR)
+        return len(content)
+
+
+def swollen(path, name, claimed, size=2**27):
+    """An agent with an array of 128 MB of zeros, whose header claims them or not."""
+    parts = members(AGENT)
+    array = np.load(io.BytesIO(parts.pop(f"{name}.npy")))
+    shape = f"({size // array.itemsize},)" if claimed else f"({array.size},)"
+    with Sparse(path, "w") as file, zipfile.ZipFile(file, "w") as archive:
+        for each, content in parts.items():
+            archive.writestr(each, content)
+        with archive.open(f"{name}.npy", "w") as member:
+            member.write(forged(repr(array.dtype.str), shape))
+            for _ in range(size >> 20):
+                member.write(bytes(2**20))
+
+
 def bombs(directory):
     """Files that ask for more memory than there is, or than they have."""
     parts = members(AGENT)
@@ -371,6 +397,11 @@ def bombs(directory):
     with (directory / "sparse.npz").open("wb") as file:
         file.truncate(2**40)
     yield "agent", directory / "sparse.npz"
+    for name in ("theta", "adam_mean", "recent_returns", "header", "observation_mean"):
+        for claimed in (True, False):
+            path = directory / f"swollen-{name}-{claimed}.npz"
+            swollen(path, name, claimed)
+            yield "agent", path
     runs = {
         "copies": {"n_envs": 10**9},
         "widths": {"net_arch": [10**9]},
