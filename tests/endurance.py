@@ -118,12 +118,16 @@ def resident() -> float:
 
 def watched(updates: int, seed: int, **options: Any) -> Watch:
     """Train, and watch each update."""
-    watch, envs = Watch(updates), SyncVectorEnv([Corridor] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
-    agent = TRPO("MlpPolicy", envs, **{"n_steps": 8, "net_arch": (8,), "gamma": 1.0, "seed": seed} | options)
+    watch, envs = Watch(updates), SyncVectorEnv([Corridor] * 4, autoreset_mode=AutoresetMode.SAME_STEP)
+    agent = TRPO(
+        "MlpPolicy",
+        envs,
+        **{"n_steps": 16, "net_arch": (8,), "gamma": 1.0, "target_kl": 1e-3, "seed": seed} | options,
+    )
     tracemalloc.start()
     try:
         with mock.patch("npTRPO.agent.trpo.update", watch.update):
-            agent.learn(16 * updates, callback=watch)
+            agent.learn(64 * updates, callback=watch)
     finally:
         tracemalloc.stop()
     return watch
@@ -134,10 +138,11 @@ def summary(watch: Watch) -> list[str]:
     lines = ["tenth  moved  KL error  gain error  KL / model  P(right)  Python MB  process MB"]
     arrays = (watch.kl_errors, watch.gain_errors, watch.model, watch.right)
     for i, parts in enumerate(zip(*(np.split(array, 10) for array in arrays), strict=True)):
-        kl, gain, model, right = parts
+        right, moved = parts[3], np.isfinite(parts[0])
+        kl, gain, model = (part[moved] if moved.any() else np.full(1, np.nan) for part in parts[:3])
         lines.append(
-            f"{i + 1:5d} {np.mean(~np.isnan(kl)):6.2f} {np.nanmax(kl):9.3f} {np.nanmax(gain):11.3f} "
-            f"{np.nanmedian(model):11.3f} {np.mean(right):9.3f} "
+            f"{i + 1:5d} {np.mean(moved):6.2f} {np.max(kl):9.3f} {np.max(gain):11.3f} "
+            f"{np.median(model):11.3f} {np.mean(right):9.3f} "
             f"{watch.python[i]:10.3f} {watch.process[i]:11.1f}"
         )
     return lines
@@ -150,6 +155,8 @@ def failures(watch: Watch) -> list[str]:
         found.append("a KL is further from sixty digits than rounding explains")
     if not np.nanmax(watch.gain_errors) <= 1:
         found.append("a gain is further from sixty digits than rounding explains")
+    if not all(np.mean(np.isfinite(tenth)) > 0.5 for tenth in np.split(watch.kl_errors, 10)):
+        found.append("the policy has come to rest")
     if not watch.python[-1] - watch.python[1] < 0.1:
         found.append("Python's objects have grown")
     if not watch.process[-1] - watch.process[1] < 4:

@@ -6,6 +6,7 @@ to spare. It begins where the update does: at a network's outputs, in float64.
 
 from collections.abc import Iterator
 from decimal import Context, Decimal, localcontext
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,8 +27,8 @@ class Exact(NamedTuple):
     gain_rounding: float
 
 
-def _log_softmax(logits: np.ndarray) -> list[Decimal]:
-    z = [Decimal(float(each)) for each in logits]
+def _log_softmax(logits: tuple[float, ...]) -> list[Decimal]:
+    z = [Decimal(each) for each in logits]
     total = sum((each - max(z)).exp() for each in z)
     return [each - max(z) - total.ln() for each in z]
 
@@ -41,7 +42,8 @@ class _Term(NamedTuple):
     log_ratio_rounding: float
 
 
-def _choice(old: np.ndarray, new: np.ndarray, action: int) -> _Term:
+@lru_cache(64)  # states that look alike have the same
+def _choice(old: tuple[float, ...], new: tuple[float, ...], action: int) -> _Term:
     """A softmax. log π rounds by ε times itself and 2, π by as much relatively, and each term by a few ε."""
     log_old, log_new = _log_softmax(old), _log_softmax(new)
     kl = sum((a.exp() * (a - b) for a, b in zip(log_old, log_new, strict=True)), Decimal(0))
@@ -77,11 +79,11 @@ def _terms(family: Family, old: Any, new: Any, action: np.ndarray) -> Iterator[_
     chosen = np.atleast_1d(action)
     if family.name == "Bernoulli":
         for i, a in enumerate(chosen):
-            yield _choice(*(np.array([0.0, part[i]]) for part in (old, new)), int(a))
+            yield _choice(*((0.0, float(part[i])) for part in (old, new)), int(a))
         return
     ends = np.cumsum(family.sizes)
     for a, end, n in zip(chosen, ends, family.sizes, strict=True):
-        yield _choice(old[end - n : end], new[end - n : end], int(a))
+        yield _choice(*(tuple(part[end - n : end].tolist()) for part in (old, new)), int(a))
 
 
 def exact(family: Family, old: Any, new: Any, actions: np.ndarray, advantages: np.ndarray) -> Exact:
