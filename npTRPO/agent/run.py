@@ -93,7 +93,10 @@ class RunDirectory:
         The agent, as far as it has learned.
     """
 
-    def __init__(self, path: Path, settings: RunSettings, agent: TRPO) -> None:
+    def __init__(
+        self, path: Path, settings: RunSettings, agent: TRPO, seen: dict[str, int] | None = None
+    ) -> None:
+        self._seen = _kept(path) if seen is None else seen
         self.path = path
         self.settings = settings
         self.agent = agent
@@ -165,6 +168,7 @@ class RunDirectory:
         """
         directory = Path(path)
         check_links(directory)
+        seen = _kept(directory)  # before any of it is read
         described = read_description(directory, env)
         settings = RunSettings(
             env=described.env,
@@ -184,7 +188,7 @@ class RunDirectory:
             raise
         except Exception as error:  # of the environment's own too
             raise CheckpointError(f"{directory} can't go on in {settings.env}: {reason(error)}") from error
-        return cls(directory, settings, agent)
+        return cls(directory, settings, agent, seen)
 
     @property
     def finished(self) -> bool:
@@ -212,15 +216,18 @@ class RunDirectory:
         Raises
         ------
         RuntimeError
-            If another process is training in this directory.
+            If another process is training in this directory, or has done so since the run was read.
         OSError
             If the directory can't be written from the outset.
         """
         failures = failures or Failures(_warn)
         with contextlib.ExitStack() as stack:
             stack.enter_context(_locked(self.path))
-            for part in _parts(self.path):
-                part.unlink()
+            if _kept(self.path) != self._seen:
+                raise RuntimeError(f"another process has trained in {self.path} meanwhile: resume it again")
+            stack.callback(lambda: setattr(self, "_seen", _kept(self.path)))
+            for left in [*_parts(self.path), *self._ahead()]:
+                left.unlink()
             (self.path / "checkpoints").mkdir(exist_ok=True)
             self._write_settings()
             settings, agent = self.settings, self.agent
@@ -234,6 +241,11 @@ class RunDirectory:
         failures.sum_up()
         return self.agent
 
+    def _ahead(self) -> list[Path]:
+        """Checkpoints that could not be read, whose rows are about to be written once more."""
+        found = [path for path in checkpoints(self.path) if int(path.stem) > self.agent.n_updates]
+        return [path for path in found if path.is_symlink() or not path.is_dir()]
+
     def _write_settings(self) -> None:
         """Write down what is asked for now, so that the next to resume need not say it."""
         file = self.path / "config.json"
@@ -241,6 +253,15 @@ class RunDirectory:
         now = described | _variable(self.settings)
         if now != described:
             _write_text(file, _as_json(now))
+
+
+def _kept(directory: Path) -> dict[str, int]:
+    """The checkpoints of a run, and when they were written."""
+    found = {}
+    for path in checkpoints(directory):
+        with contextlib.suppress(FileNotFoundError):  # another process may be training
+            found[path.name] = path.lstat().st_mtime_ns
+    return found
 
 
 def _variable(settings: RunSettings) -> dict[str, Any]:

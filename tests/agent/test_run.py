@@ -294,6 +294,48 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_with_a_warning(damage,
     assert_same_run(half, whole, UPDATES)
 
 
+def test_a_checkpoint_that_can_be_read_again_later_does_not_get_ahead_of_the_rows(half, whole, monkeypatch):
+    """As one on a disk that fails for a while: its rows are cut off by the run that goes on without it."""
+    load = TRPO.load
+
+    def failing(path, *others):
+        if path.stem == "000000006":
+            raise CheckpointError("input/output error")
+        return load(path, *others)
+
+    monkeypatch.setattr(TRPO, "load", failing)
+    with pytest.warns(RuntimeWarning, match="going on from 000000003"):
+        run = RunDirectory.resume(half)
+    with pytest.raises(InterruptedError):
+        run.train([stop])
+    monkeypatch.undo()
+    RunDirectory.resume(half).train()
+    assert_same_run(half, whole, UPDATES)
+
+
+def stop(record):
+    raise InterruptedError
+
+
+def test_a_run_that_another_process_went_on_with_is_not_gone_on_with_from_before(half):
+    first, second = (RunDirectory.resume(half, total_timesteps=12 * BATCH) for _ in range(2))
+    first.train()
+    expected = files(half)
+    with pytest.raises(RuntimeError, match=r"another process has trained in .* meanwhile: resume it again"):
+        second.train()
+    assert files(half) == expected
+    first.train()  # one's own work is no surprise
+    assert RunDirectory.resume(half).finished
+
+
+def test_a_run_that_an_error_stopped_is_gone_on_with_by_the_same_object(half):
+    run = RunDirectory.resume(half, total_timesteps=12 * BATCH)
+    with pytest.raises(InterruptedError):
+        run.train([lambda record: stop(record) if record.n_updates == 10 else None])
+    run.train()
+    assert [int(row["n_updates"]) for row in progress(half)] == list(range(1, 13))
+
+
 def test_the_command_says_on_one_line_what_is_lost(half, capsys):
     (half / "checkpoints" / "000000006.npz").write_bytes(b"")
     with warnings.catch_warnings():
