@@ -19,8 +19,7 @@ def test_two_hundred_updates_leave_no_memory_behind_and_kl_as_exact_as_it_was():
     assert failures(watch) == []
     assert np.mean(np.isfinite(watch.kl_errors)) > 0.9
     assert np.all(np.isfinite(watch.python))
-    # The mean over the last 150 of them, whose own spread is about 0.1.
-    assert abs(np.mean(watch.right[50:]) - BEST) < 0.1
+    assert np.all(abs(watch.right - BEST) < 0.3)  # neither end, where it would come to rest, is near
 
 
 def test_the_best_way_through_the_corridor_is_where_it_is_said_to_be():
