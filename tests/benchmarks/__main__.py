@@ -6,7 +6,7 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from npTRPO.agent.presets import presets
-from tests.benchmarks import growth, learning, solver, speed
+from tests.benchmarks import figures, growth, learning, solver, speed
 
 
 def main() -> None:
@@ -28,6 +28,8 @@ def main() -> None:
     solve.set_defaults(run=lambda _: solver.measure())
     grow = commands.add_parser("growth", help="time of an update over samples and parameters")
     grow.set_defaults(run=lambda _: growth.measure())
+    show = commands.add_parser("figures", help="draw what solver and growth measured")
+    show.set_defaults(run=lambda _: figures.draw())
     options = parser.parse_args()
     options.run(options)
 

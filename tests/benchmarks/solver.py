@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
-import pytest
 
 from npTRPO import TRPO, FisherOperator, conjugate_gradient
 from npTRPO.agent import trpo
@@ -38,9 +38,8 @@ def _captured() -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
     options = {key: value for key, value in preset(TASK).items() if key != "total_timesteps"}
     agent = TRPO("MlpPolicy", TASK, seed=SEED, **options)
     seen: list[tuple[Any, ...]] = []
-    with pytest.MonkeyPatch.context() as patch:
-        update = trpo.update
-        patch.setattr(trpo, "update", lambda *given, **how: seen.append(given) or update(*given, **how))
+    update = trpo.update
+    with patch.object(trpo, "update", lambda *given, **how: seen.append(given) or update(*given, **how)):
         records = agent.updates(STEPS)
         last = STEPS // (options["n_envs"] * options["n_steps"])
         for record in records:
