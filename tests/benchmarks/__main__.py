@@ -21,7 +21,7 @@ def main() -> None:
     learn.set_defaults(run=_learning)
     fast = commands.add_parser("speed", help="ratios to sb3-contrib and to what the machine can do")
     fast.add_argument("groups", nargs="*", choices=[[], *speed.GROUPS], help="what to measure (default: all)")
-    fast.set_defaults(run=lambda options: speed.measure(options.groups or list(speed.GROUPS)))
+    fast.set_defaults(run=_speed)
     solve = commands.add_parser(
         "solver", help="steps of conjugate gradients with Kronecker factors and without"
     )
@@ -32,6 +32,11 @@ def main() -> None:
     show.set_defaults(run=lambda _: figures.draw())
     options = parser.parse_args()
     options.run(options)
+
+
+def _speed(options: argparse.Namespace) -> None:
+    speed.measure(options.groups or list(speed.GROUPS))
+    print(speed.table())
 
 
 def _learning(options: argparse.Namespace) -> None:

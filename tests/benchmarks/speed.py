@@ -454,3 +454,13 @@ def measure(groups: list[str]) -> None:
             rows.append({"group": group, **asdict(result)})
     rows.sort(key=lambda row: list(GROUPS).index(row["group"]))
     write_rows("speed.csv", rows, "python -m tests.benchmarks speed")
+
+
+def table() -> str:
+    """The results as Markdown."""
+    lines = ["| what | to reach | measured |", "|---|---|---|"]
+    lines += [
+        f"| {row['what'].strip()} | {row['target']} | {float(row['ratio']):.2f} |"
+        for row in read_rows("speed.csv")
+    ]
+    return "\n".join(lines)
