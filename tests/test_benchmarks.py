@@ -1,11 +1,14 @@
-"""What the README quotes is what the committed measurements say."""
+"""What the README quotes is what the committed measurements say, and they can be made again."""
 
+import shutil
+import warnings
 from pathlib import Path
 
 import pytest
 
 from npTRPO.agent.presets import presets
-from tests.benchmarks import growth, learning, speed
+from tests.benchmarks import figures, files, growth, learning, solver, speed
+from tests.benchmarks.__main__ import main
 from tests.benchmarks.files import read_rows
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -30,3 +33,45 @@ def test_every_preset_was_measured_on_three_seeds_with_the_settings_it_has():
 def test_the_readme_has_the_exponents_that_were_fitted():
     for exponent in growth.exponents().values():
         assert f"{exponent:.2f}" in README
+
+
+def run(monkeypatch, *words):
+    monkeypatch.setattr("sys.argv", ["python -m tests.benchmarks", *words])
+    main()
+
+
+def test_a_measurement_that_is_there_is_not_made_again(monkeypatch, capsys):
+    monkeypatch.setattr(learning, "_measure_one", lambda *_: pytest.fail("it was"))
+    run(monkeypatch, "learning", "--task", "CartPole-v1", "Walker2d-v5", "--seeds", "0", "1", "2")
+    assert capsys.readouterr().out.strip() == learning.table()
+
+
+def test_growth_is_measured_and_drawn(monkeypatch, tmp_path, capsys):
+    pytest.importorskip("matplotlib", reason="drawing needs an extra")
+    shutil.copy(files.RESULTS / "solver.csv", tmp_path)
+    monkeypatch.setattr(files, "RESULTS", tmp_path)
+    for name, sizes in {"SAMPLES": (50, 200), "WIDTHS": (2, 8), "ROWS": 64}.items():
+        monkeypatch.setattr(growth, name, sizes)
+    monkeypatch.setattr(figures, "FIGURE", tmp_path / "speed.svg")
+    run(monkeypatch, "growth")
+    assert len(read_rows("growth.csv")) == 8
+    assert set(growth.exponents()) == {
+        (over, way) for over in ("samples", "parameters") for way in growth.WAYS
+    }
+    run(monkeypatch, "figures")
+    assert capsys.readouterr().out.endswith("drew speed.svg\n")
+    assert (tmp_path / "speed.svg").read_text(encoding="utf-8").startswith("<?xml")
+
+
+def test_steps_of_conjugate_gradients_are_counted(monkeypatch, tmp_path):
+    pytest.importorskip("mujoco", reason="the task is an extra")
+    monkeypatch.setattr(files, "RESULTS", tmp_path)
+    monkeypatch.setattr(solver, "STEPS", 8 * 1024)
+    monkeypatch.setattr(solver, "LONGEST", 15)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # MuJoCo's, of its own model
+        run(monkeypatch, "solver")
+    rows = read_rows("solver.csv")
+    assert len(rows) == 3 * 2 * 3
+    for row in rows:
+        assert row["steps to 0.001"] == "> 15" or int(row["steps to 0.1"]) <= int(row["steps to 0.001"])
