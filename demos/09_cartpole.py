@@ -31,7 +31,7 @@ tries = np.mean(columns["line_search_tries"])
 print(f"E38: the largest KL is {np.max(columns['kl']) / delta:.3f} δ, after {tries:.1f} tries on average")
 print(f"E31: of what the linear model promises, {np.median(gained):.0%} is gained (median)")
 residual = np.median(columns["cg_residual"])
-print(f"E37: conjugate gradients leave {residual:.4f} ‖g‖ (median) after {most} steps at most; enough is {rtol}")
+print(f"E37: conjugate gradients leave {residual:.4f} ‖g‖ (median) after {most} steps; enough is {rtol}")
 print("Without exploring the agent gets {:.1f} ± {:.1f} of 500 in the end".format(*evaluations[-1]))
 
 if args.out:
