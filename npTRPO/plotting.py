@@ -203,11 +203,12 @@ def _draw(figure: Figure, groups: dict[str, list[Run]]) -> None:
     for delta, owners in _trust_regions(groups).items():
         colour = colours[owners[0]] if len(owners) == 1 else "0.3"
         kl.axhline(delta, color=colour, linewidth=1, linestyle="--")
+    gains, cut = _gains_drawn([run for runs in groups.values() for run in runs])
     titles = {
         over_steps: ("Return over steps", "environment steps", "mean return of the last 100 episodes"),
         over_time: ("Return over time", "seconds", "mean return of the last 100 episodes"),
         kl: ("KL divergence (dashed: δ)", "environment steps", "mean KL(old ‖ new) in nats"),
-        improvement: ("Improvement (dotted: predicted)", "environment steps", "surrogate, new − old"),
+        improvement: ("Improvement (dotted: predicted)", "environment steps", f"surrogate, new − old{cut}"),
         residual: ("Conjugate gradients", "environment steps", "relative residual"),
         explained: ("Value function (cut off below −1)", "environment steps", "explained variance"),
     }
@@ -220,9 +221,26 @@ def _draw(figure: Figure, groups: dict[str, list[Run]]) -> None:
     kl.set_ylim(bottom=0)
     residual.set_yscale("log")
     explained.set_ylim(-1, 1.05)
+    if cut:
+        improvement.set_ylim(gains)
     # Long labels get lines of their own.
     columns = 1 if max(map(len, groups)) > 60 else min(len(groups), 3)
     figure.legend(loc="outside lower center", ncols=columns, frameon=False)
+
+
+def _gains_drawn(runs: Sequence[Run]) -> tuple[tuple[float, float], str]:
+    """From where to where gains of the surrogate are drawn, and the words for it if any lie beyond.
+
+    One state in which an action's probability has multiplied can gain more than all the others.
+    """
+    names = ("improvement", "predicted_improvement")
+    gains = np.concatenate([run.columns[name] for run in runs for name in names])
+    gains = gains[np.abs(gains) <= _LARGEST]  # which no NaN is
+    if not gains.size:
+        return (0.0, 0.0), ""
+    lowest, highest = min(0.0, float(np.min(gains))), 2 * float(np.quantile(gains, 0.95))
+    cut = f" (cut off above {highest:.1g})" if np.max(gains) > highest > 0 else ""
+    return (lowest, highest), cut
 
 
 def _shown(label: str) -> str:

@@ -389,6 +389,21 @@ def test_an_svg_names_axes_groups_and_numbers_of_runs_as_text(tmp_path):
         assert expected in found, expected
 
 
+def test_a_gain_that_dwarfs_all_others_is_cut_off_and_the_axis_says_so(draw, tmp_path):
+    gains = np.full(300, 0.2)
+    plain = make_run(tmp_path / "plain", 300, columns={"improvement": gains.copy()})
+    axes = panel(draw(plain), "Improvement")
+    assert axes.get_ylabel() == "surrogate, new − old"
+    assert 0.2 < axes.get_ylim()[1] < 0.3
+    gains[200] = 311.4
+    axes = panel(draw(make_run(tmp_path / "run", 300, columns={"improvement": gains})), "Improvement")
+    assert axes.get_ylabel() == "surrogate, new − old (cut off above 0.4)"
+    assert axes.get_ylim() == (0, pytest.approx(0.4))
+    nothing = {name: np.full(12, np.nan) for name in ("improvement", "predicted_improvement")}
+    axes = panel(draw(make_run(tmp_path / "nothing", columns=nothing)), "Improvement")
+    assert axes.get_ylabel() == "surrogate, new − old"
+
+
 def test_long_labels_stay_inside_the_picture(draw, tmp_path):
     options = {
         "target_kl": 0.02,
