@@ -88,7 +88,7 @@ def parameters(policy: Policy, rng: np.random.Generator, what: str, log_std: flo
 
 @st.composite
 def hard_updates(draw: st.DrawFn) -> Hard:
-    """Everything at once that part 4 of issue 6 asks for, in any combination."""
+    """All that makes numbers hard, in any combination."""
     rng = draw(generators())
     n = draw(st.sampled_from([1, 2, 5, 11]))
     dtype = draw(st.sampled_from([np.float32, np.float64]))
@@ -120,6 +120,7 @@ def hard_updates(draw: st.DrawFn) -> Hard:
     options = {
         "target_kl": 10.0**power,
         "cg_damping": draw(st.sampled_from([0.0, 0.1, 1e-8])),
+        "cg_preconditioner": draw(st.sampled_from(["kronecker", "identity"])),
         "sub_sampling_factor": draw(st.sampled_from([1, 2, 100])),
         "line_search_max_iter": draw(st.sampled_from([1, 10, 40])),
     }
@@ -131,6 +132,7 @@ def hard_updates(draw: st.DrawFn) -> Hard:
         np.dtype(dtype).name,
         f"log σ {log_std:.0f}",
     }
+    what |= {options["cg_preconditioner"]}
     what |= {f"Fisher {fisher}"} if fisher else set()
     what |= {"one state"} if one_state else set()
     what |= {"one sample"} if n == 1 else set()
@@ -161,7 +163,18 @@ EVERYTHING = {
     *(f"advantages {kind}" for kind in ADVANTAGES),
     *(f"Fisher {kind}" for kind in FISHER),
     *(f"δ 1e{power}" for power in range(-12, 2)),
-    *("float32", "float64", "log σ -18", "log σ 0", "log σ 18", "one state", "one sample", *ACTIONS),
+    *(
+        "kronecker",
+        "identity",
+        "float32",
+        "float64",
+        "log σ -18",
+        "log σ 0",
+        "log σ 18",
+        "one state",
+        "one sample",
+        *ACTIONS,
+    ),
 }
 
 
