@@ -21,7 +21,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv, VectorWra
 from gymnasium.vector.utils import batch_space
 
 from npTRPO.policies.policy import Policy
-from npTRPO.sampling.rollout import batch_of_one
+from npTRPO.policies.spaces import batch_of_one
 
 __all__ = ["TimeLimited", "check_spaces", "dismiss", "id_from_file", "make_vector_env", "missing"]
 

@@ -279,12 +279,14 @@ def _write_text(path: Path, text: str) -> None:
 
 _LOCK = ".lock"
 _FIGURES = ("progress.csv", "evaluations.csv", "events.out.tfevents.*")
-_CHECKPOINT = "checkpoints/" + 9 * "[0-9]" + ".npz"
 
 
 def _own_files(directory: Path) -> Iterator[Path]:
     """What a run writes, and nothing else, but for config.json, which another run's takes the place of."""
-    for pattern in ("agent.npz", "best.npz", _CHECKPOINT, *_FIGURES):
+    yield from directory.glob("agent.npz")
+    yield from directory.glob("best.npz")
+    yield from checkpoints(directory)
+    for pattern in _FIGURES:
         yield from directory.glob(pattern)
 
 

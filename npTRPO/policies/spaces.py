@@ -13,7 +13,15 @@ from gymnasium import spaces
 
 from npTRPO._typing import Array
 
-__all__ = ["action_converter", "as_batch", "check_supported", "clipped", "encode", "encoded_size"]
+__all__ = [
+    "action_converter",
+    "as_batch",
+    "batch_of_one",
+    "check_supported",
+    "clipped",
+    "encode",
+    "encoded_size",
+]
 
 Space = gymnasium.Space[Any]
 
@@ -109,6 +117,15 @@ def as_batch(space: Space, observation: Any) -> tuple[Any, bool]:
     raise ValueError(_wrong_shape(space, observation))
 
 
+def batch_of_one(space: Space, observation: Any) -> Any:
+    """An observation of the space as a batch."""
+    if isinstance(space, spaces.Dict):
+        return {key: batch_of_one(part, observation[key]) for key, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(map(batch_of_one, space.spaces, observation))
+    return np.asarray(observation)[None]
+
+
 def _wrong_shape(space: Space, observation: Any) -> str:
     shape = getattr(observation, "shape", type(observation).__name__)
     return f"the observation ({shape}) is neither an element of {space} nor a batch of them"
@@ -131,9 +148,6 @@ def encode(space: Space, observations: Any, dtype: npt.DTypeLike = np.float64) -
     array, shape (N, encoded_size(space))
         Box as it is, row by row; Discrete and MultiDiscrete as indicators (one-hot).
     """
-    if isinstance(space, spaces.Box):  # by far the most frequent
-        array = np.asarray(observations, dtype=dtype)
-        return array.reshape(len(array), math.prod(space.shape))
     if isinstance(space, spaces.Dict):
         parts = [encode(part, observations[key], dtype) for key, part in space.spaces.items()]
         return np.concatenate(parts, axis=1)

@@ -13,17 +13,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from npTRPO._typing import Array, BoolArray
 from npTRPO.policies.policy import Policy
-from npTRPO.policies.spaces import Space
+from npTRPO.policies.spaces import batch_of_one
 from npTRPO.sampling.advantages import running_sums
 from npTRPO.sampling.blame import explained
 from npTRPO.sampling.normalization import Moments, standardize
 
-__all__ = ["Batch", "Episodes", "Sampler", "autoreset_mode", "batch_of_one"]
+__all__ = ["Batch", "Episodes", "Sampler", "autoreset_mode"]
 
 
 @dataclass(frozen=True)
@@ -331,12 +330,3 @@ def _element(observations: Any, i: int) -> Any:
     if isinstance(observations, dict):
         return {key: _element(part, i) for key, part in observations.items()}
     return observations[i]
-
-
-def batch_of_one(space: Space, observation: Any) -> Any:
-    """An observation of the space as a batch."""
-    if isinstance(space, spaces.Dict):
-        return {key: batch_of_one(part, observation[key]) for key, part in space.spaces.items()}
-    if isinstance(space, spaces.Tuple):
-        return tuple(map(batch_of_one, space.spaces, observation))
-    return np.asarray(observation)[None]

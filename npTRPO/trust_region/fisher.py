@@ -80,7 +80,7 @@ class FisherOperator(LinearOperator):  # type: ignore[misc]
         if not damping >= 0:
             raise ValueError(f"damping must not be negative, but it is {damping!r}")
         super().__init__(dtype=theta.dtype, shape=(theta.size, theta.size))
-        self.policy = policy
+        self._policy = policy
         self.damping = float(damping)
         self._rows = LinearizedRows(policy.outputs, theta, observations) if linearized is None else linearized
         self._metrics = [policy.family(lin.value).fisher_product for _, lin in self._rows.blocks]
@@ -113,15 +113,15 @@ class FisherOperator(LinearOperator):  # type: ignore[misc]
             Drawn by the policy in the states of ``observations``: the mean of ∇ log π ∇ log πᵀ over them
             stands for the Fisher information.
         """
-        if not isinstance(self.policy.network, MLP):
+        if not isinstance(self._policy.network, MLP):
             return None
 
         def scores(block: slice, outputs: Any) -> Any:
-            log_prob = linearize(partial(_log_prob, self.policy, actions[block]), outputs)
+            log_prob = linearize(partial(_log_prob, self._policy, actions[block]), outputs)
             return log_prob.vjp(np.ones_like(log_prob.value))
 
         # Behind the network's parameters are those of log σ, in which M is 2 (E22).
-        return KroneckerPreconditioner(self.policy.network, self._rows, scores, self.damping, rest=2.0)
+        return KroneckerPreconditioner(self._policy.network, self._rows, scores, self.damping, rest=2.0)
 
     def _adjoint(self) -> FisherOperator:
         """F is symmetric (E24)."""

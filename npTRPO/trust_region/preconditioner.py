@@ -83,11 +83,10 @@ def _factors(rows: LinearizedRows, cotangents: Callable[[slice, Any], Any]) -> l
     for block, lin in (rows.blocks[i] for i in chosen):
         lin.vjp(cotangents(block, lin.value), lambda x, g: seen.append((x.T @ x, g.T @ g)))
         n += block.stop - block.start
-    layers = len(seen) // len(chosen)
     # Each block's come from the last layer to the first.
-    return [(sum(A) / n, sum(G) / n) for A, G in (zip(*seen[i::layers], strict=True) for i in range(layers))][
-        ::-1
-    ]
+    layers = len(seen) // len(chosen)
+    by_layer = (zip(*seen[i::layers], strict=True) for i in reversed(range(layers)))
+    return [(sum(A) / n, sum(G) / n) for A, G in by_layer]
 
 
 def _eigen(symmetric: Array) -> tuple[Array, Array]:

@@ -18,14 +18,14 @@ from npTRPO.autograd import Linearization, linearize
 __all__ = ["LinearizedRows", "checked_weights", "row_blocks"]
 
 BLOCK_ROWS = 2048
+# A linearisation holds several times its rows' own memory. Beyond so many rows it isn't kept, but made anew
+# for each product: at a third more time, memory then doesn't grow with the batch.
+KEPT_ROWS = 65_536
 
 # glibc gives pieces of memory of this size back to the system when they are freed, and having them anew, page
 # by page, costs a quarter of a product's time. Once a larger piece was freed it keeps them. (This one is
 # never touched, and so takes no memory. Elsewhere it does nothing.)
 np.empty(2**24, np.uint8)
-# A linearisation holds several times its rows' own memory. Beyond so many rows it isn't kept, but made anew
-# for each product: at a third more time, memory then doesn't grow with the batch.
-KEPT_ROWS = 65_536
 
 
 def row_blocks(n_rows: int) -> Iterator[slice]:

@@ -91,6 +91,7 @@ def fit_trust_region(
     Schulman et al. 2015 (GAE), arXiv 1506.02438, section 5, equations 29 and 30.
     """
     targets = returns.astype(theta.dtype, copy=False)
+    layered = network if cg_preconditioner == "kronecker" and isinstance(network, MLP) else None
     M = None
     for _ in range(steps):
         rows = LinearizedRows(network, theta, observations)
@@ -99,10 +100,8 @@ def fit_trust_region(
         gradient = rows.vjp(residual[:, None]) / rows.n_rows  # of −½ error
         if not np.any(gradient) or not np.all(np.isfinite(gradient)):
             return theta
-        if (
-            M is None and cg_preconditioner == "kronecker" and isinstance(network, MLP)
-        ):  # which will do for the steps after the first
-            M = KroneckerPreconditioner(network, rows, lambda _, values: np.ones_like(values), damping)
+        if layered is not None and M is None:  # the first step's will do for those after it
+            M = KroneckerPreconditioner(layered, rows, lambda _, values: np.ones_like(values), damping)
         hessian = _GaussNewton(rows, damping)
         step = conjugate_gradient(hessian, gradient, rtol=cg_rtol, maxiter=cg_max_steps, M=M).x
         curvature = float(np.dot(step, gradient))  # stepᵀ H step, as the residual is orthogonal to it (E36)
@@ -129,8 +128,8 @@ def fit_lbfgs(network: Network, theta: Array, observations: Array, returns: Arra
     targets = returns.astype(theta.dtype, copy=False)
 
     def objective(flat: Array) -> tuple[float, Array]:
-        error, gradient = _squared_error(network, flat.astype(theta.dtype), observations, targets)
-        return error, gradient.astype(np.float64)
+        residual, gradient = _residual(network, flat.astype(theta.dtype), observations, targets)
+        return _mean_square(residual), gradient.astype(np.float64)
 
     found = scipy.optimize.minimize(
         objective, theta.astype(np.float64), jac=True, method="L-BFGS-B", options={"maxiter": max_iter}
@@ -204,7 +203,7 @@ def fit_adam(
         order = rng.permutation(len(observations))
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            _, gradient = _squared_error(network, theta, observations[chosen], targets[chosen])
+            _, gradient = _residual(network, theta, observations[chosen], targets[chosen])
             steps += 1
             mean = 0.9 * mean + 0.1 * gradient
             square = 0.999 * square + 0.001 * gradient**2
@@ -225,13 +224,11 @@ class _GaussNewton:
         return self.rows.gauss_newton(v, self.metrics) / self.rows.n_rows + self.damping * v
 
 
-def _squared_error(
-    network: Network, theta: Array, observations: Array, targets: Array
-) -> tuple[float, Array]:
-    """1/N Σ (V − R)², and its gradient 2/N Jᵀ (V − R)."""
+def _residual(network: Network, theta: Array, observations: Array, targets: Array) -> tuple[Array, Array]:
+    """V − R, shape (N,), and the gradient 2/N Jᵀ (V − R) of its mean square."""
     rows = LinearizedRows(network, theta, observations)
     residual = _values(rows) - targets
-    return _mean_square(residual), 2 * rows.vjp(residual[:, None]) / rows.n_rows
+    return residual, 2 * rows.vjp(residual[:, None]) / rows.n_rows
 
 
 def _values(rows: LinearizedRows) -> Array:
