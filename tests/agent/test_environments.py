@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 from npTRPO import Policy
-from npTRPO.agent.environments import check_spaces, make_vector_env, missing
+from npTRPO.agent.environments import SyncVector, check_spaces, make_vector_env, missing
 from tests.environments import Bandit, Choosy, Counter, counters, forks, registered, vectorized
 
 
@@ -27,9 +27,9 @@ def lacking():
     ("env_id", "mode", "kind"),
     [
         ("CartPole-v1", None, CartPoleVectorEnv),
-        ("CartPole-v1", "sync", SyncVectorEnv),
+        ("CartPole-v1", "sync", SyncVector),
         ("CartPole-v1", "vector_entry_point", CartPoleVectorEnv),
-        (registered(Bandit), None, SyncVectorEnv),
+        (registered(Bandit), None, SyncVector),
         (registered(Bandit), "async", AsyncVectorEnv),
     ],
 )

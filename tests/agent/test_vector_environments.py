@@ -10,7 +10,7 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from npTRPO import TRPO, evaluate_policy
-from npTRPO.agent.environments import make_vector_env
+from npTRPO.agent.environments import SyncVector, make_vector_env
 from npTRPO.sampling.rollout import autoreset_mode
 from tests.environments import TwoStates, registered, vectorized
 from tests.space_environments import Matching
@@ -223,10 +223,12 @@ def plain(value):
     return np.asarray(value).tolist()
 
 
+@pytest.mark.parametrize("n_envs", [1, 3])
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1", "MountainCar-v0"])
-def test_a_vector_of_one_is_gymnasiums_to_the_bit(env_id):
-    ours = make_vector_env(env_id, 1)
-    theirs = SyncVectorEnv([lambda: gymnasium.make(env_id)], autoreset_mode=AutoresetMode.SAME_STEP)
+def test_a_vector_of_an_environment_is_gymnasiums_to_the_bit(env_id, n_envs):
+    ours = make_vector_env(env_id, n_envs, "sync")
+    makers = [lambda: gymnasium.make(env_id)] * n_envs
+    theirs = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
     for name in ("num_envs", "single_observation_space", "single_action_space", "observation_space"):
         assert getattr(ours, name) == getattr(theirs, name)
     assert ours.action_space == theirs.action_space
@@ -242,20 +244,26 @@ def test_a_vector_of_one_is_gymnasiums_to_the_bit(env_id):
         for one, another in zip(found, expected, strict=True):
             assert (one.dtype, one.shape) == (another.dtype, another.shape)
             np.testing.assert_array_equal(one, another)
-        if found[2] or found[3]:
-            ends += 1
-            np.testing.assert_array_equal(infos["final_obs"][0], their_infos["final_obs"][0])
+        ended = np.flatnonzero(found[2] | found[3]).tolist()
+        for i in ended:
+            np.testing.assert_array_equal(infos["final_obs"][i], their_infos["final_obs"][i])
+        if ended:
+            ends += len(ended)
             assert infos["final_info"].keys() == their_infos["final_info"].keys()
+            np.testing.assert_array_equal(infos["_final_obs"], their_infos["_final_obs"])
     assert ends
     ours.close()
     assert ours.closed
 
 
-def test_a_vector_of_one_keeps_the_last_observation_of_an_environment_that_uses_its_memory_again():
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_a_vector_keeps_the_last_observations_of_environments_that_use_their_memory_again(n_envs):
     class Reusing(gymnasium.Env):
         observation_space = gymnasium.spaces.Dict(a=gymnasium.spaces.Box(-9, 9, (1,)))
         action_space = gymnasium.spaces.Discrete(2)
-        state = np.zeros(1, np.float32)
+
+        def __init__(self):
+            self.state = np.zeros(1, np.float32)
 
         def reset(self, *, seed=None, options=None):
             self.state[:] = 0
@@ -265,9 +273,9 @@ def test_a_vector_of_one_keeps_the_last_observation_of_an_environment_that_uses_
             self.state += 1
             return {"a": self.state}, 1.0, bool(self.state[0] == 2), False, {}
 
-    env = make_vector_env(Reusing(), 1)
+    env = SyncVector(*[Reusing] * n_envs)
     env.reset(seed=0)
-    env.step(np.array([0]))
-    observation, *_, infos = env.step(np.array([0]))
-    assert plain(observation) == {"a": [[0.0]]}
-    assert plain(infos["final_obs"][0]) == {"a": [2.0]}
+    env.step(np.zeros(n_envs, int))
+    observation, *_, infos = env.step(np.zeros(n_envs, int))
+    assert plain(observation) == {"a": [[0.0]] * n_envs}
+    assert [plain(last) for last in infos["final_obs"]] == [{"a": [2.0]}] * n_envs
