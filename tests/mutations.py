@@ -459,7 +459,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "a layer's biases have no derivative",
-        "npTRPO.policies.mlp:_affine_in_weights",
+        "npTRPO.policies.mlp:_affine_in_theta",
         (("np.ones((len(rows), 1), x.dtype)", "np.zeros((len(rows), 1), x.dtype)"),),
         (
             "trust_region/test_preconditioner.py::test_e35_for_a_linear_function_it_is_the_inverse_itself",

@@ -34,6 +34,7 @@ __all__ = [
     "max_over",
     "mean_over",
     "reshaped",
+    "scattered",
     "sum_over",
 ]
 
@@ -277,7 +278,7 @@ def _adder(index: Any) -> Callable[[Any, Any], None]:
 
 
 @primitive
-def _scatter(x: Any, index: Any, shape: tuple[int, ...]) -> Any:
+def scattered(x: Any, index: Any, shape: tuple[int, ...]) -> Any:
     """Transpose of ``array[index]``: zeros of a shape with ``x`` added where the index points."""
     total = np.zeros(shape, dtype=np.asarray(x).dtype)
     _adder(index)(total, x)
@@ -286,15 +287,15 @@ def _scatter(x: Any, index: Any, shape: tuple[int, ...]) -> Any:
 
 def _getitem_rule(answer: Any, x: Any, index: Any) -> LinearMap:
     shape = x.shape
-    return LinearMap(lambda t: t[index], lambda g: _scatter(g, index, shape), _adder(index))
+    return LinearMap(lambda t: t[index], lambda g: scattered(g, index, shape), _adder(index))
 
 
 def _scatter_rule(answer: Any, x: Any, index: Any, shape: tuple[int, ...]) -> LinearMap:
-    return LinearMap(lambda t: _scatter(t, index, shape), lambda g: g[index])
+    return LinearMap(lambda t: scattered(t, index, shape), lambda g: g[index])
 
 
 define_rule(operator.getitem, _getitem_rule, None)
-define_rule(_scatter, _scatter_rule)
+define_rule(scattered, _scatter_rule)
 
 
 @primitive
@@ -307,7 +308,7 @@ def _concatenate_rule(position: int, answer: Any, *arrays: Any, axis: int) -> Li
     start = sum(a.shape[axis] for a in arrays[:position])
     part = slice(start, start + arrays[position].shape[axis])
     index = (slice(None),) * (axis % answer.ndim) + (part,)
-    return LinearMap(lambda t: _scatter(t, index, answer.shape), lambda g: g[index])
+    return LinearMap(lambda t: scattered(t, index, answer.shape), lambda g: g[index])
 
 
 define_variadic_rule(joined, _concatenate_rule)

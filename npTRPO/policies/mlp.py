@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from npTRPO._typing import Array
 from npTRPO.autograd import LinearMap, define_rule, primitive
+from npTRPO.autograd.rules import scattered
 
 __all__ = ["ACTIVATIONS", "MLP"]
 
@@ -113,47 +114,55 @@ class MLP:
         activation = ACTIVATIONS[self.activation_fn]
         *hidden, last = self.layers
         for layer in hidden:
-            x = activation(affine(x, theta[layer]))
-        return affine(x, theta[last])
+            x = activation(affine(x, theta, layer))
+        return affine(x, theta, last)
 
 
 @primitive
-def affine(x: Any, weights: Any) -> Any:
-    """X W + b for inputs (..., m) and a vector that holds W, m × n in C order, and then b.
+def affine(x: Any, theta: Any, layer: slice) -> Any:
+    """X W + b for inputs (..., m), with W, m × n in C order, and then b in ``theta[layer]``.
 
-    One step on the tape. As the vector is the matrix W with b as one more row, its derivatives are products
+    One step on the tape. As that part is the matrix W with b as one more row, its derivatives are products
     with the inputs that have a 1 as one more column: no further pass over memory for b.
     """
-    matrix = _with_bias(weights, x.shape[-1])
+    matrix = _with_bias(theta, layer, x.shape[-1])
     y = x @ matrix[:-1]
     y += matrix[-1]
     return y
 
 
-def _with_bias(weights: Any, m: int) -> Any:
-    return weights.reshape(m + 1, -1)
+def _with_bias(theta: Any, layer: slice, m: int) -> Any:
+    return theta[layer].reshape(m + 1, -1)
 
 
-def _affine_in_x(answer: Any, x: Any, weights: Any) -> LinearMap:
-    matrix = _with_bias(weights, x.shape[-1])[:-1]
+def _affine_in_x(answer: Any, x: Any, theta: Any, layer: slice) -> LinearMap:
+    matrix = _with_bias(theta, layer, x.shape[-1])[:-1]
     if matrix.shape[1] == 1:  # for which NumPy's matmul takes many times as long
         return LinearMap(lambda t: t @ matrix, lambda g: g * matrix.T[0], fresh=True)
     return LinearMap(lambda t: t @ matrix, lambda g: g @ matrix.T, fresh=True)
 
 
-def _affine_in_weights(answer: Any, x: Any, weights: Any) -> LinearMap:
-    m, n, shape = x.shape[-1], answer.shape[-1], answer.shape
+def _affine_in_theta(answer: Any, x: Any, theta: Any, layer: slice) -> LinearMap:
+    m, shape, whole = x.shape[-1], answer.shape, theta.shape
     rows = x.reshape(-1, m)
     rows = np.concatenate([rows, np.ones((len(rows), 1), x.dtype)], axis=1)
+
+    def in_layer(g: Any) -> Any:
+        return (rows.T @ g.reshape(-1, shape[-1])).reshape(-1)
+
+    def add(total: Any, g: Any) -> None:
+        total[layer] += in_layer(g)
+
     return LinearMap(
-        lambda t: (rows @ _with_bias(t, m)).reshape(shape),
-        lambda g: (rows.T @ g.reshape(-1, n)).reshape(-1),
+        lambda t: (rows @ _with_bias(t, layer, m)).reshape(shape),
+        lambda g: scattered(in_layer(g), layer, whole),
+        add,
         fresh=True,
         rows=rows,
     )
 
 
-define_rule(affine, _affine_in_x, _affine_in_weights)
+define_rule(affine, _affine_in_x, _affine_in_theta)
 
 
 def _orthogonal(rng: np.random.Generator, rows: int, columns: int) -> Array:

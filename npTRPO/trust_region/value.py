@@ -201,9 +201,10 @@ def fit_adam(
     mean, square, steps = state.mean, state.square, state.steps
     for _ in range(epochs):
         order = rng.permutation(len(observations))
+        rows, wanted = observations[order], targets[order]
         for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            _, gradient = _residual(network, theta, observations[chosen], targets[chosen])
+            batch = slice(start, start + batch_size)
+            _, gradient = _residual(network, theta, rows[batch], wanted[batch])
             steps += 1
             mean = 0.9 * mean + 0.1 * gradient
             square = 0.999 * square + 0.001 * gradient**2
@@ -228,7 +229,7 @@ def _residual(network: Network, theta: Array, observations: Array, targets: Arra
     """V − R, shape (N,), and the gradient 2/N Jᵀ (V − R) of its mean square."""
     rows = LinearizedRows(network, theta, observations)
     residual = _values(rows) - targets
-    return residual, 2 * rows.vjp(residual[:, None]) / rows.n_rows
+    return residual, rows.vjp(residual[:, None] * residual.dtype.type(2 / rows.n_rows))
 
 
 def _values(rows: LinearizedRows) -> Array:

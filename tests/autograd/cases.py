@@ -73,9 +73,17 @@ CASES = [
     Case("vector @ matrix", lambda x: x[:, 0] @ x),
     Case("vector @ vector", lambda x: x[0] @ x[1]),
     Case("batch @ matrix", lambda x: x[:, None, :] @ x.T),
-    Case("affine", lambda x: affine(x, np.concatenate([x, x[0, :3]], axis=None))),
-    Case("affine of a row", lambda x: affine(x[0], np.concatenate([x, x[0, :3]], axis=None))),
-    Case("affine of a batch", lambda x: affine(x[:, None], np.concatenate([x, x[0, :3]], axis=None))),
+    Case("affine", lambda x: affine(x, np.concatenate([x, x[0, :3]], axis=None), slice(None))),
+    Case(
+        "affine of a row",
+        lambda x: affine(
+            x[0], np.concatenate([x[0], x, x[0, :3], x[1]], axis=None), slice(len(x[0]), -len(x[0]))
+        ),
+    ),
+    Case(
+        "affine of a batch",
+        lambda x: affine(x[:, None], np.concatenate([x, x[0, :3]], axis=None), slice(None)),
+    ),
     Case("dot", lambda x: np.dot(x, x[0])),
     Case("dot of a batch", lambda x: np.dot(x[None], x.T)),
     Case("dot of a scalar", lambda x: np.dot(x[0, 0], x)),
