@@ -71,12 +71,19 @@ class Linearization:
         )
         return results if self._tuple_out else results[0]
 
-    def vjp(self, u: Any, see: Callable[[Any, Any], None] | None = None) -> Any:
-        """Vector-Jacobian product Jᵀ u: the gradient of ⟨u, f(x)⟩ in x, for ``u`` shaped as f(x).
+    def vjp(self, u: Any) -> Any:
+        """Vector-Jacobian product Jᵀ u: the gradient of ⟨u, f(x)⟩ in x, for ``u`` shaped as f(x)."""
+        return self._pulled_back(u, None)
 
-        ``see(rows, cotangent)`` is called for each product of rows of data with weights, from the last to the
-        first, with the cotangent of its result; the arrays are only lent.
+    def see_products(self, u: Any, see: Callable[[Any, Any], None]) -> None:
+        """Call ``see(rows, g)`` for each product of rows of data with weights, from the last to the first.
+
+        g is the gradient of ⟨u, f(x)⟩ in the product. That in the weights, rowsᵀ g, is not computed here, and
+        the arrays are only lent.
         """
+        self._pulled_back(u, see)
+
+    def _pulled_back(self, u: Any, see: Callable[[Any, Any], None] | None) -> Any:
         shapes = tuple(shape for _, shape, _ in self._outputs)
         totals: dict[int, Any] = {}
         ours: set[int] = set()  # totals that nobody else holds, so that they may be added to in place
@@ -88,11 +95,14 @@ class Linearization:
             if index is not None:
                 totals[index] = totals[index] + cotangent if index in totals else cotangent
         for index, node in reversed(self._nodes):
+            if see is not None and index not in totals:
+                continue  # it leads to weights alone
             cotangent = totals.pop(index)
             mine = index in ours and len(node.parents) == 1
             for parent, linear in zip(node.parents, node.maps, strict=True):
                 if see is not None and linear.rows is not None:
                     see(linear.rows, cotangent)
+                    continue
                 own = parent in ours
                 if own and linear.vjp_into is not None and _fits(totals[parent], cotangent):
                     linear.vjp_into(totals[parent], cotangent)

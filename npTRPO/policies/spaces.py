@@ -148,6 +148,9 @@ def encode(space: Space, observations: Any, dtype: npt.DTypeLike = np.float64) -
     array, shape (N, encoded_size(space))
         Box as it is, row by row; Discrete and MultiDiscrete as indicators (one-hot).
     """
+    if isinstance(space, (spaces.Box, spaces.MultiBinary)):  # first, as most have one to encode at each step
+        array = np.asarray(observations, dtype=dtype)
+        return array.reshape(len(array), math.prod(space.shape))
     if isinstance(space, spaces.Dict):
         parts = [encode(part, observations[key], dtype) for key, part in space.spaces.items()]
         return np.concatenate(parts, axis=1)
@@ -160,8 +163,7 @@ def encode(space: Space, observations: Any, dtype: npt.DTypeLike = np.float64) -
         shifted = (np.asarray(observations) - space.start).reshape(-1, space.nvec.size)
         columns = [_one_hot(shifted[:, i], int(n), dtype) for i, n in enumerate(space.nvec.ravel())]
         return np.concatenate(columns, axis=1)
-    array = np.asarray(observations, dtype=dtype)
-    return array.reshape(len(array), encoded_size(space))
+    raise TypeError(f"{space} has no encoding")
 
 
 def clipped(x: Array, low: Any, high: Any) -> Array:

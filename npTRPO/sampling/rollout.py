@@ -186,9 +186,10 @@ class Sampler:
         normalizer = None if moments is None else moments.normalizer(dtype)
         next_step = self.mode is AutoresetMode.NEXT_STEP
 
-        def view(t: int, encoded: Array) -> None:
+        def view(t: int, encoded: Array) -> Array:
             raw[t] = encoded
-            seen[t] = raw[t] if normalizer is None else standardize(raw[t], normalizer)
+            seen[t] = shown = raw[t] if normalizer is None else standardize(raw[t], normalizer)
+            return shown
 
         observation, encoded = None, self._current
         for t in range(n_steps):
@@ -197,8 +198,7 @@ class Sampler:
             ):  # what isn't finite is refused, not warned about
                 if t:
                     encoded = self._encoded(observation, dtype, t - 1)
-                view(t, encoded)
-                action = self.policy(theta, seen[t]).sample(rng)
+                action = self.policy(theta, view(t, encoded)).sample(rng)
                 sent = self.policy.to_env(action)
             actions.append(action)
             if next_step:
@@ -212,11 +212,11 @@ class Sampler:
                 # The environment may have choked on its own NaN.
                 self._check(raw[: t + 1], rewards[:t], finals, actions)
                 raise explained(self.env, error, self._when(t)) from error.__cause__
+            ended = terminated[t] | truncated[t]
             if next_step:
-                self._resets = terminated[t] | truncated[t]
-            else:
-                ended = np.flatnonzero(terminated[t] | truncated[t]).tolist()
-                finals += [(t, i, self._final(info, i, dtype, t)) for i in ended]
+                self._resets = ended
+            elif True in (ends := ended.tolist()):
+                finals += [(t, i, self._final(info, i, dtype, t)) for i, end in enumerate(ends) if end]
         with np.errstate(over="ignore", invalid="ignore"):
             view(n_steps, self._encoded(observation, dtype, n_steps - 1))
         rewards[~valid] = 0.0

@@ -81,7 +81,7 @@ def _factors(rows: LinearizedRows, cotangents: Callable[[slice, Any], Any]) -> l
     seen: list[tuple[Array, Array]] = []
     n = 0
     for block, lin in (rows.blocks[i] for i in chosen):
-        lin.vjp(cotangents(block, lin.value), lambda x, g: seen.append((x.T @ x, g.T @ g)))
+        lin.see_products(cotangents(block, lin.value), lambda x, g: seen.append((x.T @ x, g.T @ g)))
         n += block.stop - block.start
     # Each block's come from the last layer to the first.
     layers = len(seen) // len(chosen)
