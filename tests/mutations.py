@@ -312,7 +312,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "samples have σ² for σ",
         f"{_DISTRIBUTIONS}:DiagGaussian.sample",
-        (("np.exp(self.log_std)", "np.exp(2 * self.log_std)"),),
+        (("np.exp(self._log_std)", "np.exp(2 * self._log_std)"),),
         ("policies/test_distributions.py::test_gaussian_samples_have_their_moments",),
     ),
     Mutation(

@@ -284,7 +284,7 @@ def hessian(f: Function) -> Function:
 def _floating(x: Any) -> Any:
     """The array to differentiate in; integers have no derivatives."""
     array = x if isinstance(x, Box) else np.asarray(x)
-    if not np.issubdtype(array.dtype, np.inexact):
+    if array.dtype.kind not in "fc":
         raise TypeError(
             f"derivatives need floating-point numbers, but x has dtype {array.dtype}: "
             f"use np.asarray(x, float)"

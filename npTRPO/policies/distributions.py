@@ -251,7 +251,13 @@ class DiagGaussian:
 
     def __init__(self, mean: Any, log_std: Any) -> None:
         self.mean = mean
-        self.log_std = log_std if log_std.shape == mean.shape else np.broadcast_to(log_std, mean.shape)
+        self._log_std = log_std
+
+    @cached_property
+    def log_std(self) -> Any:
+        """Logarithms of the standard deviations, shape (..., n)."""
+        given, shape = self._log_std, self.mean.shape
+        return given if given.shape == shape else np.broadcast_to(given, shape)
 
     @cached_property
     def _precision(self) -> Any:
@@ -282,7 +288,7 @@ class DiagGaussian:
     def sample(self, rng: np.random.Generator) -> Array:
         """Actions μ + σ ε with standard normal ε, in the dtype of the means."""
         noise = rng.standard_normal(self.mean.shape, dtype=self.mean.dtype)
-        return self.mean + np.exp(self.log_std) * noise  # type: ignore[no-any-return]
+        return self.mean + np.exp(self._log_std) * noise  # type: ignore[no-any-return]
 
     def mode(self) -> Array:
         """The means."""

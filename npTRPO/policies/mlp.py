@@ -6,9 +6,9 @@ Order of the vector: W₁ (inputs × outputs, C order), b₁, W₂, b₂, …
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -111,11 +111,22 @@ class MLP:
 
     def __call__(self, theta: Any, x: Any) -> Any:
         """Outputs, shape (..., sizes[-1]), for parameters (n_parameters,) and inputs (..., sizes[0])."""
+        return self._through(lambda x, layer: affine(x, theta, layer), self.layers, x)
+
+    def at(self, theta: Array) -> Callable[[Array], Array]:
+        """The network at θ, as a function of inputs alone.
+
+        To act on a few rows at a time: taking θ apart at each call would cost as much as the products.
+        """
+        matrices = [_with_bias(theta, layer, m) for layer, m in zip(self.layers, self.sizes, strict=False)]
+        return partial(self._through, _product, matrices)
+
+    def _through(self, product: Callable[[Any, Any], Any], layers: Sequence[Any], x: Any) -> Any:
         activation = ACTIVATIONS[self.activation_fn]
-        *hidden, last = self.layers
+        *hidden, last = layers
         for layer in hidden:
-            x = activation(affine(x, theta, layer))
-        return affine(x, theta, last)
+            x = activation(product(x, layer))
+        return product(x, last)
 
 
 @primitive
@@ -125,7 +136,10 @@ def affine(x: Any, theta: Any, layer: slice) -> Any:
     One step on the tape. As that part is the matrix W with b as one more row, its derivatives are products
     with the inputs that have a 1 as one more column: no further pass over memory for b.
     """
-    matrix = _with_bias(theta, layer, x.shape[-1])
+    return _product(x, _with_bias(theta, layer, x.shape[-1]))
+
+
+def _product(x: Any, matrix: Any) -> Any:
     y = x @ matrix[:-1]
     y += matrix[-1]
     return y

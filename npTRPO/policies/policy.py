@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -159,6 +160,15 @@ class Policy:
     def __call__(self, theta: Any, observations: Any) -> Distribution:
         """π_θ(·|s) for encoded observations (N, features); those of a Box with one axis are encoded as is."""
         return self.family(self.outputs(theta, observations))
+
+    def at(self, theta: Array) -> Callable[[Array], Distribution]:
+        """π_θ as a function of encoded observations, to act on a few rows at a time (:meth:`MLP.at`)."""
+        weights, log_std = np.split(theta, [len(theta) - self.n_log_std])
+        network = self.network
+        outputs = network.at(weights) if isinstance(network, MLP) else partial(network, weights)
+        if not self.n_log_std:
+            return lambda observations: self.family(outputs(observations))
+        return lambda observations: self.family((outputs(observations), log_std))
 
 
 def _family(space: Space) -> tuple[int, Callable[[Any], Distribution]]:

@@ -191,6 +191,7 @@ class Sampler:
             seen[t] = shown = raw[t] if normalizer is None else standardize(raw[t], normalizer)
             return shown
 
+        policy = self.policy.at(theta)
         observation, encoded = None, self._current
         for t in range(n_steps):
             with np.errstate(
@@ -198,7 +199,7 @@ class Sampler:
             ):  # what isn't finite is refused, not warned about
                 if t:
                     encoded = self._encoded(observation, dtype, t - 1)
-                action = self.policy(theta, view(t, encoded)).sample(rng)
+                action = policy(view(t, encoded)).sample(rng)
                 sent = self.policy.to_env(action)
             actions.append(action)
             if next_step:

@@ -71,6 +71,19 @@ def test_from_any_observation_to_an_action_of_any_space(policy: Policy, seed: in
 
 
 @given(policies(), seeds)
+def test_at_one_theta_it_is_the_same_policy_to_the_bit(policy: Policy, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    theta = policy.init(rng) + rng.standard_normal(policy.n_parameters)
+    rows = rng.standard_normal((5, policy.n_features))
+    one, other = policy.at(theta)(rows), policy(theta, rows)
+    assert type(one) is type(other)
+    drawn = one.sample(np.random.default_rng(seed))
+    np.testing.assert_array_equal(drawn, other.sample(np.random.default_rng(seed)))
+    for quantity in (lambda d: d.mode(), lambda d: d.log_prob(drawn), lambda d: d.entropy()):
+        np.testing.assert_array_equal(quantity(one), quantity(other))
+
+
+@given(policies(), seeds)
 def test_encode_gives_the_rows_that_the_network_takes(policy: Policy, seed: int) -> None:
     space = policy.observation_space
     space.seed(seed)
