@@ -112,7 +112,8 @@ _THEIR_EXTRA = re.compile(rf"gymnasium\[({'|'.join(_OURS)})\]")
 class SyncVector(SyncVectorEnv):
     """Gymnasium's :class:`SyncVectorEnv` in SAME_STEP mode, at less cost per step.
 
-    Infos are passed on at the end of episodes only.
+    Infos are passed on at the end of episodes only. A lone environment's observations are passed on as it
+    gives them, whatever their dtype.
 
     Parameters
     ----------
@@ -124,15 +125,22 @@ class SyncVector(SyncVectorEnv):
         super().__init__(makers, autoreset_mode=AutoresetMode.SAME_STEP)
         self.spec = self.envs[0].spec
 
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        """Reset all environments."""
+        if self.num_envs > 1:
+            return super().reset(seed=seed, options=options)
+        [env] = self.envs
+        observation, info = env.reset(seed=seed, options=options)
+        return batch_of_one(self.single_observation_space, observation), self._add_info({}, info, 0)
+
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step all environments, and reset those whose episodes end."""
-        n, space = self.num_envs, self.single_observation_space
-        observed: list[Any] = [None] * n
+        n, space, observed = self.num_envs, self.single_observation_space, self._env_obs
         rewards = np.zeros(n)
         terminated, truncated = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
         infos: dict[str, Any] = {}
-        for i, env in enumerate(self.envs):
-            observed[i], rewards[i], terminated[i], truncated[i], info = env.step(actions[i])
+        for i, (env, action) in enumerate(zip(self.envs, actions, strict=True)):
+            observed[i], rewards[i], terminated[i], truncated[i], info = env.step(action)
             if terminated[i] or truncated[i]:
                 last = copy.deepcopy(observed[i])  # the environment may use its memory again
                 infos = self._add_info(infos, {"final_obs": last, "final_info": info}, i)

@@ -252,6 +252,8 @@ class DiagGaussian:
     def __init__(self, mean: Any, log_std: Any) -> None:
         self.mean = mean
         self._log_std = log_std
+        if log_std.shape != mean.shape[-1:]:
+            _ = self.log_std  # an error now, if it can't be broadcast
 
     @cached_property
     def log_std(self) -> Any:

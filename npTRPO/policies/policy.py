@@ -165,7 +165,7 @@ class Policy:
         """π_θ as a function of encoded observations, to act on a few rows at a time (:meth:`MLP.at`)."""
         weights, log_std = np.split(theta, [len(theta) - self.n_log_std])
         network = self.network
-        outputs = network.at(weights) if isinstance(network, MLP) else partial(network, weights)
+        outputs = network.at(weights) if type(network) is MLP else partial(network, weights)
         if not self.n_log_std:
             return lambda observations: self.family(outputs(observations))
         return lambda observations: self.family((outputs(observations), log_std))

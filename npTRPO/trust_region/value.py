@@ -201,10 +201,9 @@ def fit_adam(
     mean, square, steps = state.mean, state.square, state.steps
     for _ in range(epochs):
         order = rng.permutation(len(observations))
-        rows, wanted = observations[order], targets[order]
         for start in range(0, len(order), batch_size):
-            batch = slice(start, start + batch_size)
-            _, gradient = _residual(network, theta, rows[batch], wanted[batch])
+            chosen = order[start : start + batch_size]
+            _, gradient = _residual(network, theta, observations[chosen], targets[chosen])
             steps += 1
             mean = 0.9 * mean + 0.1 * gradient
             square = 0.999 * square + 0.001 * gradient**2

@@ -256,6 +256,71 @@ def test_a_vector_of_an_environment_is_gymnasiums_to_the_bit(env_id, n_envs):
     assert ours.closed
 
 
+class Loose(gymnasium.Env):
+    """Observes what its space doesn't quite have, and says when it was reset."""
+
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, space, seen):
+        self.observation_space, self.seen = space, seen
+        self.resets = 0
+
+    def reset(self, *, seed=None, options=None):
+        self.resets += 1
+        return self.seen, {"resets": self.resets}
+
+    def step(self, action):
+        return self.seen, 0.0, True, False, {"step": 1}
+
+
+@pytest.mark.parametrize(
+    ("space", "seen"),
+    [
+        (gymnasium.spaces.MultiBinary(2), np.ones(2)),
+        (gymnasium.spaces.Box(0, 255, (2,), np.uint8), np.array([0.5, 7.0])),
+        (gymnasium.spaces.Discrete(3), np.array([1])),
+        (gymnasium.spaces.Box(-1, 1, (2, 2)), np.full(4, 0.1)),
+    ],
+    ids=str,
+)
+def test_a_lone_environments_observations_are_taken_as_they_are(space, seen):
+    env = make_vector_env(Loose(space, seen), 1)
+    for observation in (env.reset(seed=0)[0], env.step(np.zeros(1, int))[0]):
+        assert observation.dtype == seen.dtype
+        np.testing.assert_array_equal(observation, seen[None])
+    trained(env, steps=8)
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_infos_come_at_the_ends_of_episodes_as_gymnasiums_do(n_envs):
+    makers = [lambda: Loose(gymnasium.spaces.Box(-1, 1, (2,)), np.zeros(2, np.float32))] * n_envs
+    ours, theirs = SyncVector(*makers), SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
+    actions = np.zeros(n_envs, int)
+    pairs = [(envs.reset(seed=0)[1], envs.step(actions)[-1]) for envs in (ours, theirs)]
+    for found, expected in zip(*pairs, strict=True):
+        assert repr(found) == repr(expected)
+
+
+def test_a_masked_reset_leaves_the_other_environments_where_they_are():
+    ours = make_vector_env("Pendulum-v1", 3, "sync")
+    ours.reset(seed=0)
+    before = ours.step(ours.action_space.sample())[0]
+    after, _ = ours.reset(seed=1, options={"reset_mask": np.array([True, False, True])})
+    assert [bool(np.all(one == another)) for one, another in zip(before, after, strict=True)] == [
+        False,
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize("n_actions", [2, 4])
+def test_as_many_actions_as_environments_are_asked_for(n_actions):
+    envs = make_vector_env("CartPole-v1", 3, "sync")
+    envs.reset(seed=0)
+    with pytest.raises(ValueError, match=r"zip\(\) argument"):
+        envs.step(np.zeros(n_actions, int))
+
+
 @pytest.mark.parametrize("n_envs", [1, 2])
 def test_a_vector_keeps_the_last_observations_of_environments_that_use_their_memory_again(n_envs):
     class Reusing(gymnasium.Env):

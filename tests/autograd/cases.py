@@ -30,6 +30,11 @@ class Case(NamedTuple):
         return self.name
 
 
+def _twice(theta: Any, x: Any) -> Any:
+    part = slice(1, 5)
+    return affine(x[:, :1], theta, part) + affine(2 * x[:, 1:2], theta, part)
+
+
 CASES = [
     Case("x + y", lambda x: x + x[0]),
     Case("x + 2", lambda x: 2 + x + 2.5),
@@ -84,6 +89,7 @@ CASES = [
         "affine of a batch",
         lambda x: affine(x[:, None], np.concatenate([x, x[0, :3]], axis=None), slice(None)),
     ),
+    Case("affine twice by one part of a vector", lambda x: _twice(np.ravel(x), x)),
     Case("dot", lambda x: np.dot(x, x[0])),
     Case("dot of a batch", lambda x: np.dot(x[None], x.T)),
     Case("dot of a scalar", lambda x: np.dot(x[0, 0], x)),

@@ -119,7 +119,7 @@ class Products:
 
     def back(self) -> None:
         for w, g in zip(self.weights[1:], self.gradients[1:], strict=True):
-            g @ w.T  # the inputs' cotangent
+            g @ w.T if w.shape[1] > 1 else g * w.T[0]  # the inputs' cotangent
 
     def vjp(self) -> None:
         for x, g in zip(self.inputs, self.gradients, strict=True):

@@ -594,3 +594,9 @@ def test_nothing_that_is_computed_changes_the_outputs(case: tuple[Family, Any, A
 def test_logits_that_do_not_fit_nvec_are_refused() -> None:
     with pytest.raises(ValueError, match=r"nvec \(2, 3\) needs 5 logits, not 4"):
         MultiCategorical(np.zeros((1, 4)), [2, 3])
+
+
+@pytest.mark.parametrize("shape", [(5, 2), (3,), (2, 2)])
+def test_deviations_that_cannot_be_those_of_the_means_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"broadcast|more dimensions"):
+        DiagGaussian(np.zeros(2), np.zeros(shape))

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from npTRPO import Bernoulli, Categorical, DiagGaussian, MultiCategorical, Policy
 from npTRPO.autograd import grad
+from npTRPO.policies.mlp import MLP
 from npTRPO.policies.spaces import encoded_size
 from tests.policies.oracles import EPS, complex_step, family_of, log_prob_by_definition
 from tests.strategies import (
@@ -81,6 +82,18 @@ def test_at_one_theta_it_is_the_same_policy_to_the_bit(policy: Policy, seed: int
     np.testing.assert_array_equal(drawn, other.sample(np.random.default_rng(seed)))
     for quantity in (lambda d: d.mode(), lambda d: d.log_prob(drawn), lambda d: d.entropy()):
         np.testing.assert_array_equal(quantity(one), quantity(other))
+
+
+def test_at_one_theta_a_network_of_ones_own_that_inherits_acts_as_itself() -> None:
+    class Louder(MLP):
+        def __call__(self, theta: Any, x: Any) -> Any:
+            return 3 * super().__call__(theta, x)
+
+    quiet = Policy.for_spaces(BOX, spaces.Discrete(2))
+    policy = dataclasses.replace(quiet, network=Louder(quiet.network.sizes))
+    theta = policy.init(np.random.default_rng(0))
+    rows = np.ones((4, 3))
+    np.testing.assert_array_equal(policy.at(theta)(rows).probs, policy(theta, rows).probs)
 
 
 @given(policies(), seeds)
