@@ -358,14 +358,14 @@ MUTATIONS: tuple[Mutation, ...] = (
         _CG,
         (
             ("r = b.copy() if", "r = b if"),
-            ("r_new = r - alpha * Ap", "r -= alpha * Ap\n        r_new = r"),
+            ("r_old, r = r, r - alpha * Ap", "r -= alpha * Ap\n        r_old = r"),
         ),
         ("theory/test_krylov.py::test_e34_both_formulas_for_beta_agree",),
     ),
     Mutation(
         "β is inverted",
         _CG,
-        (("(rz_new - carried) / rz)", "rz / (rz_new - carried))"),),
+        (("(rz - carried) / rz_old)", "rz_old / (rz - carried))"),),
         ("theory/test_krylov.py::test_e34_both_formulas_for_beta_agree",),
     ),
     Mutation(
@@ -391,7 +391,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "β has rᵀr for rᵀz with a preconditioner",
         _CG,
-        (("rz_new = _dot(r_new, z_new)", "rz_new = _dot(r_new, r_new)"),),
+        (("rz_old, rz = rz, _dot(r, z)", "rz_old, rz = rz, _dot(r, r)"),),
         ("theory/test_krylov.py::test_e35_preconditioning_is_a_change_of_coordinates",),
     ),
     Mutation(
@@ -418,7 +418,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "Polak–Ribière adds what it should subtract",
         _CG,
-        (("rz_new - carried", "rz_new + carried"),),
+        (("rz - carried", "rz + carried"),),
         (
             "trust_region/test_conjugate_gradient.py::test_e34_the_two_formulas_differ_where_products_are_not_symmetric",
         ),

@@ -135,9 +135,8 @@ def conjugate_gradient(
     tolerance = max(rtol * float(np.sqrt(_dot(b, b))), atol)
     x = np.zeros_like(b) if x0 is None else np.array(x0, dtype=b.dtype)
     r = b.copy() if x0 is None else b - product(x)
-    z = precondition(r)
     p, coefficient = np.zeros_like(b), b.dtype.type(0)
-    rz = _dot(r, z)
+    rz, r_old = 0.0, r
     residual = float(np.sqrt(_dot(r, r)))
     iterations = 0
 
@@ -145,12 +144,19 @@ def conjugate_gradient(
         return CGResult(x, iterations, residual, outcome)
 
     while residual > tolerance or not np.isfinite(residual):
-        if not np.isfinite(residual) or not np.isfinite(rz):
+        if not np.isfinite(residual):
+            return ended(CGOutcome.NOT_FINITE)
+        if iterations >= maxiter:
+            return ended(CGOutcome.MAXITER)
+        z = precondition(r)
+        rz_old, rz = rz, _dot(r, z)
+        if not np.isfinite(rz):
             return ended(CGOutcome.NOT_FINITE)
         if rz <= 0:
             return ended(CGOutcome.INDEFINITE_PRECONDITIONER)
-        if iterations >= maxiter:
-            return ended(CGOutcome.MAXITER)
+        if iterations:
+            carried = 0.0 if beta == "fletcher-reeves" else _dot(r_old, z)
+            coefficient = b.dtype.type((rz - carried) / rz_old)
         p = z + coefficient * p
         Ap = product(p)
         curvature = _dot(p, Ap)
@@ -160,12 +166,7 @@ def conjugate_gradient(
             return ended(CGOutcome.NEGATIVE_CURVATURE)
         alpha = b.dtype.type(rz / curvature)
         x = x + alpha * p
-        r_new = r - alpha * Ap
-        z_new = precondition(r_new)
-        rz_new = _dot(r_new, z_new)
-        carried = 0.0 if beta == "fletcher-reeves" else _dot(r, z_new)
-        coefficient = b.dtype.type((rz_new - carried) / rz)
-        r, z, rz = r_new, z_new, rz_new
+        r_old, r = r, r - alpha * Ap
         residual = float(np.sqrt(_dot(r, r)))
         iterations += 1
         if callback is not None:
