@@ -75,3 +75,25 @@ def test_steps_of_conjugate_gradients_are_counted(monkeypatch, tmp_path):
     assert len(rows) == 3 * 2 * 3
     for row in rows:
         assert row["steps to 0.001"] == "> 15" or int(row["steps to 0.1"]) <= int(row["steps to 0.001"])
+
+
+def test_other_settings_than_a_presets_are_measured_beside_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(files, "RESULTS", tmp_path)
+    monkeypatch.setattr(learning, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(learning, "OTHER_EPISODES", 3)
+    changes = ("total_timesteps=64", "n_steps=8")
+    for seeds in (("1",), ("0", "1")):
+        run(monkeypatch, "learning", "--task", "CartPole-v1", "--seeds", *seeds, "--change", *changes)
+    assert not (tmp_path / "learning.csv").exists()
+    rows = read_rows("changed.csv")
+    assert [row["seed"] for row in rows] == ["0", "1"]
+    assert {row["settings"] for row in rows} == {" ".join(changes)}
+    assert rows[0]["command"] == "nptrpo train CartPole-v1 --seed 0 --total-timesteps 64 --n-steps 8"
+    assert {row["steps"] for row in rows} == {"64"}
+
+
+def test_the_readme_says_what_came_of_other_settings():
+    rows = read_rows("changed.csv")
+    assert len(rows) >= 6
+    for row in rows:
+        assert f" {float(row['mean']):.0f}" in README

@@ -205,7 +205,7 @@ NAMED_ELSEWHERE = {
     "agent/environments.py": [
         "importlib.import_module(module)",
         "gymnasium.spec(name)",
-        "gymnasium.make(env)",
+        "gymnasium.make(env_id)",
         "gymnasium.make_vec",
     ],
     "rendering.py": ["gymnasium.make(env_id, render_mode=render_mode)"],

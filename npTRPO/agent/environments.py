@@ -13,7 +13,6 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import gymnasium
@@ -88,14 +87,15 @@ def make_vector_env(
     if vectorization_mode == "envpool":
         return _make_envpool(env, n_envs)
     mode = vectorization_mode or ("vector_entry_point" if own_form and n_envs > 1 else "sync")
+    env_id = env
+    options: dict[str, Any] = {"vector_kwargs": {"autoreset_mode": AutoresetMode.SAME_STEP}}
     try:
         if mode == "sync":
-            return SyncVector(*[partial(gymnasium.make, env)] * n_envs)
-        if mode == "vector_entry_point":
-            return gymnasium.make_vec(env, n_envs, vectorization_mode=mode)
-        options = {"autoreset_mode": AutoresetMode.SAME_STEP}
-        with _deaf_to_interruption():
-            return gymnasium.make_vec(env, n_envs, vectorization_mode=mode, vector_kwargs=options)
+            return SyncVector(*[lambda: gymnasium.make(env_id)] * n_envs)
+        with _deaf_to_interruption() if mode == "async" else contextlib.nullcontext():
+            return gymnasium.make_vec(
+                env, n_envs, vectorization_mode=mode, **({} if mode == "vector_entry_point" else options)
+            )
     except gymnasium.error.DependencyNotInstalled as error:
         raise missing(f"{env} needs a package that isn't installed", error) from error
 

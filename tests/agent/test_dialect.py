@@ -278,7 +278,7 @@ def test_an_id_is_made_so_many_times_and_an_environment_is_taken_as_it_is():
     ready = vectorized(2 * [TwoStates])
     assert agent(n_envs=3, env=ready).get_env() is ready
     single = TwoStates()
-    assert agent(n_envs=3, env=single).get_env().envs == (single,)
+    assert agent(n_envs=3, env=single).get_env().envs == [single]
 
 
 def test_the_default_value_fit_needs_no_learning_rate_nor_minibatches():

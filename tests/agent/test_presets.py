@@ -113,11 +113,11 @@ def test_the_steps_of_a_preset_are_taken(monkeypatch, capsys):
 
 
 def test_a_flag_has_the_last_word(capsys):
-    chosen = ["--gamma", 0.5, "--target-kl", 0.03]
+    chosen = ["--gamma", 0.5, "--gae-lambda", 0.7, "--target-kl", 0.03]
     assert run("train", "Pendulum-v1", "--out", "run", *QUICK, *chosen) == 0
     assert "preset" not in capsys.readouterr().out  # nothing of it is left
     config = trained_with()["config"]
-    assert (config["gamma"], config["target_kl"]) == (0.5, 0.03)
+    assert (config["gamma"], config["gae_lambda"], config["target_kl"]) == (0.5, 0.7, 0.03)
     assert (config["n_envs"], config["n_steps"]) == (2, 4)
 
 

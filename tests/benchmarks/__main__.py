@@ -18,6 +18,13 @@ def main() -> None:
     )
     learn.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     learn.add_argument("--jobs", type=int, default=1, help="trainings at once")
+    learn.add_argument(
+        "--change",
+        nargs="*",
+        default=[],
+        metavar="OPTION=VALUE",
+        help="otherwise than in the presets, for comparison",
+    )
     learn.set_defaults(run=_learning)
     fast = commands.add_parser("speed", help="ratios to sb3-contrib and to what the machine can do")
     fast.add_argument("groups", nargs="*", choices=[[], *speed.GROUPS], help="what to measure (default: all)")
@@ -40,7 +47,8 @@ def _speed(options: argparse.Namespace) -> None:
 
 
 def _learning(options: argparse.Namespace) -> None:
-    learning.measure(options.task or list(presets()), options.seeds, options.jobs)
+    changes = dict(change.split("=", 1) for change in options.change)
+    learning.measure(options.task or list(presets()), options.seeds, options.jobs, changes)
     print(learning.table())
 
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from npTRPO.agent.evaluation import run_episodes
 from npTRPO.agent.presets import presets
 from tests.benchmarks.files import read_rows, write_rows
 
-FILE = "learning.csv"
+FILE, CHANGED = "learning.csv", "changed.csv"
 RUNS = Path("runs/benchmarks")
 MUJOCO_EPISODES, OTHER_EPISODES = 20, 100
 # Returns that others published for a TRPO on the same tasks, with the number of steps they took.
@@ -42,19 +43,32 @@ PUBLISHED = {
 }
 
 
-def measure(tasks: list[str], seeds: list[int], jobs: int) -> None:
-    """Train and evaluate what has no row yet, ``jobs`` at a time; rows of other settings make place."""
-    done = {(row["task"], row["seed"], row["settings"]) for row in read_rows(FILE)}
+def measure(
+    tasks: list[str], seeds: list[int], jobs: int, changes: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Train and evaluate what has no row yet, ``jobs`` at a time; rows of other settings make place.
+
+    With ``changes``, options that are otherwise than in the preset, rows stand in a file of their own, which
+    keeps those of all settings.
+    """
+    file = CHANGED if changes else FILE
+    done = {(row["task"], row["seed"], row["settings"]) for row in read_rows(file)}
     wanted = [
-        (task, seed) for seed in seeds for task in tasks if (task, str(seed), _settings(task)) not in done
+        (task, seed)
+        for seed in seeds
+        for task in tasks
+        if (task, str(seed), _settings(task, changes)) not in done
     ]
     with ThreadPoolExecutor(jobs) as pool:
-        for row in pool.map(lambda pair: _measure_one(*pair), wanted):
-            place = row["task"], str(row["seed"])
-            kept = [old for old in read_rows(FILE) if (old["task"], old["seed"]) != place]
+        for row in pool.map(lambda pair: _measure_one(*pair, changes), wanted):
+            place = ("task", "seed", "settings") if changes else ("task", "seed")
+            kept = [old for old in read_rows(file) if any(old[key] != str(row[key]) for key in place)]
             order = list(PUBLISHED)
             rows: list[Mapping[str, Any]] = [*kept, row]
-            write_rows(FILE, sorted(rows, key=lambda r: (order.index(r["task"]), int(r["seed"]))))
+            rows.sort(
+                key=lambda r: (order.index(r["task"]), r["settings"] if changes else "", int(r["seed"]))
+            )
+            write_rows(file, rows)
             print(f"{row['task']} seed {row['seed']}: {row['mean']} ± {row['std']}", flush=True)
 
 
@@ -78,15 +92,17 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def _settings(task: str) -> str:
-    return " ".join(f"{key}={value}" for key, value in presets()[task].items())
+def _settings(task: str, changes: Mapping[str, str] = MappingProxyType({})) -> str:
+    return " ".join(f"{key}={value}" for key, value in {**presets()[task], **changes}.items())
 
 
-def _measure_one(task: str, seed: int) -> dict[str, object]:
+def _measure_one(task: str, seed: int, changes: Mapping[str, str]) -> dict[str, object]:
+    settings = _settings(task, changes)
     # One directory for each task, seed and settings: other settings are another run.
-    name = f"{task}-{seed}-{_settings(task)}".replace(" ", ",").replace("/", "_")
+    name = f"{task}-{seed}-{settings}".replace(" ", ",").replace("/", "_")
     directory = RUNS / name
-    command = ["nptrpo", "train", task, "--seed", str(seed)]
+    options = [part for key, value in changes.items() for part in (f"--{key.replace('_', '-')}", value)]
+    command = ["nptrpo", "train", task, "--seed", str(seed), *options]
     resume = ["nptrpo", "train", "--resume", str(directory)]
     asked = resume if (directory / "config.json").exists() else [*command, "--out", str(directory)]
     if not (directory / "agent.npz").exists():
@@ -112,6 +128,6 @@ def _measure_one(task: str, seed: int) -> dict[str, object]:
         "min": round(float(np.min(returns)), 2),
         "max": round(float(np.max(returns)), 2),
         "seconds": round(seconds, 1),
-        "settings": _settings(task),
+        "settings": settings,
         "command": " ".join(command),
     }
