@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from npTRPO.plotting import _COLOURS
+from npTRPO.runs.plotting import _COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

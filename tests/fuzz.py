@@ -27,14 +27,15 @@ from typing import Any
 
 import numpy as np
 
-from npTRPO import TRPO, CheckpointError, plotting
-from npTRPO.agent.presets import read_presets
-from npTRPO.agent.run import RunDirectory
+from npTRPO import TRPO, CheckpointError
+from npTRPO.runs import plotting
+from npTRPO.runs.directory import RunDirectory
+from npTRPO.runs.presets import read_presets
 from tests import mutated_files as mutations
 from tests.samples import OWN
 
 SAMPLES = Path(__file__).parent / "data" / "0.1.0"
-PRESETS = resources.files("npTRPO").joinpath("presets.toml").read_bytes()
+PRESETS = resources.files("npTRPO.runs").joinpath("presets.toml").read_bytes()
 LIMIT_MB, LIMIT_SECONDS, HANGS_SECONDS = 64, 5.0, 30
 SHARES = {"agent": 0.6, "resume": 0.2, "plot": 0.12, "presets": 0.08}
 

@@ -95,9 +95,9 @@ class Mutation:
 # --- the list -----------------------------------------------------------------------------------------------
 
 _DISTRIBUTIONS = "npTRPO.policies.distributions"
-_STEP = "npTRPO.trust_region.step"
+_STEP = "npTRPO.trust_region.update"
 _FISHER = "npTRPO.trust_region.fisher"
-_PRECONDITIONER = "npTRPO.trust_region.preconditioner"
+_PRECONDITIONER = "npTRPO.trust_region.kronecker"
 _CG = "npTRPO.trust_region.conjugate_gradient:conjugate_gradient"
 _SEARCH = "npTRPO.trust_region.line_search:line_search"
 _ADVANTAGES = "npTRPO.sampling.advantages"
@@ -129,7 +129,7 @@ MUTATIONS: tuple[Mutation, ...] = (
                 "curvature = float(cg.x @ conjugate_gradient(fisher, cg.x).x)",
             ),
         ),
-        ("trust_region/test_step.py::test_e30_e31_the_full_step_is_on_the_boundary_of_the_undamped_model",),
+        ("trust_region/test_update.py::test_e30_e31_the_full_step_is_on_the_boundary_of_the_undamped_model",),
         slip=2,
     ),
     Mutation(
@@ -190,7 +190,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         (("kl > target_kl", "kl > 1.5 * target_kl"),),
         (
             "trust_region/test_line_search.py::test_e38_the_first_step_that_meets_both_conditions_is_taken",
-            "trust_region/test_step.py::test_e38_an_accepted_step_keeps_the_kl_and_improves_the_surrogate",
+            "trust_region/test_update.py::test_e38_an_accepted_step_keeps_the_kl_and_improves_the_surrogate",
         ),
         slip=7,
     ),
@@ -342,7 +342,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         (("self._undamped(", "self._matvec("),),
         (
             "trust_region/test_fisher.py::test_damping_is_added_once_to_products_and_never_to_the_quadratic_form",
-            "trust_region/test_step.py::test_e30_e31_the_full_step_is_on_the_boundary_of_the_undamped_model",
+            "trust_region/test_update.py::test_e30_e31_the_full_step_is_on_the_boundary_of_the_undamped_model",
         ),
     ),
     Mutation(
@@ -447,22 +447,22 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{_PRECONDITIONER}:_factors",
         (("sum(A) / n", "sum(A)"),),
         (
-            "trust_region/test_preconditioner.py::test_e35_for_a_linear_function_it_is_the_inverse_itself",
-            "trust_region/test_preconditioner.py::test_e35_each_layers_block_is_the_product_of_its_inputs_and_its_gradients",
+            "trust_region/test_kronecker.py::test_e35_for_a_linear_function_it_is_the_inverse_itself",
+            "trust_region/test_kronecker.py::test_e35_each_layers_block_is_the_product_of_its_inputs_and_its_gradients",
         ),
     ),
     Mutation(
         "the preconditioner forgets the damping",
         f"{_PRECONDITIONER}:KroneckerPreconditioner.__init__",
         (("max(damping, least)", "least"),),
-        ("trust_region/test_preconditioner.py::test_e35_for_a_linear_function_it_is_the_inverse_itself",),
+        ("trust_region/test_kronecker.py::test_e35_for_a_linear_function_it_is_the_inverse_itself",),
     ),
     Mutation(
         "a layer's biases have no derivative",
         "npTRPO.policies.mlp:_affine_in_theta",
         (("np.ones((len(rows), 1), x.dtype)", "np.zeros((len(rows), 1), x.dtype)"),),
         (
-            "trust_region/test_preconditioner.py::test_e35_for_a_linear_function_it_is_the_inverse_itself",
+            "trust_region/test_kronecker.py::test_e35_for_a_linear_function_it_is_the_inverse_itself",
             "trust_region/test_fisher.py::test_e21_e22_e23_the_product_four_ways[Discrete]",
         ),
     ),
@@ -471,21 +471,21 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{_STEP}:surrogate",
         (("new.log_prob(actions) - old_log_prob", "old_log_prob - new.log_prob(actions)"),),
         (
-            "trust_region/test_step.py::test_e10_the_surrogate_equals_a_loop",
-            "trust_region/test_step.py::test_e8_its_gradient_at_the_old_parameters_is_the_score_function_gradient",
+            "trust_region/test_update.py::test_e10_the_surrogate_equals_a_loop",
+            "trust_region/test_update.py::test_e8_its_gradient_at_the_old_parameters_is_the_score_function_gradient",
         ),
     ),
     Mutation(
         "the surrogate is the mean of log-ratios",
         f"{_STEP}:surrogate",
         (("np.exp(new.log_prob(actions) - old_log_prob)", "(new.log_prob(actions) - old_log_prob)"),),
-        ("trust_region/test_step.py::test_e10_the_surrogate_equals_a_loop",),
+        ("trust_region/test_update.py::test_e10_the_surrogate_equals_a_loop",),
     ),
     Mutation(
         "the line search is told the KL from new to old",
         f"{_STEP}:_Objective.__call__",
         (("mean_kl(old, new, weights)", "mean_kl(new, old, weights)"),),
-        ("trust_region/test_step.py::test_e38_an_accepted_step_keeps_the_kl_and_improves_the_surrogate",),
+        ("trust_region/test_update.py::test_e38_an_accepted_step_keeps_the_kl_and_improves_the_surrogate",),
     ),
     Mutation(
         "the step is √(δ / xᵀFx) x, without the 2",
@@ -527,7 +527,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "the improvement is the surrogate",
         f"{_STEP}:update",
         (("search.surrogate - objective.at_old", "search.surrogate"),),
-        ("trust_region/test_step.py::test_e38_an_accepted_step_keeps_the_kl_and_improves_the_surrogate",),
+        ("trust_region/test_update.py::test_e38_an_accepted_step_keeps_the_kl_and_improves_the_surrogate",),
     ),
     Mutation(
         "the KL is compared in float32",
@@ -539,7 +539,7 @@ MUTATIONS: tuple[Mutation, ...] = (
                 "self.policy.family(self.policy.outputs(theta, observations))",
             ),
         ),
-        ("trust_region/test_step.py::test_in_float32_the_conditions_still_hold_in_float64",),
+        ("trust_region/test_update.py::test_in_float32_the_conditions_still_hold_in_float64",),
     ),
     Mutation(
         "fractions fall by differences, not by factors",
@@ -549,34 +549,36 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "the value function's step trusts a region that is too small",
-        "npTRPO.trust_region.value:fit_trust_region",
+        "npTRPO.trust_region.value_fit:fit_trust_region",
         (("2 * max_change * error", "max_change * error"),),
-        ("trust_region/test_value.py::test_a_linear_step_is_ridge_regression_cut_to_the_trust_region",),
+        ("trust_region/test_value_fit.py::test_a_linear_step_is_ridge_regression_cut_to_the_trust_region",),
     ),
     Mutation(
         "Adam doesn't correct its moments' bias",
-        "npTRPO.trust_region.value:fit_adam",
+        "npTRPO.trust_region.value_fit:fit_adam",
         (("rate = learning_rate * math.sqrt(1 - 0.999**steps) / (1 - 0.9**steps)", "rate = learning_rate"),),
-        ("trust_region/test_value.py::test_adams_first_step_on_the_whole_batch_is_the_sign_of_the_gradient",),
+        (
+            "trust_region/test_value_fit.py::test_adams_first_step_on_the_whole_batch_is_the_sign_of_the_gradient",
+        ),
     ),
     Mutation(
         "the predicted improvement is that of H⁻¹g, not of the step",
         f"{_STEP}:update",
         (("predicted_improvement(g, step)", "predicted_improvement(g, cg.x)"),),
-        ("trust_region/test_step.py::test_e30_e31_the_full_step_is_on_the_boundary_of_the_undamped_model",),
+        ("trust_region/test_update.py::test_e30_e31_the_full_step_is_on_the_boundary_of_the_undamped_model",),
     ),
     Mutation(
         "blocks of rows count the same, whatever their size",
         f"{_STEP}:_Objective.__init__",
         (("len(advantage) / rows.n_rows", "1 / len(rows.blocks)"),),
-        ("trust_region/test_step.py::test_blocks_change_only_the_rounding",),
+        ("trust_region/test_update.py::test_blocks_change_only_the_rounding",),
     ),
     Mutation(
         "the explained variance counts a constant error",
-        "npTRPO.trust_region.value:explained_variance",
+        "npTRPO.trust_region.value_fit:explained_variance",
         (("np.var(returns - values)", "np.mean((returns - values) ** 2)"),),
         (
-            "trust_region/test_value.py::test_explained_variance_is_that_of_the_definition_and_ignores_a_constant_error",
+            "trust_region/test_value_fit.py::test_explained_variance_is_that_of_the_definition_and_ignores_a_constant_error",
         ),
     ),
     # Advantages and experience.

@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium import spaces
 
 from npTRPO import TRPO, TRPOConfig
-from npTRPO.agent.run import RunDirectory, RunSettings
+from npTRPO.runs.directory import RunDirectory, RunSettings
 
 __all__ = ["OWN", "answers", "write"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from npTRPO.agent.presets import presets
+from npTRPO.runs.presets import presets
 from tests.benchmarks import figures, files, growth, learning, solver, speed
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.files import read_rows

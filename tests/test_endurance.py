@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from npTRPO.agent.trpo import TRPO
-from npTRPO.trust_region.step import _Objective
+from npTRPO.trust_region.update import _Objective
 from tests.endurance import BEST, Corridor, failures, watched
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="it reads Linux's /proc")

@@ -11,7 +11,7 @@ import hypothesis
 import numpy as np
 import pytest
 
-from npTRPO.trust_region.step import natural_step
+from npTRPO.trust_region.update import natural_step
 from tests.mutations import MUTATIONS, Mutation
 
 ROOT = Path(__file__).parent.parent
@@ -51,7 +51,7 @@ def test_a_wrong_version_is_in_place_for_all_who_have_the_function_and_no_longer
 
 
 def test_a_piece_of_source_that_is_no_longer_there_is_told_of() -> None:
-    stale = Mutation("", "npTRPO.trust_region.step:natural_step", (("no such piece", ""),), ())
+    stale = Mutation("", "npTRPO.trust_region.update:natural_step", (("no such piece", ""),), ())
     with pytest.raises(AssertionError, match="has 'no such piece' 0 times"):
         stale.code()
 

@@ -23,11 +23,12 @@ FRAMEWORKS = ("torch", "tensorflow", "jax", "flax", "mxnet", "paddle", "keras", 
 # The rooms by floor: imports stay in a room, or point to a floor below. The command's files are one room.
 FLOORS = [
     ("_typing",),
-    ("autograd",),
+    ("autograd", "files"),
     ("policies",),
     ("trust_region", "sampling"),
     ("agent", "theory"),
-    ("cli __main__ plotting rendering",),
+    ("runs", "theory_page"),
+    ("cli __main__",),
     ("__init__",),
 ]
 FLOOR = {name: floor for floor, rooms in enumerate(FLOORS) for room in rooms for name in room.split()}
@@ -103,14 +104,14 @@ def test_imports_only_point_down(path):
         ("from .tracer import Box", "autograd.rules", []),
         ("from .. import policies", "autograd.rules", ["npTRPO.policies"]),
         ("def f():\n    from npTRPO.agent import TRPO", "sampling.rollout", ["npTRPO.agent.TRPO"]),
-        ("if TYPE_CHECKING:\n    from npTRPO.cli import main", "agent.run", ["npTRPO.cli.main"]),
-        ("from npTRPO.trust_region import value", "sampling.rollout", ["npTRPO.trust_region.value"]),
-        ("from npTRPO.sampling import gae", "trust_region.value", ["npTRPO.sampling.gae"]),
+        ("if TYPE_CHECKING:\n    from npTRPO.cli import main", "runs.directory", ["npTRPO.cli.main"]),
+        ("from npTRPO.agent import record", "sampling.rollout", ["npTRPO.agent.record"]),
+        ("from npTRPO.sampling import gae", "trust_region.value_fit", ["npTRPO.sampling.gae"]),
         ("from npTRPO.theory import mdp", "agent.trpo", ["npTRPO.theory.mdp"]),
         ("from npTRPO.sampling import gae", "agent.trpo", []),
-        ("from npTRPO import TRPO", "agent.run", ["npTRPO.TRPO"]),
+        ("from npTRPO import TRPO", "runs.directory", ["npTRPO.TRPO"]),
         ("import npTRPO", "cli", ["npTRPO"]),
-        ("from npTRPO.plotting import plot_runs", "cli", []),
+        ("from npTRPO.runs.plotting import plot_runs", "cli", []),
         ("importlib.import_module('npTRPO.agent')", "policies.mlp", ["npTRPO.agent"]),
         ("from npTRPO.agent import TRPO", "__init__", []),
     ],
@@ -202,15 +203,15 @@ LOADING = {"load", "fromfile", "loadtxt", "genfromtxt", "memmap"}
 # own names, made when they are asked for; and what someone names, whom id_from_file tells from a file.
 NAMED_ELSEWHERE = {
     "__init__.py": ["importlib.import_module(f'npTRPO.{room}')"],
-    "agent/environments.py": [
+    "sampling/environments.py": [
         "importlib.import_module(module)",
         "gymnasium.spec(name)",
         "gymnasium.make(env_id)",
         "gymnasium.make_vec",
     ],
-    "rendering.py": ["gymnasium.make(env_id, render_mode=render_mode)"],
+    "runs/rendering.py": ["gymnasium.make(env_id, render_mode=render_mode)"],
     "theory/environments.py": ["gymnasium.make(env, **options)"],
-    "theory/page.py": ["import_module('.'.join(parts[:count]))"],
+    "theory_page/page.py": ["import_module('.'.join(parts[:count]))"],
 }
 
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from npTRPO._typing import Array
 from npTRPO.agent.evaluation import run_episodes
-from npTRPO.agent.files import write_whole
 from npTRPO.agent.record import Callback, Record, stops
+from npTRPO.files.writing import write_whole
 
 __all__ = [
     "CheckpointCallback",

@@ -18,16 +18,16 @@ import scipy
 
 from npTRPO._typing import Array
 from npTRPO._version import __version__
-from npTRPO.agent.archive import Archive
 from npTRPO.agent.config import TRPOConfig
-from npTRPO.agent.described import describe, described_size, described_space
-from npTRPO.agent.dialect import changed
-from npTRPO.agent.files import CheckpointError, open_regular, reason, write_whole
+from npTRPO.agent.sb3 import changed
+from npTRPO.agent.spaces_json import describe, described_size, described_space
+from npTRPO.files.npz import Archive
+from npTRPO.files.writing import CheckpointError, open_regular, reason, write_whole
 from npTRPO.policies.mlp import MLP
 from npTRPO.policies.policy import Policy
 from npTRPO.policies.spaces import Space
 from npTRPO.sampling.normalization import Moments
-from npTRPO.trust_region.value import AdamState
+from npTRPO.trust_region.value_fit import AdamState
 
 if TYPE_CHECKING:
     from npTRPO.agent.trpo import TRPO

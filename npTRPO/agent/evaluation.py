@@ -13,9 +13,9 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from npTRPO._typing import Array
-from npTRPO.agent.environments import TimeLimited, check_spaces, id_from_file, make_vector_env
 from npTRPO.agent.trpo import TRPO
 from npTRPO.sampling.blame import explained
+from npTRPO.sampling.environments import TimeLimited, check_spaces, id_from_file, make_vector_env
 from npTRPO.sampling.rollout import autoreset_mode
 
 __all__ = ["evaluate_policy", "run_episodes"]
@@ -101,7 +101,8 @@ def evaluate_policy(
     max_episode_steps : int, optional
         An episode that is longer counts as it is then: some never end.
     env_timeout : float, optional
-        Seconds that the environments may take for a step; see :class:`npTRPO.agent.environments.TimeLimited`.
+        Seconds that the environments may take for a step; see
+        :class:`npTRPO.sampling.environments.TimeLimited`.
 
     Returns
     -------

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from npTRPO.agent.files import append_whole
 from npTRPO.agent.record import Callback, Record
+from npTRPO.files.writing import append_whole
 
 __all__ = ["ProgressBar", "TensorBoardWriter", "format_metrics", "header", "metrics", "printer"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from npTRPO.trust_region.step import Update
+from npTRPO.trust_region.update import Update
 
 if TYPE_CHECKING:
     from npTRPO.agent.trpo import TRPO

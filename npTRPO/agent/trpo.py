@@ -15,18 +15,18 @@ from gymnasium.vector import VectorEnv
 
 from npTRPO._typing import Array
 from npTRPO.agent.config import TRPOConfig
-from npTRPO.agent.dialect import OWN_CODE, check_policy, checked_options, policy_options
-from npTRPO.agent.environments import check_spaces, make_vector_env
 from npTRPO.agent.record import Callback, Record, stops
+from npTRPO.agent.sb3 import OWN_CODE, check_policy, checked_options, policy_options
 from npTRPO.policies.mlp import MLP
 from npTRPO.policies.network import FunctionNetwork, Network, NetworkFactory
 from npTRPO.policies.policy import Policy
 from npTRPO.policies.spaces import Space, as_batch
 from npTRPO.sampling.advantages import gae
+from npTRPO.sampling.environments import check_spaces, make_vector_env
 from npTRPO.sampling.normalization import Moments, RewardScale, standardize
 from npTRPO.sampling.rollout import Batch, Sampler
-from npTRPO.trust_region import value
-from npTRPO.trust_region.step import Update, UpdateOutcome, update
+from npTRPO.trust_region import value_fit as value
+from npTRPO.trust_region.update import Update, UpdateOutcome, update
 
 __all__ = ["TRPO"]
 

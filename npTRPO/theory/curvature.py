@@ -21,7 +21,7 @@ from npTRPO.theory.exact import tabular_policy
 from npTRPO.theory.statements import DIFFERENCES, KRYLOV, ROUNDING, AtMost, Comparison, Equal, Kind, states
 from npTRPO.trust_region.conjugate_gradient import conjugate_gradient
 from npTRPO.trust_region.fisher import FisherOperator
-from npTRPO.trust_region.step import mean_kl, natural_step
+from npTRPO.trust_region.update import mean_kl, natural_step
 
 __all__ = ["Reparametrised", "cubic_bound", "fisher_of_outputs"]
 
@@ -199,7 +199,7 @@ class Reparametrised:
         return self.network(self.matrix @ theta, x)
 
 
-@states("E25", Kind.IDENTITY, KRYLOV, "npTRPO.trust_region.step.natural_step")
+@states("E25", Kind.IDENTITY, KRYLOV, "npTRPO.trust_region.update.natural_step")
 def invariance(case: Case) -> tuple[Comparison, ...]:
     """E25: the step found in φ and mapped back moves every output as the step found in θ does.
 

@@ -12,7 +12,7 @@ from npTRPO.policies.distributions import Bernoulli, DiagGaussian, MultiCategori
 from npTRPO.theory.cases import Case
 from npTRPO.theory.exact import local_approximation
 from npTRPO.theory.statements import DIFFERENCES, ROUNDING, SOLVED, AtMost, Comparison, Equal, Kind, states
-from npTRPO.trust_region.step import mean_kl, update
+from npTRPO.trust_region.update import mean_kl, update
 
 __all__ = ["gaussian_nodes", "joint_actions", "table_kl"]
 
@@ -41,7 +41,7 @@ def joint_actions(nvec: tuple[int, ...]) -> Array:
     return np.array(list(itertools.product(*(range(n) for n in nvec))))
 
 
-@states("E15", Kind.IDENTITY, SOLVED, "npTRPO.trust_region.step.update")
+@states("E15", Kind.IDENTITY, SOLVED, "npTRPO.trust_region.update.update")
 def problem(case: Case) -> tuple[Comparison, ...]:
     """E15: an exact update's KL and gain against those of its tables; feasible, and no worse."""
     batch, old, gamma = case.batch, case.old, case.gamma
@@ -124,7 +124,7 @@ def _log_prob_of_all(distribution: Any, joint: Array) -> Array:
     return np.stack([distribution.log_prob(actions) for actions in joint])
 
 
-@states("E19", Kind.IDENTITY, DIFFERENCES, "npTRPO.trust_region.step.mean_kl")
+@states("E19", Kind.IDENTITY, DIFFERENCES, "npTRPO.trust_region.update.mean_kl")
 def batch_kl(case: Case) -> tuple[Comparison, ...]:
     """E19: over a simulated batch, against the table's KLs by how often states occur; and with weights."""
     visited = case.sample.states

@@ -17,7 +17,7 @@ from gymnasium import spaces
 from npTRPO._typing import Array
 from npTRPO.policies.policy import Policy
 from npTRPO.theory.mdp import Evaluation, TabularMDP
-from npTRPO.trust_region.step import Update, update
+from npTRPO.trust_region.update import Update, update
 
 __all__ = [
     "ExactBatch",

@@ -16,7 +16,7 @@ from npTRPO.theory.divergences import table_kl
 from npTRPO.theory.statements import COUNTED, KRYLOV, ROUNDING, AtMost, Comparison, Equal, Kind, states
 from npTRPO.trust_region.conjugate_gradient import conjugate_gradient
 from npTRPO.trust_region.line_search import line_search
-from npTRPO.trust_region.step import (
+from npTRPO.trust_region.update import (
     lagrange_multiplier,
     mean_kl,
     natural_step,
@@ -39,7 +39,11 @@ def _direct(case: Case) -> tuple[Array, float]:
 
 
 @states(
-    "E26", Kind.INEQUALITY, KRYLOV, "npTRPO.trust_region.step.update", "npTRPO.trust_region.step.natural_step"
+    "E26",
+    Kind.INEQUALITY,
+    KRYLOV,
+    "npTRPO.trust_region.update.update",
+    "npTRPO.trust_region.update.natural_step",
 )
 def model_problem(case: Case) -> tuple[Comparison, ...]:
     """E26: the step is feasible, and no better than it are other steps on the region's boundary.
@@ -60,7 +64,7 @@ def model_problem(case: Case) -> tuple[Comparison, ...]:
     )
 
 
-@states("E27", Kind.IDENTITY, KRYLOV, "npTRPO.trust_region.step.lagrange_multiplier")
+@states("E27", Kind.IDENTITY, KRYLOV, "npTRPO.trust_region.update.lagrange_multiplier")
 def kkt_conditions(case: Case) -> tuple[Comparison, ...]:
     """E27: stationarity, feasibility of both problems, complementary slackness."""
     if not np.any(case.gradient):
@@ -76,7 +80,7 @@ def kkt_conditions(case: Case) -> tuple[Comparison, ...]:
     )
 
 
-@states("E28", Kind.IDENTITY, KRYLOV, "npTRPO.trust_region.step.lagrange_multiplier")
+@states("E28", Kind.IDENTITY, KRYLOV, "npTRPO.trust_region.update.lagrange_multiplier")
 def multiplier_formula(case: Case) -> tuple[Comparison, ...]:
     """E28: from xᵀHx, against √(gᵀH⁻¹g / 2δ) with a direct solve."""
     if not np.any(case.gradient):
@@ -85,7 +89,7 @@ def multiplier_formula(case: Case) -> tuple[Comparison, ...]:
     return (Equal(_full_step(case)[1], np.sqrt(quadratic / (2 * case.target_kl))),)
 
 
-@states("E29", Kind.IDENTITY, KRYLOV, "npTRPO.trust_region.step.natural_step")
+@states("E29", Kind.IDENTITY, KRYLOV, "npTRPO.trust_region.update.natural_step")
 def closed_form_step(case: Case) -> tuple[Comparison, ...]:
     """E29: from conjugate gradients, against √(2δ / gᵀH⁻¹g) H⁻¹g with a direct solve."""
     if not np.any(case.gradient):
@@ -94,7 +98,7 @@ def closed_form_step(case: Case) -> tuple[Comparison, ...]:
     return (Equal(_full_step(case)[0], np.sqrt(2 * case.target_kl / quadratic) * x),)
 
 
-@states("E30", Kind.IDENTITY, ROUNDING, "npTRPO.trust_region.step.natural_step")
+@states("E30", Kind.IDENTITY, ROUNDING, "npTRPO.trust_region.update.natural_step")
 def on_the_boundary(case: Case) -> tuple[Comparison, ...]:
     """E30: ½ΔᵀFΔ = δ after one, two and three steps of conjugate gradients, converged or not."""
     comparisons = []
@@ -108,7 +112,7 @@ def on_the_boundary(case: Case) -> tuple[Comparison, ...]:
     return tuple(comparisons)
 
 
-@states("E31", Kind.IDENTITY, KRYLOV, "npTRPO.trust_region.step.predicted_improvement")
+@states("E31", Kind.IDENTITY, KRYLOV, "npTRPO.trust_region.update.predicted_improvement")
 def linear_improvement(case: Case) -> tuple[Comparison, ...]:
     """E31: gᵀΔ against √(2δ gᵀH⁻¹g) with a direct solve."""
     if not np.any(case.gradient):

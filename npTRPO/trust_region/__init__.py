@@ -3,7 +3,7 @@
 from npTRPO.trust_region.conjugate_gradient import CGOutcome, CGResult, conjugate_gradient
 from npTRPO.trust_region.fisher import FisherOperator
 from npTRPO.trust_region.line_search import LineSearchOutcome, LineSearchResult, line_search
-from npTRPO.trust_region.step import Update, UpdateOutcome, update
+from npTRPO.trust_region.update import Update, UpdateOutcome, update
 
 __all__ = [
     "CGOutcome",

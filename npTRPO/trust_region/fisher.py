@@ -13,8 +13,8 @@ from npTRPO._typing import Array
 from npTRPO.autograd import linearize
 from npTRPO.policies.mlp import MLP
 from npTRPO.policies.policy import Policy
-from npTRPO.trust_region.preconditioner import KroneckerPreconditioner
-from npTRPO.trust_region.rows import LinearizedRows, checked_weights
+from npTRPO.trust_region.kronecker import KroneckerPreconditioner
+from npTRPO.trust_region.linearized import LinearizedRows, checked_weights
 
 __all__ = ["FisherOperator"]
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from npTRPO import TRPO, CheckpointError
-from npTRPO.agent.described import describe
+from npTRPO.agent.spaces_json import describe
 from tests.environments import Counter, Target, registered
 from tests.strategies import detailed_action_spaces, detailed_spaces, seeds
 

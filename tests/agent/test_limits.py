@@ -7,8 +7,8 @@ import pytest
 from gymnasium import spaces
 
 from npTRPO import TRPO, TRPOConfig, cli, evaluate_policy
-from npTRPO.agent.run import RunDirectory, RunSettings
-from npTRPO.trust_region.step import UpdateOutcome
+from npTRPO.runs.directory import RunDirectory, RunSettings
+from npTRPO.trust_region.update import UpdateOutcome
 from tests.environments import Choosy, vectorized
 
 FITS = ["trust_region", "lbfgs", "adam"]

@@ -16,7 +16,7 @@ import pytest
 
 from npTRPO import TRPO, TRPOConfig, cli
 from npTRPO.agent.logging import TensorBoardWriter, header
-from npTRPO.agent.run import RunDirectory, RunSettings
+from npTRPO.runs.directory import RunDirectory, RunSettings
 from tests.environments import Counter
 
 ROOT = Path(cli.__file__).parents[1]

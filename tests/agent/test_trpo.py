@@ -16,8 +16,8 @@ from npTRPO.agent import Record, trpo
 from npTRPO.agent.trpo import _standardized
 from npTRPO.sampling import Sampler
 from npTRPO.sampling.normalization import standardize
-from npTRPO.trust_region import value
-from npTRPO.trust_region.step import UpdateOutcome, update
+from npTRPO.trust_region import value_fit as value
+from npTRPO.trust_region.update import UpdateOutcome, update
 from tests.environments import (
     VIEWS,
     Bandit,

@@ -5,7 +5,7 @@ import os
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from npTRPO.agent.presets import presets
+from npTRPO.runs.presets import presets
 from tests.benchmarks import figures, growth, learning, solver, speed
 
 

@@ -21,7 +21,7 @@ import scipy.stats
 
 from npTRPO import TRPO
 from npTRPO.agent.evaluation import run_episodes
-from npTRPO.agent.presets import presets
+from npTRPO.runs.presets import presets
 from tests.benchmarks.files import read_rows, write_rows
 
 FILE, CHANGED = "learning.csv", "changed.csv"

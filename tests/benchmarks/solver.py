@@ -10,9 +10,9 @@ import numpy as np
 
 from npTRPO import TRPO, FisherOperator, conjugate_gradient
 from npTRPO.agent import trpo
-from npTRPO.agent.presets import preset
-from npTRPO.trust_region.rows import LinearizedRows
-from npTRPO.trust_region.step import _Objective
+from npTRPO.runs.presets import preset
+from npTRPO.trust_region.linearized import LinearizedRows
+from npTRPO.trust_region.update import _Objective
 from tests.benchmarks.files import write_rows
 
 TASK, STEPS, SEED = "HalfCheetah-v5", 500_000, 0

@@ -22,8 +22,9 @@ import numpy as np
 from gymnasium import spaces
 
 from npTRPO import TRPO, FisherOperator, Policy, gae
-from npTRPO.trust_region import rows, update
-from npTRPO.trust_region.value import explained_variance, predict_values
+from npTRPO.trust_region import linearized as rows
+from npTRPO.trust_region import update
+from npTRPO.trust_region.value_fit import explained_variance, predict_values
 from tests.benchmarks.files import read_rows, write_rows
 
 CHEETAH = spaces.Box(-np.inf, np.inf, (17,), np.float64), spaces.Box(-1.0, 1.0, (6,), np.float32)

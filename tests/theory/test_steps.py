@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from npTRPO import line_search
 from npTRPO.policies.network import FunctionNetwork
 from npTRPO.theory.steps import compatible_weights
-from npTRPO.trust_region.step import lagrange_multiplier, natural_step, predicted_improvement
+from npTRPO.trust_region.update import lagrange_multiplier, natural_step, predicted_improvement
 from tests.strategies import System, cases, generators, systems
 from tests.theory.oracles import assert_holds
 

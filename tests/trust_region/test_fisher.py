@@ -10,9 +10,9 @@ from scipy.sparse.linalg import LinearOperator, cg
 
 from npTRPO import FisherOperator, Policy
 from npTRPO.autograd import grad, hvp
-from npTRPO.trust_region import rows as rows_module
-from npTRPO.trust_region.rows import LinearizedRows
-from npTRPO.trust_region.step import mean_kl
+from npTRPO.trust_region import linearized as rows_module
+from npTRPO.trust_region.linearized import LinearizedRows
+from npTRPO.trust_region.update import mean_kl
 from tests.policies.oracles import EPS, complex_step
 from tests.strategies import PolicyBatch, arrays, generators, policy_batches, real_action_spaces
 from tests.trust_region.oracles import (

@@ -1,0 +1,1 @@
+"""The verification report as a page for the browser."""

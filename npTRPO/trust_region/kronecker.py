@@ -1,0 +1,97 @@
+"""A preconditioner for the Fisher and Gauss–Newton systems of layered networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from npTRPO._typing import Array
+from npTRPO.policies.mlp import MLP
+from npTRPO.trust_region.linearized import LinearizedRows
+
+__all__ = ["KroneckerPreconditioner"]
+
+# Blocks of rows that the factors are averages over: more make them hardly better.
+MOST_BLOCKS = 4
+
+
+class KroneckerPreconditioner:
+    """E35: M ≈ (H + λI)⁻¹ for H = 1/N Σ_n J_nᵀ M_n J_n of a multilayer perceptron, layer by layer.
+
+    With x̄ a layer's input and a 1 behind it, and g the gradient in the layer's output of a random cotangent u
+    of the network's outputs with E[uuᵀ] = M_n, the layer's part of H (E21) is E[x̄x̄ᵀ ⊗ ggᵀ]. It is taken for
+    A ⊗ G, with A = E[x̄x̄ᵀ] and G = E[ggᵀ], and what is between layers for 0. By the eigenvalues a, c and
+    eigenvectors U, V of the two, (A ⊗ G + λI)⁻¹ maps X to U ((Uᵀ X V) / (a cᵀ + λ)) Vᵀ.
+
+    Parameters
+    ----------
+    network : MLP
+        Whose parameters come first in θ.
+    rows : LinearizedRows
+        The network, or a policy that begins with it, linearised at θ for N rows.
+    cotangents : callable
+        From a block of rows and the outputs for them to cotangents u of the outputs, one for each row. For a
+        policy, ∇ log π(a|s) in the outputs, of the actions that were drawn; for least squares, 1.
+    damping : float
+        λ ≥ 0.
+    rest : float
+        The diagonal of H for the parameters behind the network's.
+
+    References
+    ----------
+    Martens and Grosse 2015, "Optimizing neural networks with Kronecker-factored approximate curvature",
+    arXiv 1503.05671, sections 3 and 6.
+    """
+
+    def __init__(
+        self,
+        network: MLP,
+        rows: LinearizedRows,
+        cotangents: Callable[[slice, Any], Any],
+        damping: float,
+        rest: float = 0.0,
+    ) -> None:
+        self._layers: list[tuple[slice, Array, Array, Array]] = []
+        with np.errstate(over="ignore", invalid="ignore"):  # what isn't finite preconditions nothing
+            factors = _factors(rows, cotangents)
+        for layer, (A, G) in zip(network.layers, factors, strict=True):
+            (a, U), (c, V) = _eigen(A), _eigen(G)
+            products = np.outer(a, c)
+            # What is below the rounding of the largest is as good as zero, and stays invertible.
+            least = float(np.max(products)) * np.finfo(rows.theta.dtype).eps
+            scale = 1 / (products + (max(damping, least) or 1.0))
+            U, V, scale = (x.astype(rows.theta.dtype) for x in (U, V, scale))
+            self._layers.append((layer, U, V, scale))
+        self._rest = rows.theta.dtype.type(1 / ((rest + damping) or 1.0))
+
+    def __call__(self, v: Array) -> Array:
+        """M v, shape (p,)."""
+        product: Array = v * self._rest
+        for layer, U, V, scale in self._layers:
+            X = v[layer].reshape(scale.shape)
+            product[layer] = (U @ (U.T @ X @ V * scale) @ V.T).ravel()
+        return product
+
+
+def _factors(rows: LinearizedRows, cotangents: Callable[[slice, Any], Any]) -> list[tuple[Array, Array]]:
+    """A and G of each layer, in their order in θ."""
+    chosen = range(0, len(rows.blocks), -(-len(rows.blocks) // MOST_BLOCKS))
+    seen: list[tuple[Array, Array]] = []
+    n = 0
+    for block, lin in (rows.blocks[i] for i in chosen):
+        lin.see_products(cotangents(block, lin.value), lambda x, g: seen.append((x.T @ x, g.T @ g)))
+        n += block.stop - block.start
+    # Each block's come from the last layer to the first.
+    layers = len(seen) // len(chosen)
+    by_layer = (zip(*seen[i::layers], strict=True) for i in reversed(range(layers)))
+    return [(sum(A) / n, sum(G) / n) for A, G in by_layer]
+
+
+def _eigen(symmetric: Array) -> tuple[Array, Array]:
+    """Eigenvalues, those that are negative by rounding as 0, and eigenvectors; of what isn't finite, none."""
+    if not np.all(np.isfinite(symmetric)):
+        return np.zeros(len(symmetric)), np.eye(len(symmetric))
+    values, vectors = np.linalg.eigh(symmetric.astype(np.float64))
+    return np.maximum(values, 0.0), vectors

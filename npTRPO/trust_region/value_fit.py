@@ -1,0 +1,239 @@
+"""Fitting the value function to returns: least squares in three ways."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from npTRPO._typing import Array
+from npTRPO.policies.mlp import MLP
+from npTRPO.policies.network import Network
+from npTRPO.trust_region.conjugate_gradient import conjugate_gradient
+from npTRPO.trust_region.kronecker import KroneckerPreconditioner
+from npTRPO.trust_region.linearized import LinearizedRows, row_blocks
+
+__all__ = ["AdamState", "explained_variance", "fit_adam", "fit_lbfgs", "fit_trust_region", "predict_values"]
+
+
+def predict_values(network: Network, theta: Array, observations: Array) -> Array:
+    """V(s) for encoded observations (N, features), shape (N,), block by block."""
+    values = np.empty(len(observations), dtype=theta.dtype)
+    for block in row_blocks(len(observations)):
+        values[block] = network(theta, observations[block])[:, 0]
+    return values
+
+
+def explained_variance(values: Array, returns: Array) -> float:
+    """1 − Var(returns − values) / Var(returns): 1 is perfect, 0 no better than a constant.
+
+    NaN if the returns don't vary.
+    """
+    spread = float(np.var(returns))
+    # The variance of equal numbers may round to more than 0, and that of very small ones to 0.
+    if not (np.max(returns) > np.min(returns) and spread > 0):
+        return math.nan
+    return 1 - float(np.var(returns - values)) / spread
+
+
+def fit_trust_region(
+    network: Network,
+    theta: Array,
+    observations: Array,
+    returns: Array,
+    *,
+    steps: int,
+    cg_max_steps: int,
+    cg_rtol: float,
+    cg_preconditioner: Literal["kronecker", "identity"] = "identity",
+    damping: float = 0.1,
+    max_change: float = 0.5,
+    max_iter: int = 10,
+) -> Array:
+    """Gauss–Newton steps within a trust region on the values themselves, solved by conjugate gradients.
+
+    Each step minimises 1/N Σ (V − R)² in its Gauss–Newton model H = JᵀJ/N, the same product as the
+    policy's Fisher information with M = I, over the region 1/N Σ (ΔV)² / (2σ²) ≤ ε with σ² the mean
+    squared error before the step, and is halved until the error falls.
+
+    Parameters
+    ----------
+    network : Network
+        With one output.
+    theta : array, shape (p,)
+        Parameters of the value function, which aren't changed.
+    observations : array, shape (N, features)
+        Encoded observations.
+    returns : array, shape (N,)
+        Targets, in units of discounted reward.
+    steps : int
+        Number of Gauss–Newton steps.
+    cg_max_steps, cg_rtol
+        Limits of :func:`conjugate_gradient`.
+    cg_preconditioner : {"kronecker", "identity"}
+        Solve with a :class:`KroneckerPreconditioner` or without.
+    damping : float
+        Added to the diagonal of H.
+    max_change : float
+        ε.
+    max_iter : int
+        Largest number of halvings; if none lowers the error, the fit ends where it is.
+
+    Returns
+    -------
+    array, shape (p,)
+
+    References
+    ----------
+    Schulman et al. 2015 (GAE), arXiv 1506.02438, section 5, equations 29 and 30.
+    """
+    targets = returns.astype(theta.dtype, copy=False)
+    layered = network if cg_preconditioner == "kronecker" and isinstance(network, MLP) else None
+    M = None
+    for _ in range(steps):
+        rows = LinearizedRows(network, theta, observations)
+        residual = targets - _values(rows)
+        error = _mean_square(residual)
+        gradient = rows.vjp(residual[:, None]) / rows.n_rows  # of −½ error
+        if not np.any(gradient) or not np.all(np.isfinite(gradient)):
+            return theta
+        if layered is not None and M is None:  # the first step's will do for those after it
+            M = KroneckerPreconditioner(layered, rows, lambda _, values: np.ones_like(values), damping)
+        hessian = _GaussNewton(rows, damping)
+        step = conjugate_gradient(hessian, gradient, rtol=cg_rtol, maxiter=cg_max_steps, M=M).x
+        curvature = float(np.dot(step, gradient))  # stepᵀ H step, as the residual is orthogonal to it (E36)
+        if not curvature > 0:
+            return theta
+        step = step * step.dtype.type(min(1.0, math.sqrt(2 * max_change * error / curvature)))
+        for _ in range(max_iter):
+            if _mean_square(targets - predict_values(network, theta + step, observations)) < error:
+                theta = theta + step
+                break
+            step = step / 2
+        else:
+            return theta
+    return theta
+
+
+def fit_lbfgs(network: Network, theta: Array, observations: Array, returns: Array, *, max_iter: int) -> Array:
+    """L-BFGS on the whole batch, by :func:`scipy.optimize.minimize`.
+
+    Parameters and result as in :func:`fit_trust_region`; ``max_iter`` is the largest number of steps.
+    """
+    import scipy.optimize
+
+    targets = returns.astype(theta.dtype, copy=False)
+
+    def objective(flat: Array) -> tuple[float, Array]:
+        residual, gradient = _residual(network, flat.astype(theta.dtype), observations, targets)
+        return _mean_square(residual), gradient.astype(np.float64)
+
+    found = scipy.optimize.minimize(
+        objective, theta.astype(np.float64), jac=True, method="L-BFGS-B", options={"maxiter": max_iter}
+    )
+    fitted: Array = found.x.astype(theta.dtype)
+    return fitted if np.all(np.isfinite(fitted)) else theta
+
+
+@dataclass(frozen=True)
+class AdamState:
+    """Running moments of the gradient that Adam carries from one fit to the next.
+
+    Attributes
+    ----------
+    mean, square : array, shape (p,)
+        Decaying averages of the gradient and of its square.
+    steps : int
+        Number of steps taken so far.
+    """
+
+    mean: Array
+    square: Array
+    steps: int = 0
+
+    @classmethod
+    def zero(cls, theta: Array) -> AdamState:
+        """State before the first step."""
+        return cls(np.zeros_like(theta), np.zeros_like(theta))
+
+
+def fit_adam(
+    network: Network,
+    theta: Array,
+    observations: Array,
+    returns: Array,
+    state: AdamState,
+    rng: np.random.Generator,
+    *,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+) -> tuple[Array, AdamState]:
+    """Adam on shuffled minibatches, as the usual implementations do it.
+
+    Parameters
+    ----------
+    network, theta, observations, returns
+        As in :func:`fit_trust_region`.
+    state : AdamState
+        From the fit before, or ``AdamState.zero(theta)``.
+    rng : numpy.random.Generator
+        Shuffles the batch.
+    epochs, batch_size : int
+        Passes over the batch, and rows per step.
+    learning_rate : float
+        Step size.
+
+    Returns
+    -------
+    theta : array, shape (p,)
+    state : AdamState
+
+    References
+    ----------
+    Kingma and Ba 2015, "Adam: a method for stochastic optimization", Algorithm 1, with their β₁ = 0.9,
+    β₂ = 0.999, ε = 1e-8.
+    """
+    targets = returns.astype(theta.dtype, copy=False)
+    mean, square, steps = state.mean, state.square, state.steps
+    for _ in range(epochs):
+        order = rng.permutation(len(observations))
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            _, gradient = _residual(network, theta, observations[chosen], targets[chosen])
+            steps += 1
+            mean = 0.9 * mean + 0.1 * gradient
+            square = 0.999 * square + 0.001 * gradient**2
+            rate = learning_rate * math.sqrt(1 - 0.999**steps) / (1 - 0.9**steps)
+            theta = theta - rate * mean / (np.sqrt(square) + 1e-8 * math.sqrt(1 - 0.999**steps))
+    return theta, AdamState(mean, square, steps)
+
+
+class _GaussNewton:
+    """v ↦ (JᵀJ/N + λI) v for a network with one output."""
+
+    def __init__(self, rows: LinearizedRows, damping: float) -> None:
+        self.rows = rows
+        self.damping = damping
+        self.metrics: list[Callable[[Array], Array]] = [lambda jv: jv] * len(rows.blocks)
+
+    def __call__(self, v: Array) -> Array:
+        return self.rows.gauss_newton(v, self.metrics) / self.rows.n_rows + self.damping * v
+
+
+def _residual(network: Network, theta: Array, observations: Array, targets: Array) -> tuple[Array, Array]:
+    """V − R, shape (N,), and the gradient 2/N Jᵀ (V − R) of its mean square."""
+    rows = LinearizedRows(network, theta, observations)
+    residual = _values(rows) - targets
+    return residual, rows.vjp(residual[:, None] * residual.dtype.type(2 / rows.n_rows))
+
+
+def _values(rows: LinearizedRows) -> Array:
+    return np.concatenate([lin.value[:, 0] for _, lin in rows.blocks])
+
+
+def _mean_square(x: Array) -> float:
+    return float(np.mean(np.square(x, dtype=np.float64)))

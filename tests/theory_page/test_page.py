@@ -1,0 +1,462 @@
+"""The verification page: what is in it, and how a browser shows it."""
+
+import html
+import itertools
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from npTRPO.cli import main
+from npTRPO.theory import verify
+from npTRPO.theory.cases import Case
+from npTRPO.theory.derivation import STATEMENTS
+from npTRPO.theory.equations import SECTIONS
+from npTRPO.theory.report import Report, measured
+from npTRPO.theory.statements import AtMost, Comparison, Equal, Statement
+from npTRPO.theory_page import figures
+from npTRPO.theory_page import page as page_module
+from npTRPO.theory_page.page import page
+
+VOID = {"meta", "br"}
+WIDTHS, SCHEMES = (390, 1280), ("light", "dark")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+class Document(HTMLParser):
+    """A page as a list of elements, read strictly: every element is closed where it should be."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.inside: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.inside == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len(dict(attrs)) == len(attrs), self.get_starttag_text()
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.inside.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.inside.pop() == tag, (tag, self.getpos())
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.inside:
+            self.words.append(data)
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def ids(self) -> list[str | None]:
+        return [attributes["id"] for _, attributes in self.elements if "id" in attributes]
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return verify(instances=20, seed=1)
+
+
+@pytest.fixture(scope="module")
+def text(report: Report) -> str:
+    return page(report)
+
+
+@pytest.fixture(scope="module")
+def document(text: str) -> Document:
+    return Document(text)
+
+
+def article(text: str, number: str) -> str:
+    """The part of the page that is about one equation."""
+    found = re.search(rf'<article id="{number}".*?</article>', text, re.S)
+    assert found is not None, number
+    return found.group()
+
+
+def words_of(markup: str) -> str:
+    """What is read, with one space between words."""
+    return " ".join("".join(Document(markup).words).split())
+
+
+# --- what is in it ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("statement", STATEMENTS, ids=lambda statement: statement.number)
+def test_every_equation_has_all_that_is_known_of_it(statement: Statement, report: Report, text: str) -> None:
+    part = article(text, statement.number)
+    read = words_of(part)
+    [row] = [row for row in report.rows if row.statement is statement]
+    assert part.count("<math ") == 1
+    for words in (statement.number, statement.title, statement.source, statement.kind.value, "✓ holds"):
+        assert words.replace("'", "’") in read
+    value, allowed, reason = measured(row)
+    for shown in (value, allowed, reason.split(";")[0]):
+        assert page_module._numbers(shown).replace("\N{NO-BREAK SPACE}", " ") in read
+    for name in statement.implemented_by:
+        short = re.search(r"[a-z_]+\.([A-Z]\w+(\.\w+)?|\w+)$", name)
+        assert short is not None
+        place = re.search(rf"<code>{re.escape(short[1])}</code> <span>(npTRPO/\S+\.py):(\d+)</span>", part)
+        assert place is not None, name
+        line = (Path(page_module.__file__).parents[2] / place[1]).read_text().splitlines()[int(place[2]) - 1]
+        assert re.match(r"\s*(def|class|@\w+)", line), (name, line)
+    assert 'class="strip"' in part
+
+
+def test_the_equations_stand_in_the_order_of_the_derivation_under_its_headings(text: str) -> None:
+    marks = re.findall(r'<article id="(E\d+)"|<h2 id="[^"]+">(.+?) <small>', text)
+    expected = []
+    for title, (first, last) in SECTIONS.items():
+        expected += [("", title), *((f"E{n}", "") for n in range(first, last + 1))]
+    assert marks == expected
+    assert len(re.findall("<math ", text)) == 44
+
+
+def test_the_figures_stand_with_their_equations(text: str) -> None:
+    assert {n for n in range(1, 45) if "<figure>" in article(text, f"E{n}")} == {13, 20, 36, 43}
+
+
+def test_the_page_says_what_it_was_made_with(text: str) -> None:
+    assert "All 44 equations hold" in text
+    assert "20 random instances (seed 1)" in text
+    assert "nptrpo verify --html FILE --instances 20 --seed 1" in text
+
+
+@pytest.mark.parametrize(
+    ("plain", "shown"),
+    [
+        ("2.1e-15", "2.1 × 10⁻¹⁵"),
+        ("≤ 1e-09", "≤ 10⁻⁹"),
+        ("≥ -1e-12", "≥ −10⁻¹²"),
+        ("0.0e+00", "0"),
+        ("0", "0"),
+        ("2.77 s.e.", "2.77 s.e."),
+        ("1.0e+01", "1.0 × 10"),
+        ("x-ray", "x-ray"),
+    ],
+)
+def test_numbers_are_set_as_one_writes_them(plain: str, shown: str) -> None:
+    assert page_module._numbers(plain).replace("\N{NO-BREAK SPACE}", " ") == shown
+
+
+def test_a_name_that_is_not_there_is_not_passed_over() -> None:
+    with pytest.raises(AttributeError, match="no_such_function"):
+        page_module._place("npTRPO.theory.mdp.no_such_function")
+    with pytest.raises(ValueError, match="there is no nothing"):
+        page_module._place("nothing.at_all")
+
+
+# --- failures -----------------------------------------------------------------------------------------------
+
+
+def instead(number: str, measure: Callable[[Case], tuple[Comparison, ...]]) -> tuple[Statement, ...]:
+    return tuple(replace(s, measure=measure) if s.number == number else s for s in STATEMENTS)
+
+
+@pytest.mark.parametrize(
+    ("comparison", "sentence"),
+    [
+        (Equal(1.0, 2.0), "the sides differ by 0.5 of their size"),
+        (AtMost(2.0, 1.0), "an inequality is violated by 0.5 of its size"),
+        (Equal(float("nan"), 1.0), "the sides differ by inf of their size"),
+    ],
+)
+def test_a_statement_that_fails_is_shown_as_failed(comparison: Comparison, sentence: str) -> None:
+    text = page(verify(2, statements=instead("E5", lambda case: (comparison,))))
+    Document(text)
+    read = words_of(article(text, "E5"))
+    assert "✗ fails" in read
+    assert sentence in read
+    assert "✓ holds" not in read
+    assert "1 of 44 equations fails: E5" in text
+    assert "All 44" not in text
+    assert re.search(r'<a class="fails" href="#E5" aria-label="E5 fails: [^"]+">E5 <span[^>]*>✗', text)
+    assert 'class="holds"' in article(text, "E6")
+
+
+def test_what_a_function_raises_is_told_and_can_not_break_the_page() -> None:
+    def broken(case: Case) -> tuple[Comparison, ...]:
+        raise ValueError('<script>"&"</script>')
+
+    text = page(verify(2, statements=instead("E7", broken)))
+    assert '<script>"&"</script>' in "".join(Document(text).words)
+    assert "<script>" not in text
+    assert "✗ fails" in article(text, "E7")
+
+
+def test_a_statement_without_anything_to_compare_fails_and_has_no_strip() -> None:
+    part = article(page(verify(2, statements=instead("E8", lambda case: ()))), "E8")
+    assert "there was nothing to compare in any case" in part
+    assert 'class="strip"' not in part
+
+
+def test_instances_without_anything_to_compare_are_counted() -> None:
+    calls = iter([(), (Equal(1.0, 1.0),), ()])
+    part = article(page(verify(3, statements=instead("E8", lambda case: next(calls)))), "E8")
+    assert "In 2 of 3 instances there was nothing to compare." in part
+
+
+def test_a_figure_whose_functions_fail_is_told_of(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise FloatingPointError("a < b")
+
+    monkeypatch.setattr(figures, "cg_errors", broken)
+    text = page(report)
+    assert "can’t be drawn: FloatingPointError: a &lt; b" in article(text, "E36")
+    assert "<figure>" in article(text, "E20")
+
+
+# --- how it is made -----------------------------------------------------------------------------------------
+
+
+def test_nothing_is_loaded_from_anywhere(document: Document, text: str) -> None:
+    tags = {tag for tag, _ in document.elements}
+    assert not tags & {"script", "link", "iframe", "img", "image", "object", "embed", "video", "base", "form"}
+    for _, attributes in document.elements:
+        assert not {
+            name for name in attributes if name in ("src", "srcset", "style") or name.startswith("on")
+        }
+        assert str(attributes.get("href", "#")).startswith("#")
+    addresses = set(re.findall(r"[a-z]+://[^\s\"'<>]+", text))
+    assert addresses == {"http://www.w3.org/1998/Math/MathML"}
+    assert "url(" not in text
+    assert "@import" not in text
+
+
+def test_ids_are_unique_and_everything_that_refers_to_one_finds_it(document: Document) -> None:
+    ids = document.ids
+    assert len(set(ids)) == len(ids)
+    for _, attributes in document.elements:
+        for name in ("aria-labelledby", "href"):
+            for target in str(attributes.get(name) or "").replace("#", "").split():
+                assert target in ids, target
+
+
+def test_the_page_can_be_read_without_seeing_it(document: Document) -> None:
+    assert document.named("html") == [{"lang": "en"}]
+    levels = [int(tag[1]) for tag, _ in document.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels.count(1) == 1
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    assert {tag for tag, _ in document.elements} >= {"header", "nav", "main", "footer", "title"}
+    assert all(
+        attributes.get("role") == "img" and attributes.get("aria-labelledby")
+        for attributes in document.named("svg")
+    )
+    assert len(document.named("svg")) == 44 + 4
+    assert all(attributes.get("alttext") for attributes in document.named("math"))
+
+
+def luminance(colour: str) -> float:
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_text_has_the_contrast_that_accessibility_asks_for(scheme: str, text: str) -> None:
+    """At least 4.5 to 1, as WCAG 2.2 asks for text of any size."""
+    light, dark = (
+        dict(re.findall(r"--([\w-]+): (#\w{6});", block))
+        for block in re.findall(r":root \{(.*?)\}", text, re.S)
+    )
+    colours = light if scheme == "light" else dark
+    assert set(light) == set(dark)
+    pairs = [
+        (ink, paper)
+        for ink in ("ink", "quiet", "good", "bad", "blue", "red", "green")
+        for paper in ("paper", "card")
+    ]
+    for ink, paper in [*pairs, ("good", "good-paper"), ("bad", "bad-paper")]:
+        lower, higher = sorted(luminance(colours[name]) for name in (ink, paper))
+        assert (higher + 0.05) / (lower + 0.05) >= 4.5, (ink, paper)
+
+
+def test_the_page_of_a_whole_verification_stays_small(report: Report) -> None:
+    assert len(page(replace(report, instances=200)).encode()) < 400_000
+
+
+def test_the_same_report_gives_the_same_page(report: Report, text: str) -> None:
+    assert page(report) == text
+
+
+# --- the command --------------------------------------------------------------------------------------------
+
+
+def test_the_command_writes_the_page_and_prints_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "page.html"
+    assert main(["verify", "--instances", "2", "--seed", "3", "--html", str(target)]) == 0
+    printed = capsys.readouterr()
+    assert "44 of 44 equations hold on 2 random instances" in printed.out
+    assert printed.out.endswith(f"wrote {target}\n")
+    assert not printed.err
+    assert "2 random instances (seed 3)" in target.read_text(encoding="utf-8")
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_with_json_nothing_else_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "page.html"
+    assert main(["verify", "--instances", "1", "--json", "--html", str(target)]) == 0
+    assert len(json.loads(capsys.readouterr().out)["equations"]) == 44
+    assert target.exists()
+
+
+@pytest.mark.parametrize("where", ["missing/page.html", "."])
+def test_a_place_where_no_file_can_be_is_refused_before_anything_is_measured(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("npTRPO.theory.report.verify", None)
+    assert main(["verify", "--html", where]) == 2
+    assert "--html needs a file in a directory that exists" in capsys.readouterr().err
+
+
+def test_a_page_that_fails_on_the_way_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "page.html"
+    target.write_text("old")
+
+    def full(*_: Any) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    assert main(["verify", "--instances", "1", "--html", str(target)]) == 1
+    assert "no space left" in capsys.readouterr().err
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_failure_still_writes_the_page_and_is_told_by_the_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statements = instead("E1", lambda case: (Equal(1.0, 2.0),))
+    monkeypatch.setattr("npTRPO.theory.report.verify", lambda n, seed: verify(n, seed, statements))
+    target = tmp_path / "page.html"
+    assert main(["verify", "--instances", "1", "--html", str(target)]) == 1
+    assert "1 of 44 equations fails: E1" in target.read_text(encoding="utf-8")
+
+
+# --- in a browser -------------------------------------------------------------------------------------------
+
+LOOK = """
+onload = () => {
+  const found = {};
+  for (const frame of document.querySelectorAll("iframe")) {
+    const view = frame.contentWindow, page = frame.contentDocument;
+    page.querySelectorAll("details").forEach(element => element.open = true);
+    const all = selector => [...page.querySelectorAll(selector)];
+    const box = element => element.getBoundingClientRect();
+    const number = element => (element.closest("article") || {}).id;
+    const name = element => `${element.tagName} .${element.getAttribute("class")} in ${number(element)}`;
+    const scrolls = element => view.getComputedStyle(element).overflowX === "auto";
+    found[frame.title] = {
+      width: view.innerWidth,
+      scrollWidth: page.scrollingElement.scrollWidth,
+      dark: view.matchMedia("(prefers-color-scheme: dark)").matches,
+      background: view.getComputedStyle(page.body).backgroundColor,
+      maths: all("math").map(math => [number(math), box(math).width, box(math).height]),
+      sticking: all("body *").filter(element => !element.parentElement.closest(".formula")
+        && box(element).width && (box(element).right > view.innerWidth + 0.5 || box(element).left < -0.5)
+      ).map(name),
+      spilling: all("body *:not(svg *):not(.formula *)").filter(element => element.clientWidth
+        && element.scrollWidth > element.clientWidth + 1 && !scrolls(element)).map(name),
+      cut: all("svg text").filter(text => {
+        const inner = box(text), outer = box(text.closest("svg"));
+        return inner.left < outer.left - 1 || inner.right > outer.right + 1
+          || inner.top < outer.top - 1 || inner.bottom > outer.bottom + 1;
+      }).map(text => `${text.textContent} in ${number(text)}`),
+    };
+  }
+  document.body.innerHTML = "<pre></pre>";
+  document.querySelector("pre").textContent = JSON.stringify(found);
+};
+"""
+
+
+def looked_at(text: str, directory: Path) -> dict[str, dict[str, Any]]:
+    """What a browser makes of the page at each width and in each scheme: one frame for each, in one start."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
+    frames = "".join(
+        f'<iframe title="{width} {scheme}" srcdoc="{html.escape(text)}" '
+        f'style="width: {width}px; height: 800px; border: 0; color-scheme: {scheme}"></iframe>'
+        for width in WIDTHS
+        for scheme in SCHEMES
+    )
+    source = directory / "frames.html"
+    source.write_text(f'<!doctype html><meta charset="utf-8"><body>{frames}<script>{LOOK}</script>', "utf-8")
+    options = (
+        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+        f"--disable-component-update --disable-sync --hide-scrollbars --user-data-dir={directory / 'user'}"
+    )
+    command = [browser, *options.split(), "--dump-dom", str(source)]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120)
+    found = re.search(r"<pre>(\{.*\})</pre>", done.stdout)
+    assert found is not None, done.stderr[-2000:]
+    result: dict[str, dict[str, Any]] = json.loads(html.unescape(found.group(1)))
+    assert len(result) == len(WIDTHS) * len(SCHEMES)
+    return result
+
+
+@pytest.fixture(scope="module")
+def seen(text: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """The page in all views."""
+    return looked_at(text, tmp_path_factory.mktemp("browser"))
+
+
+each_view = pytest.mark.parametrize("view", [f"{width} {scheme}" for width in WIDTHS for scheme in SCHEMES])
+
+
+@each_view
+def test_a_browser_shows_every_equation(view: str, seen: dict[str, dict[str, Any]]) -> None:
+    maths = seen[view]["maths"]
+    assert [number for number, _, _ in maths] == [f"E{n}" for n in range(1, 45)]
+    assert all(width > 40 and height > 10 for _, width, height in maths)
+
+
+@each_view
+def test_nothing_overflows_in_a_browser(view: str, seen: dict[str, dict[str, Any]]) -> None:
+    """Long formulas may scroll inside of their own box."""
+    width, scheme = view.split()
+    found = seen[view]
+    assert found["width"] == int(width)
+    assert found["scrollWidth"] <= found["width"]
+    assert found["sticking"] == []
+    assert found["spilling"] == []
+    assert found["cut"] == []
+    assert found["dark"] == (scheme == "dark")
+
+
+def test_the_schemes_have_light_and_dark_paper(seen: dict[str, dict[str, Any]]) -> None:
+    for width in WIDTHS:
+        brightness = [sum(map(int, re.findall(r"\d+", seen[f"{width} {s}"]["background"]))) for s in SCHEMES]
+        assert brightness[0] > 700
+        assert brightness[1] < 100
+
+
+def test_the_look_finds_what_is_missing_and_what_sticks_out(text: str, tmp_path: Path) -> None:
+    spoiled = text.replace("</header>", '<p style="width: 2000px">wide</p></header>')
+    spoiled = spoiled.replace("<math ", '<math style="display: none" ', 1)
+    spoiled = spoiled.replace('<text class="tick" x="', '<text class="tick" x="9', 1)
+    for found in looked_at(spoiled, tmp_path).values():
+        assert found["scrollWidth"] >= 2000
+        assert found["maths"][0] == ["E1", 0, 0]
+        assert "P .null in undefined" in found["sticking"]
+        assert len(found["cut"]) == 1

@@ -1,0 +1,524 @@
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.optimize
+from gymnasium import spaces
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from npTRPO import DiagGaussian, Policy, conjugate_gradient
+from npTRPO.autograd import grad
+from npTRPO.trust_region import LineSearchOutcome, Update, UpdateOutcome, update
+from npTRPO.trust_region import linearized as rows_module
+from npTRPO.trust_region.update import (
+    lagrange_multiplier,
+    mean_kl,
+    natural_step,
+    predicted_improvement,
+    surrogate,
+)
+from tests.policies.oracles import EPS, complex_jacobian
+from tests.strategies import PolicyBatch, System, generators, policy_batches, system, systems
+from tests.trust_region.oracles import (
+    fisher_by_definition,
+    fisher_rounding,
+    mean_kl_by_definition,
+    surrogate_by_loop,
+)
+
+targets = st.sampled_from([1e-4, 1e-2, 0.5])
+
+# Terms of the surrogate and of the KL round with about 100 ε: the policies drawn have log-probabilities
+# of moderate size.
+TERM = 100 * EPS
+
+
+# --- the model problem ----------------------------------------------------------------------------
+
+
+def exact(s: System, target_kl: float) -> tuple[np.ndarray, float]:
+    """E29 by npTRPO from an exact x = H⁻¹g, and xᵀHx."""
+    x = np.linalg.solve(s.A, s.b)
+    curvature = float(x @ s.A @ x)
+    return natural_step(x, curvature, target_kl), curvature
+
+
+@given(systems(max_condition=1e4), generators(), targets)
+def test_e30_the_quadratic_model_is_on_the_boundary_whatever_x(
+    s: System, rng: np.random.Generator, target_kl: float
+) -> None:
+    x = rng.standard_normal(s.b.size)  # as inaccurate as can be
+    step = natural_step(x, float(x @ s.A @ x), target_kl)
+    # Both quadratic forms add n² terms of magnitude at most n κ times their sum.
+    rounding = 4 * s.b.size**2 * s.condition * EPS
+    assert 0.5 * step @ s.A @ step == pytest.approx(target_kl, rel=rounding)
+
+
+@given(systems(max_condition=1e4), targets)
+def test_e29_the_step_is_the_closed_form_by_cholesky(s: System, target_kl: float) -> None:
+    # With H = L Lᵀ and y = LᵀΔ the problem is a ball: maximise (L⁻¹g)ᵀy subject to ½‖y‖² ≤ δ.
+    L = np.linalg.cholesky(s.A)
+    along = np.linalg.solve(L, s.b)
+    expected = np.linalg.solve(L.T, math.sqrt(2 * target_kl) * along / np.linalg.norm(along))
+    step, _ = exact(s, target_kl)
+    atol = 20 * s.b.size**2 * s.condition * EPS * np.linalg.norm(expected)
+    np.testing.assert_allclose(step, expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_e26_scipys_constrained_optimiser_finds_the_same_step(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    s, target_kl = system(rng.uniform(0.5, 5, 3), rng.standard_normal(3), rng), 0.3
+    found = scipy.optimize.minimize(
+        lambda delta: -s.b @ delta,
+        np.zeros(3),
+        jac=lambda delta: -s.b,
+        constraints={
+            "type": "ineq",
+            "fun": lambda delta: target_kl - 0.5 * delta @ s.A @ delta,
+            "jac": lambda delta: -s.A @ delta,
+        },
+        method="SLSQP",
+        options={"ftol": 1e-14, "maxiter": 200},
+    )
+    step, _ = exact(s, target_kl)
+    # The objective is flat along the boundary, so its tolerance of 1e-14 is one of 1e-7 in the step.
+    np.testing.assert_allclose(found.x, step, rtol=0, atol=1e-6)
+    assert -found.fun == pytest.approx(predicted_improvement(s.b, step), rel=1e-9)
+
+
+@given(systems(max_condition=1e4), generators(), targets)
+def test_e26_no_feasible_step_promises_more(s: System, rng: np.random.Generator, target_kl: float) -> None:
+    step, _ = exact(s, target_kl)
+    best = predicted_improvement(s.b, step)
+    others = rng.standard_normal((20, s.b.size))
+    for other in others:
+        feasible = other * math.sqrt(2 * target_kl / float(other @ s.A @ other))
+        assert s.b @ feasible <= best * (1 + 20 * s.b.size**2 * s.condition * EPS)
+
+
+@given(systems(max_condition=1e4), targets)
+def test_e27_e28_the_step_and_its_multiplier_satisfy_the_kkt_conditions(s: System, target_kl: float) -> None:
+    step, curvature = exact(s, target_kl)
+    multiplier = lagrange_multiplier(curvature, target_kl)
+    rounding = 20 * s.b.size**2 * s.condition * EPS
+    assert multiplier > 0  # dual feasibility, and by slackness an active constraint
+    np.testing.assert_allclose(s.b, multiplier * s.A @ step, rtol=0, atol=rounding * np.linalg.norm(s.b))
+    assert 0.5 * step @ s.A @ step == pytest.approx(target_kl, rel=rounding)
+    expected = math.sqrt(s.b @ np.linalg.solve(s.A, s.b) / (2 * target_kl))
+    assert multiplier == pytest.approx(expected, rel=rounding)
+
+
+@given(systems(max_condition=1e4), targets)
+def test_e31_the_predicted_improvement_at_the_exact_solution(s: System, target_kl: float) -> None:
+    step, _ = exact(s, target_kl)
+    expected = math.sqrt(2 * target_kl * float(s.b @ np.linalg.solve(s.A, s.b)))
+    rounding = 20 * s.b.size**2 * s.condition * EPS
+    assert predicted_improvement(s.b, step) == pytest.approx(expected, rel=rounding)
+    # By how much the multiplier would let it grow: d(gᵀΔ*)/dδ = λ, and gᵀΔ* goes with √δ.
+    assert predicted_improvement(s.b, step) == pytest.approx(
+        2 * target_kl * lagrange_multiplier(float(s.b @ np.linalg.solve(s.A, s.b)), target_kl), rel=rounding
+    )
+
+
+def step_by_cg(A: np.ndarray, g: np.ndarray, target_kl: float, damping: float = 0.0) -> np.ndarray:
+    """The natural step as `update` takes it."""
+    x = conjugate_gradient(A + damping * np.eye(g.size), g, rtol=1e-13, maxiter=1000).x
+    return natural_step(x, float(x @ A @ x), target_kl)
+
+
+@given(systems(max_condition=100.0), systems(max_condition=100.0), targets)
+def test_e25_the_undamped_step_is_the_same_in_any_linear_parameters(
+    s: System, other: System, target_kl: float
+) -> None:
+    n = min(s.b.size, other.b.size)
+    A, g = s.A[:n, :n], s.b[:n]
+    B = other.Q[:n, :n] + 2 * np.eye(n)  # θ = Bφ with singular values between 1 and 3
+    step = step_by_cg(A, g, target_kl)
+    in_phi = step_by_cg(B.T @ A @ B, B.T @ g, target_kl)
+    # Each solve is known to κ (1e-13 + 10 n² ε), with κ ≤ 100 and ≤ 900; a step has norm ≤ √(2δ / λ_min).
+    atol = 2 * 900 * 3 * (1e-13 + 1000 * n**2 * EPS) * math.sqrt(2 * target_kl)
+    np.testing.assert_allclose(B @ in_phi, step, rtol=0, atol=atol)
+
+
+def test_e25_damping_breaks_the_invariance() -> None:
+    A, g, B = np.diag([1.0, 2.0]), np.array([1.0, 1.0]), np.diag([1.0, 10.0])
+    step = step_by_cg(A, g, 0.01, damping=0.5)
+    in_phi = step_by_cg(B.T @ A @ B, B.T @ g, 0.01, damping=0.5)
+    difference = np.linalg.norm(B @ in_phi - step) / np.linalg.norm(step)
+    # (A + ½I)⁻¹g ∝ (1, 0.6), but B(BᵀAB + ½I)⁻¹Bᵀg ∝ (1, 0.748).
+    assert 0.05 < difference < 0.5
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_step_keeps_its_dtype(dtype: Any) -> None:
+    assert natural_step(np.ones(2, dtype), 2.0, 0.01).dtype == dtype
+
+
+# --- the surrogate --------------------------------------------------------------------------------
+
+
+@given(policy_batches(), generators())
+def test_e10_the_surrogate_equals_a_loop(batch: PolicyBatch, rng: np.random.Generator) -> None:
+    policy, theta, observations, actions, advantages = batch
+    new = theta + 0.1 * rng.standard_normal(theta.size)
+    old_log_prob = policy(theta, observations).log_prob(actions)
+    ours = float(surrogate(policy(new, observations), old_log_prob, actions, advantages))
+    ratios = np.exp(policy(new, observations).log_prob(actions) - old_log_prob)
+    size = float(np.mean(ratios * np.abs(advantages)))
+    assert ours == pytest.approx(surrogate_by_loop(batch, new), rel=0, abs=TERM * 10 * size)
+
+
+@given(policy_batches())
+def test_e10_at_the_old_parameters_all_ratios_are_one(batch: PolicyBatch) -> None:
+    policy, theta, observations, actions, advantages = batch
+    old = policy(theta, observations)
+    assert float(surrogate(old, old.log_prob(actions), actions, advantages)) == np.mean(advantages)
+    assert float(surrogate(old, old.log_prob(actions), actions, np.ones(len(actions)))) == 1
+
+
+@given(policy_batches())
+def test_e8_its_gradient_at_the_old_parameters_is_the_score_function_gradient(batch: PolicyBatch) -> None:
+    policy, theta, observations, actions, advantages = batch
+    old_log_prob = policy(theta, observations).log_prob(actions)
+    gradient = grad(lambda t: surrogate(policy(t, observations), old_log_prob, actions, advantages))(theta)
+    scores = complex_jacobian(lambda t: policy(t, observations).log_prob(actions), theta)
+    expected = advantages @ scores / len(actions)
+    np.testing.assert_allclose(gradient, expected, rtol=0, atol=gradient_rounding(batch))
+
+
+def gradient_rounding(batch: PolicyBatch) -> float:
+    """Of the surrogate's gradient: a product with J like F v, whose other factor is a score times Â."""
+    policy, theta, observations, actions, advantages = batch
+    score = 1.0
+    if policy.n_log_std:
+        old = policy(theta, observations)
+        assert isinstance(old, DiagGaussian)
+        standardized = np.abs(actions - old.mean) / np.exp(old.log_std)
+        score = 1 + float(np.max(standardized**2 + standardized / np.exp(old.log_std)))
+    return 4 * fisher_rounding(policy, theta, observations) * score * float(np.max(np.abs(advantages)))
+
+
+@given(policy_batches(), generators())
+def test_e19_mean_kl_is_the_mean_over_states(batch: PolicyBatch, rng: np.random.Generator) -> None:
+    policy, theta, observations, *_ = batch
+    new = theta + 0.1 * rng.standard_normal(theta.size)
+    ours = float(mean_kl(policy(theta, observations), policy(new, observations)))
+    expected = mean_kl_by_definition(policy, theta, new, observations)
+    assert ours == pytest.approx(expected, rel=TERM, abs=TERM * 10)
+
+
+# --- the update -----------------------------------------------------------------------------------
+
+
+def run(batch: PolicyBatch, **options: Any) -> Update:
+    return update(*batch, **options)
+
+
+@given(policy_batches(max_rows=12), targets, st.sampled_from([0.0, 0.1]))
+def test_e38_an_accepted_step_keeps_the_kl_and_improves_the_surrogate(
+    batch: PolicyBatch, target_kl: float, damping: float
+) -> None:
+    policy, theta, observations, _, advantages = batch
+    result = run(batch, target_kl=target_kl, cg_damping=damping)
+    assume(result.outcome is UpdateOutcome.IMPROVED)
+    assert result.line_search is not None
+    kl = mean_kl_by_definition(policy, theta, result.theta, observations)
+    improvement = surrogate_by_loop(batch, result.theta) - float(np.mean(advantages))
+    size = float(np.mean(np.abs(advantages))) * math.exp(5)  # ratios beyond e⁵ aren't accepted
+    # The update's own sums are strict; ours are the same sums in another order.
+    assert kl <= target_kl * (1 + TERM) + TERM
+    assert improvement > -TERM * size
+    assert 0 < result.improvement == pytest.approx(improvement, rel=0, abs=TERM * size)
+    assert 0 <= result.kl <= target_kl
+    assert result.kl == pytest.approx(kl, rel=TERM, abs=10 * TERM)
+    assert result.theta is result.line_search.theta
+    assert result.entropy == pytest.approx(float(np.mean(policy(theta, observations).entropy())), rel=TERM)
+
+
+@given(policy_batches(max_rows=12), st.sampled_from([0.0, 0.1]), st.integers(1, 3))
+def test_e30_e31_the_full_step_is_on_the_boundary_of_the_undamped_model(
+    batch: PolicyBatch, damping: float, every: int
+) -> None:
+    policy, theta, observations, actions, advantages = batch
+    result = run(batch, target_kl=1e-3, cg_damping=damping, sub_sampling_factor=every)
+    assume(result.outcome is UpdateOutcome.IMPROVED)
+    assert result.line_search is not None
+    assert result.cg is not None
+    step = (result.theta - theta) / result.line_search.fraction
+    fisher = fisher_by_definition(policy, theta, observations[::every])
+    # θ' − θ loses ε‖θ'‖, in a form whose curvature is at most ‖F‖.
+    lost = 4 * EPS * (np.linalg.norm(theta) + np.linalg.norm(step)) / result.line_search.fraction
+    norm = float(np.linalg.norm(step))
+    rounding = fisher_rounding(policy, theta, observations) * theta.size
+    atol = (np.linalg.norm(fisher, 2) * lost + rounding * norm) * norm
+    assert abs(0.5 * step @ fisher @ step - 1e-3) <= atol
+    scores = complex_jacobian(lambda t: policy(t, observations).log_prob(actions), theta)
+    gradient = advantages @ scores / len(actions)
+    g_atol = gradient_rounding(batch) * math.sqrt(theta.size)
+    g_norm = float(np.linalg.norm(gradient))
+    assert abs(result.gradient_norm - g_norm) <= g_atol
+    assert result.step_norm == pytest.approx(norm, rel=0, abs=lost)
+    assert result.predicted_improvement == pytest.approx(
+        gradient @ step, rel=0, abs=g_norm * lost + g_atol * norm
+    )
+    # The direction solves (F + λI) x = g to the tolerance that cg_rtol asks for.
+    if result.cg.converged:
+        residual = (fisher + damping * np.eye(theta.size)) @ result.cg.x - gradient
+        size = float(np.linalg.norm(result.cg.x))
+        assert np.linalg.norm(residual) <= 1e-2 * g_norm + g_atol + 100 * rounding * size
+
+
+@given(policy_batches(max_rows=8), targets)
+def test_e38_no_longer_step_would_have_done(batch: PolicyBatch, target_kl: float) -> None:
+    policy, theta, observations, _, advantages = batch
+    result = run(batch, target_kl=target_kl, line_search_shrinking_factor=0.6)
+    search = result.line_search
+    assume(search is not None and search.tries > 1)
+    assert search is not None
+    assume(search.accepted)
+    full = (result.theta - theta) / search.fraction
+    assert search.fraction == 0.6 ** (search.tries - 1)
+    for i in range(search.tries - 1):
+        new = theta + 0.6**i * full
+        kl = mean_kl_by_definition(policy, theta, new, observations)
+        change = surrogate_by_loop(batch, new) - float(np.mean(advantages))
+        slack = 1e-10 * (1 + abs(change) + kl)  # the step is known to about 1e-13
+        assert kl > target_kl - slack or change <= slack
+
+
+@given(policy_batches(max_rows=12), targets, st.sampled_from([1, 2, 100]))
+def test_a_policy_that_stays_returns_the_very_same_array(
+    batch: PolicyBatch, target_kl: float, every: int
+) -> None:
+    before = batch.theta.tobytes()
+    failures = [
+        run(batch._replace(advantages=0 * batch.advantages), target_kl=target_kl),
+        run(batch._replace(advantages=np.nan * batch.advantages), target_kl=target_kl),
+        run(batch, target_kl=target_kl, cg_max_steps=0, sub_sampling_factor=every),
+        run(batch, target_kl=1e-300),  # a step too short to change a single bit
+    ]
+    for result in failures:
+        assert result.outcome is not UpdateOutcome.IMPROVED
+        assert result.theta is batch.theta
+        assert (result.kl, result.improvement) == (0.0, 0.0)
+    assert batch.theta.tobytes() == before
+
+
+@given(policy_batches(max_rows=12), st.integers(-30, 30), st.sampled_from([np.float32, np.float64]))
+def test_e37_multiplying_advantages_by_a_power_of_two_changes_no_bit_of_theta(
+    batch: PolicyBatch, power: int, dtype: Any
+) -> None:
+    # The gradient, and with it each vector of CG, is multiplied exactly; the tolerance E37 is relative, so
+    # the path is the same; E30 divides the factor out; E38 compares surrogates that carry it both.
+    batch = batch._replace(theta=batch.theta.astype(dtype), observations=batch.observations.astype(dtype))
+    scaled = batch._replace(advantages=2.0**power * batch.advantages)
+    one, other = run(batch), run(scaled)
+    assert one.outcome is other.outcome
+    np.testing.assert_array_equal(one.theta, other.theta)
+    assert one.improvement * 2.0**power == other.improvement
+    assert one.kl == other.kl
+
+
+@given(policy_batches(max_rows=8), st.sampled_from([1, 2, 3]))
+def test_blocks_change_only_the_rounding(batch: PolicyBatch, block: int) -> None:
+    whole = run(batch, line_search_max_iter=1, cg_rtol=0.0, cg_max_steps=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows_module, "BLOCK_ROWS", block)
+        blocked = run(batch, line_search_max_iter=1, cg_rtol=0.0, cg_max_steps=1)
+    assume(whole.outcome is blocked.outcome is UpdateOutcome.IMPROVED)
+    g_atol = gradient_rounding(batch) * math.sqrt(batch.theta.size)
+    assert whole.gradient_norm == pytest.approx(blocked.gradient_norm, rel=0, abs=2 * g_atol)
+    assert whole.entropy == pytest.approx(blocked.entropy, rel=TERM)
+    assert whole.kl == pytest.approx(blocked.kl, rel=0, abs=1e-9)
+    assert whole.improvement == pytest.approx(blocked.improvement, rel=0, abs=1e-9 * whole.gradient_norm)
+
+
+@given(policy_batches(max_rows=8), st.sampled_from([np.float32, np.float64]))
+def test_an_update_repeats_to_the_bit_and_changes_no_input(batch: PolicyBatch, dtype: Any) -> None:
+    batch = batch._replace(theta=batch.theta.astype(dtype), observations=batch.observations.astype(dtype))
+    arrays = batch[1:]
+    before = [array.copy() for array in arrays]
+    first, again = run(batch), run(batch)
+    for array, copy in zip(arrays, before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+    assert first.theta.tobytes() == again.theta.tobytes()
+    assert first.theta.dtype == dtype
+    assert dataclasses.replace(first, theta=None, cg=None, line_search=None) == dataclasses.replace(  # type: ignore[arg-type]
+        again,
+        theta=None,
+        cg=None,
+        line_search=None,  # type: ignore[arg-type]
+    )
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        first.kl = 0.0  # type: ignore[misc]
+
+
+@given(policy_batches(max_rows=12), targets)
+def test_in_float32_the_conditions_still_hold_in_float64(batch: PolicyBatch, target_kl: float) -> None:
+    batch = batch._replace(
+        theta=batch.theta.astype(np.float32), observations=batch.observations.astype(np.float32)
+    )
+    result = run(batch, target_kl=target_kl)
+    assert result.theta.dtype == np.float32
+    assume(result.outcome is UpdateOutcome.IMPROVED)
+    # The network ran in float32, here as there; what is compared is float64, which knows a KL of 1e-8.
+    kl = mean_kl_by_definition(batch.policy, batch.theta, result.theta, batch.observations)
+    assert kl <= target_kl * (1 + TERM) + TERM
+    assert result.kl == pytest.approx(kl, rel=TERM, abs=10 * TERM)
+    change = surrogate_by_loop(batch, result.theta) - float(np.mean(batch.advantages))
+    size = float(np.mean(np.abs(batch.advantages))) * math.exp(5)
+    assert result.improvement == pytest.approx(change, rel=0, abs=TERM * size)
+
+
+# --- weights in place of 1/N ----------------------------------------------------------------------
+
+
+@given(policy_batches(max_rows=8), generators(), targets)
+def test_rows_with_weights_are_as_good_as_repeated_rows(
+    batch: PolicyBatch, rng: np.random.Generator, target_kl: float
+) -> None:
+    policy, theta, observations, actions, advantages = batch
+    counts = rng.integers(0, 4, len(actions))
+    counts[0] += 1
+    weights = counts / counts.sum()
+    repeated = PolicyBatch(policy, theta, *(np.repeat(x, counts, axis=0) for x in batch[2:]))
+    new = theta + 0.1 * rng.standard_normal(theta.size)
+    old, moved = policy(theta, observations), policy(new, observations)
+    size = float(np.mean(np.abs(advantages))) * len(actions) * math.exp(5)
+    ours = float(surrogate(moved, old.log_prob(actions), actions, advantages, weights))
+    assert ours == pytest.approx(surrogate_by_loop(repeated, new), rel=0, abs=TERM * size)
+    kl = mean_kl_by_definition(policy, theta, new, repeated.observations)
+    assert float(mean_kl(old, moved, weights)) == pytest.approx(kl, rel=TERM, abs=10 * TERM)
+    one, other = run(batch, target_kl=target_kl, weights=weights), run(repeated, target_kl=target_kl)
+    g_atol = gradient_rounding(batch) * math.sqrt(theta.size)
+    assert one.gradient_norm == pytest.approx(other.gradient_norm, rel=0, abs=2 * g_atol)
+    assert one.entropy == pytest.approx(other.entropy, rel=TERM)
+    assume(one.outcome is other.outcome is UpdateOutcome.IMPROVED)
+    assert 0 < one.kl <= target_kl
+    expected = mean_kl_by_definition(policy, theta, one.theta, repeated.observations)
+    assert one.kl == pytest.approx(expected, rel=TERM, abs=10 * TERM)
+    change = surrogate_by_loop(repeated, one.theta) - float(np.mean(repeated.advantages))
+    assert one.improvement == pytest.approx(change, rel=0, abs=TERM * size)
+
+
+@given(policy_batches(max_rows=8), generators(), st.integers(2, 3), st.sampled_from([1, 2, 3]))
+def test_a_subsample_and_blocks_take_their_weights_along(
+    batch: PolicyBatch, rng: np.random.Generator, every: int, block: int
+) -> None:
+    policy, theta, observations, *_ = batch
+    weights = rng.uniform(0.1, 1, len(observations))
+    weights /= weights.sum()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows_module, "BLOCK_ROWS", block)
+        result = run(batch, target_kl=1e-3, weights=weights, sub_sampling_factor=every)
+    assume(result.outcome is UpdateOutcome.IMPROVED)
+    assert result.line_search is not None
+    step = (result.theta - theta) / result.line_search.fraction
+    chosen = weights[::every] / weights[::every].sum()
+    by_row = [fisher_by_definition(policy, theta, row[None]) for row in observations[::every]]
+    fisher = np.tensordot(chosen, by_row, axes=1)
+    norm = float(np.linalg.norm(step))
+    lost = 4 * EPS * (np.linalg.norm(theta) + norm) / result.line_search.fraction
+    rounding = fisher_rounding(policy, theta, observations) * theta.size
+    atol = (np.linalg.norm(fisher, 2) * lost + rounding * norm) * norm
+    assert abs(0.5 * step @ fisher @ step - 1e-3) <= atol
+
+
+# --- outcomes of the update -----------------------------------------------------------------------
+
+
+def example(action_space: Any = None, scale: float = 1.0) -> PolicyBatch:
+    """A batch on which an update succeeds."""
+    rng = np.random.default_rng(0)
+    policy = Policy.for_spaces(spaces.Box(-1, 1, (2,)), action_space or spaces.Discrete(3), net_arch=(4,))
+    theta, observations = policy.init(rng), scale * rng.standard_normal((20, 2))
+    actions = policy(theta, observations).sample(rng)
+    return PolicyBatch(policy, theta, observations, actions, rng.standard_normal(20))
+
+
+def saturated() -> PolicyBatch:
+    """A linear policy that is certain in its first state, whatever a small step does, and open in others."""
+    batch = example()
+    policy = Policy.for_spaces(spaces.Box(-1, 1, (2,)), spaces.Discrete(3), net_arch=())
+    theta = np.zeros(9)
+    theta[:6] = [1, -1, -1, 0, 0, 0]
+    observations = np.abs(batch.observations)
+    observations[0] = [1e4, 0]
+    observations[1:, 0] = 0
+    return batch._replace(policy=policy, theta=theta, observations=observations)
+
+
+OUTCOMES: dict[UpdateOutcome, Callable[[], Update]] = {
+    UpdateOutcome.IMPROVED: lambda: run(example()),
+    UpdateOutcome.ZERO_GRADIENT: lambda: run(example()._replace(advantages=np.zeros(20))),
+    UpdateOutcome.NOT_FINITE: lambda: run(example()._replace(advantages=np.full(20, np.nan))),
+    UpdateOutcome.NO_CURVATURE: lambda: run(saturated(), sub_sampling_factor=20, cg_damping=0.1),
+    UpdateOutcome.LINE_SEARCH_FAILED: lambda: run(example(), line_search_max_iter=1),
+}
+
+
+@pytest.mark.parametrize("outcome", list(UpdateOutcome))
+def test_every_outcome_is_reached_and_says_so_in_a_sentence(outcome: UpdateOutcome) -> None:
+    result = OUTCOMES[outcome]()
+    assert result.outcome is outcome
+    assert outcome.value[0].isupper()
+    assert outcome.value.endswith(".")
+    assert " " in outcome.value
+    assert (result.line_search is not None) == (
+        outcome in (UpdateOutcome.IMPROVED, UpdateOutcome.LINE_SEARCH_FAILED)
+    )
+    assert (result.cg is not None) == (outcome not in (UpdateOutcome.ZERO_GRADIENT, UpdateOutcome.NOT_FINITE))
+
+
+@pytest.mark.parametrize("damping", [0.0, 0.1])
+def test_without_curvature_in_the_sample_the_policy_stays(damping: float) -> None:
+    batch = saturated()
+    result = run(batch, sub_sampling_factor=20, cg_damping=damping)
+    assert result.outcome is UpdateOutcome.NO_CURVATURE
+    assert result.theta is batch.theta
+    assert result.gradient_norm > 0
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("space", [spaces.Discrete(3), spaces.Box(-1, 1, (2,))], ids=["Discrete", "Box"])
+def test_one_advantage_that_is_not_finite_keeps_the_policy(bad: float, space: Any) -> None:
+    batch = example(space)
+    batch.advantages[7] = bad
+    result = run(batch)
+    assert result.outcome is UpdateOutcome.NOT_FINITE
+    assert result.theta is batch.theta
+
+
+def test_advantages_that_cancel_are_no_zero_gradient_but_equal_ones_nearly_are() -> None:
+    batch = example()
+    assert run(batch._replace(advantages=np.tile([1.0, -1.0], 10))).outcome is UpdateOutcome.IMPROVED
+    assert run(batch._replace(advantages=np.zeros(20, int))).outcome is UpdateOutcome.ZERO_GRADIENT
+
+
+def test_a_step_that_overflows_is_refused_without_a_warning() -> None:
+    batch = example(spaces.Box(-1, 1, (2,)), scale=1e3)
+    result = run(batch, target_kl=1e300, line_search_max_iter=3)
+    assert result.outcome is UpdateOutcome.LINE_SEARCH_FAILED
+    assert result.line_search is not None
+    assert result.line_search.outcome in (LineSearchOutcome.NOT_FINITE, LineSearchOutcome.KL_EXCEEDED)
+
+
+def test_each_option_reaches_the_part_it_is_for() -> None:
+    batch = example()
+    assert run(batch, cg_max_steps=2, cg_rtol=0.0).cg.iterations == 2  # type: ignore[union-attr]
+    assert run(batch, cg_rtol=0.999).cg.iterations < run(batch, cg_rtol=1e-6).cg.iterations  # type: ignore[union-attr]
+    failed = run(batch, line_search_max_iter=2, line_search_shrinking_factor=0.999)
+    assert failed.line_search.tries == 2  # type: ignore[union-attr]
+    assert failed.outcome is UpdateOutcome.LINE_SEARCH_FAILED
+    with pytest.raises(ValueError, match="beta must be"):
+        run(batch, cg_beta="none")
+    with pytest.raises(ValueError, match="shrinking_factor"):
+        run(batch, line_search_shrinking_factor=1.5)
+    steps = [run(batch, cg_damping=d).theta - batch.theta for d in (0.0, 1e6)]
+    cosine = steps[0] @ steps[1] / np.prod(np.linalg.norm(steps, axis=1))
+    assert cosine < 0.99  # with damping far above the curvature, the step follows the gradient

@@ -1,0 +1,302 @@
+import math
+import statistics
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from npTRPO.policies import MLP
+from npTRPO.policies.network import FunctionNetwork
+from npTRPO.trust_region import linearized as rows
+from npTRPO.trust_region.value_fit import (
+    AdamState,
+    explained_variance,
+    fit_adam,
+    fit_lbfgs,
+    fit_trust_region,
+    predict_values,
+)
+from tests.strategies import activations, arrays, generators
+
+EPS = np.finfo(float).eps
+LINEAR = MLP((3, 1))
+CURVED = MLP((3, 8, 1))
+
+
+def batch(rng: np.random.Generator, n: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    """Observations, and returns that no network of ours represents exactly."""
+    x = rng.standard_normal((n, 3))
+    return x, np.sin(2 * x[:, 0]) + x[:, 1] * x[:, 2] + 0.1 * rng.standard_normal(n)
+
+
+def error(network: MLP, theta: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
+    return float(np.mean((network(theta, x)[:, 0] - y) ** 2))
+
+
+def least_squares(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Weights and bias in the order of θ."""
+    return np.linalg.lstsq(np.column_stack([x, np.ones(len(x))]), y, rcond=None)[0]
+
+
+@given(generators())
+def test_one_undamped_gauss_newton_step_solves_linear_least_squares(rng: np.random.Generator) -> None:
+    x, y = batch(rng)
+    fitted = fit_trust_region(
+        LINEAR, LINEAR.init(rng), x, y, steps=1, cg_max_steps=20, cg_rtol=1e-14, damping=0.0, max_change=1e9
+    )
+    # CG in 4 dimensions; the condition of a 40 × 3 Gaussian's Gram matrix stays below 100.
+    np.testing.assert_allclose(
+        fitted, least_squares(x, y), rtol=0, atol=1e4 * EPS * (1 + np.abs(fitted).max())
+    )
+
+
+@given(generators(), st.sampled_from([1e-4, 1e-2, 0.1]))
+def test_values_move_no_further_than_the_trust_region_allows(
+    rng: np.random.Generator, max_change: float
+) -> None:
+    x, y = batch(rng)
+    theta = LINEAR.init(rng)
+    fitted = fit_trust_region(
+        LINEAR, theta, x, y, steps=1, cg_max_steps=20, cg_rtol=1e-10, damping=0.0, max_change=max_change
+    )
+    moved = np.mean((LINEAR(fitted, x) - LINEAR(theta, x)) ** 2) / (2 * error(LINEAR, theta, x, y))
+    assert moved <= max_change * (1 + 1e3 * EPS)
+    assert np.any(fitted != theta)
+
+
+@given(generators(), st.sampled_from([np.float32, np.float64]))
+@settings(max_examples=20)
+def test_every_fit_lowers_the_error_and_keeps_dtype_and_arguments(
+    rng: np.random.Generator, dtype: type
+) -> None:
+    x, y = batch(rng)
+    x, theta = x.astype(dtype), CURVED.init(rng, dtype=dtype)
+    kept = theta.copy(), x.copy(), y.copy()
+    fits = [
+        fit_trust_region(CURVED, theta, x, y, steps=3, cg_max_steps=10, cg_rtol=0.01),
+        fit_lbfgs(CURVED, theta, x, y, max_iter=10),
+        fit_adam(
+            CURVED, theta, x, y, AdamState.zero(theta), rng, epochs=10, batch_size=10, learning_rate=1e-2
+        )[0],
+    ]
+    for fitted in fits:
+        assert fitted.dtype == dtype
+        assert error(CURVED, fitted, x, y) < error(CURVED, theta, x, y)
+    for now, before in zip((theta, x, y), kept, strict=True):
+        np.testing.assert_array_equal(now, before)
+
+
+def test_the_fit_stays_where_the_gradient_is_zero() -> None:
+    x = np.ones((4, 3))
+    theta = np.zeros(LINEAR.n_parameters)
+    assert fit_trust_region(LINEAR, theta, x, np.zeros(4), steps=3, cg_max_steps=5, cg_rtol=0.1) is theta
+
+
+def test_the_fit_stays_where_returns_are_not_finite() -> None:
+    theta, y = np.ones(LINEAR.n_parameters), np.array([1.0, np.nan])
+    fitted = fit_trust_region(LINEAR, theta, np.ones((2, 3)), y, steps=1, cg_max_steps=5, cg_rtol=0.1)
+    assert fitted is theta
+
+
+@given(generators())
+@settings(max_examples=10)
+def test_lbfgs_reaches_linear_least_squares(rng: np.random.Generator) -> None:
+    x, y = batch(rng)
+    fitted = fit_lbfgs(LINEAR, LINEAR.init(rng), x, y, max_iter=500)
+    best = error(LINEAR, least_squares(x, y), x, y)
+    # SciPy stops when a step lowers the error by less than 2e-9 of it; the last steps are still geometric.
+    assert error(LINEAR, fitted, x, y) <= best * (1 + 1e-6)
+
+
+def adam_by_the_book(
+    theta: np.ndarray, x: np.ndarray, y: np.ndarray, batches: list[np.ndarray], rate: float
+) -> np.ndarray:
+    """Kingma and Ba's Algorithm 1 on the linear network, with the gradient by hand."""
+    m, v = np.zeros_like(theta), np.zeros_like(theta)
+    design = np.column_stack([x, np.ones(len(x))])
+    for t, chosen in enumerate(batches, 1):
+        g = 2 * design[chosen].T @ (design[chosen] @ theta - y[chosen]) / len(chosen)
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        theta = theta - rate * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+    return theta
+
+
+@given(st.integers(1, 50), st.integers(1, 4), st.integers(0, 2**32 - 1))
+@settings(max_examples=25)
+def test_adam_is_the_published_algorithm_on_shuffled_minibatches(
+    batch_size: int, epochs: int, seed: int
+) -> None:
+    x, y = batch(np.random.default_rng(seed))
+    theta = LINEAR.init(np.random.default_rng(seed))
+    options = {"batch_size": batch_size, "learning_rate": 0.05}
+    rng = np.random.default_rng(1)
+    half, state = fit_adam(LINEAR, theta, x, y, AdamState.zero(theta), rng, epochs=epochs, **options)
+    both, state = fit_adam(LINEAR, half, x, y, state, rng, epochs=1, **options)  # the moments are carried on
+    shuffles = np.random.default_rng(1)
+    orders = [shuffles.permutation(len(x)) for _ in range(epochs + 1)]
+    batches = [order[i : i + batch_size] for order in orders for i in range(0, len(x), batch_size)]
+    assert state.steps == len(batches)
+    # Each step divides by √v, which may be small: rounding grows by about 1/√v per step.
+    expected = adam_by_the_book(theta, x, y, batches, 0.05)
+    np.testing.assert_allclose(both, expected, rtol=0, atol=1e5 * len(batches) * EPS)
+
+
+@given(generators(), st.integers(1, 7))
+def test_values_are_the_networks_outputs_whatever_the_blocks(rng: np.random.Generator, size: int) -> None:
+    theta, x = CURVED.init(rng), rng.standard_normal((10, 3))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows, "BLOCK_ROWS", size)
+        values = predict_values(CURVED, theta, x)
+    np.testing.assert_allclose(values, CURVED(theta, x)[:, 0], rtol=0, atol=100 * EPS)
+
+
+def test_explained_variance_is_one_for_perfect_values_and_zero_for_constant_ones() -> None:
+    returns = np.array([1.0, 2.0, 4.0])
+    assert explained_variance(returns, returns) == 1
+    assert explained_variance(np.full(3, 7.0), returns) == pytest.approx(0, abs=4 * EPS)
+    assert explained_variance(-returns, returns) == pytest.approx(-3, abs=16 * EPS)
+
+
+@given(arrays((6,)), arrays((6,)), st.floats(-100, 100))
+def test_explained_variance_is_that_of_the_definition_and_ignores_a_constant_error(
+    values: np.ndarray, returns: np.ndarray, offset: float
+) -> None:
+    assume(np.ptp(returns) > 0.1)
+    spread, left = statistics.pvariance(returns.tolist()), statistics.pvariance((returns - values).tolist())
+    # Variances are means of squares that round with ε of the largest number squared, over a spread of at
+    # least 0.1² / 12.
+    atol = 50 * EPS * (6 + abs(offset)) ** 2 / spread * (1 + left / spread)
+    assert explained_variance(values + offset, returns) == pytest.approx(1 - left / spread, rel=0, abs=atol)
+
+
+@given(st.floats(-1e6, 1e6), st.integers(1, 50), generators())
+def test_returns_that_do_not_vary_have_no_explained_variance(
+    value: float, n: int, rng: np.random.Generator
+) -> None:
+    # Also where rounding gives np.var of equal numbers a positive value, as for 0.1, 0.1, 0.1.
+    assert math.isnan(explained_variance(rng.standard_normal(n), np.full(n, value)))
+
+
+# --- the trust region on any network --------------------------------------------------------------
+
+
+@st.composite
+def value_batches(draw: st.DrawFn) -> tuple[MLP, np.ndarray, np.ndarray, np.ndarray]:
+    """A value network of any shape, its parameters, observations, and returns of any size."""
+    n_features = draw(st.integers(1, 3))
+    hidden = draw(st.lists(st.integers(1, 4), max_size=2))
+    network, rng = MLP((n_features, *hidden, 1), draw(activations)), draw(generators())
+    n_rows = draw(st.integers(1, 8))
+    theta = network.init(rng) + 0.3 * rng.standard_normal(network.n_parameters)
+    returns = 10.0 ** draw(st.integers(-3, 3)) * rng.standard_normal(n_rows)
+    return network, theta, rng.standard_normal((n_rows, n_features)), returns
+
+
+@given(value_batches(), st.sampled_from([1e-3, 0.5, 1e6]), st.sampled_from([0.0, 0.1]), st.integers(1, 3))
+def test_the_trust_region_lowers_the_error_or_returns_the_very_same_theta(
+    case: tuple[MLP, np.ndarray, np.ndarray, np.ndarray], max_change: float, damping: float, max_iter: int
+) -> None:
+    network, theta, x, y = case
+    before = theta.copy(), x.copy(), y.copy()
+    fitted = fit_trust_region(
+        *case,
+        steps=2,
+        cg_max_steps=10,
+        cg_rtol=1e-3,
+        damping=damping,
+        max_change=max_change,
+        max_iter=max_iter,
+    )
+    assert fitted is theta or error(network, fitted, x, y) < error(network, theta, x, y)
+    for now, copy in zip((theta, x, y), before, strict=True):
+        np.testing.assert_array_equal(now, copy)
+
+
+def test_a_step_that_raises_the_error_is_halved_until_it_does_not_or_not_taken() -> None:
+    # V = tanh θ at θ = 3: the slope is 0.0099, so the step to V = 0 is −101, where V = −1. Six halvings
+    # make it −1.6.
+    network = FunctionNetwork(lambda theta, x: np.tanh(x * theta), lambda rng: np.full(1, 3.0))
+    theta, x, y = np.full(1, 3.0), np.ones((1, 1)), np.zeros(1)
+    options = {"steps": 1, "cg_max_steps": 1, "cg_rtol": 0.0, "damping": 0.0, "max_change": 1e9}
+    full = -math.tanh(3) * math.cosh(3) ** 2
+    fitted = fit_trust_region(network, theta, x, y, max_iter=7, **options)
+    halvings = next(i for i in range(10) if math.tanh(3 + full / 2**i) ** 2 < math.tanh(3) ** 2)
+    assert 0 < halvings <= 6
+    np.testing.assert_allclose(fitted, 3 + full / 2**halvings, rtol=100 * EPS * math.cosh(3) ** 2)
+    assert fit_trust_region(network, theta, x, y, max_iter=halvings, **options) is theta
+    assert fit_trust_region(network, theta, x, y, max_iter=0, **options) is theta
+
+
+@given(generators(), st.sampled_from([1e-4, 1e-2, 1.0]), st.floats(0.01, 10))
+def test_a_linear_step_is_ridge_regression_cut_to_the_trust_region(
+    rng: np.random.Generator, max_change: float, damping: float
+) -> None:
+    x, y = batch(rng)
+    theta = LINEAR.init(rng)
+    design = np.column_stack([x, np.ones(len(x))])
+    gram = design.T @ design / len(x)
+    residual = y - design @ theta
+    step = np.linalg.solve(gram + damping * np.eye(4), design.T @ residual / len(x))
+    # The damping counts as curvature, so that the region is kept to, but not always used up.
+    curvature = step @ (gram + damping * np.eye(4)) @ step
+    step *= min(1.0, math.sqrt(2 * max_change * np.mean(residual**2) / curvature))
+    fitted = fit_trust_region(
+        LINEAR, theta, x, y, steps=1, cg_max_steps=20, cg_rtol=1e-13, damping=damping, max_change=max_change
+    )
+    assert np.mean((design @ step) ** 2) / (2 * np.mean(residual**2)) <= max_change * (1 + 1e3 * EPS)
+    # As in the test of least squares above, and CG's tolerance times a condition below 100.
+    np.testing.assert_allclose(fitted, theta + step, rtol=0, atol=(1e4 * EPS + 1e-11) * (1 + np.abs(y).max()))
+
+
+@given(generators(), st.integers(1, 50))
+def test_blocks_change_only_the_rounding_of_a_fit(rng: np.random.Generator, size: int) -> None:
+    x, y = batch(rng)
+    theta = LINEAR.init(rng)
+    options = {"steps": 1, "cg_max_steps": 20, "cg_rtol": 1e-13, "damping": 0.1}
+    whole = fit_trust_region(LINEAR, theta, x, y, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows, "BLOCK_ROWS", size)
+        blocked = fit_trust_region(LINEAR, theta, x, y, **options)
+    np.testing.assert_allclose(blocked, whole, rtol=0, atol=(1e4 * EPS + 1e-11) * (1 + np.abs(y).max()))
+
+
+def test_no_steps_no_products_and_no_epochs_change_nothing() -> None:
+    theta, x, y = LINEAR.init(np.random.default_rng(0)), np.ones((2, 3)), np.ones(2)
+    assert fit_trust_region(LINEAR, theta, x, y, steps=0, cg_max_steps=5, cg_rtol=0.1) is theta
+    assert fit_trust_region(LINEAR, theta, x, y, steps=1, cg_max_steps=0, cg_rtol=0.1) is theta
+    state = AdamState.zero(theta)
+    rng = np.random.default_rng(0)
+    fitted, after = fit_adam(LINEAR, theta, x, y, state, rng, epochs=0, batch_size=1, learning_rate=0.1)
+    assert fitted is theta
+    assert after.steps == 0
+
+
+@given(generators())
+@settings(max_examples=10)
+def test_lbfgs_stays_where_returns_are_not_finite(rng: np.random.Generator) -> None:
+    x, y = batch(rng)
+    y[3] = np.nan
+    theta = LINEAR.init(rng)
+    np.testing.assert_array_equal(fit_lbfgs(LINEAR, theta, x, y, max_iter=10), theta)
+
+
+@given(generators(), st.floats(1e-4, 1))
+def test_adams_first_step_on_the_whole_batch_is_the_sign_of_the_gradient(
+    rng: np.random.Generator, rate: float
+) -> None:
+    # m̂ = g and v̂ = g², so θ moves by rate · g / (|g| + 1e-8).
+    x, y = batch(rng)
+    theta = LINEAR.init(rng)
+    design = np.column_stack([x, np.ones(len(x))])
+    g = 2 * design.T @ (design @ theta - y) / len(y)
+    assume(np.abs(g).min() > 1e-4)
+    state = AdamState.zero(theta)
+    fitted, state = fit_adam(LINEAR, theta, x, y, state, rng, epochs=1, batch_size=40, learning_rate=rate)
+    np.testing.assert_allclose(
+        (fitted - theta) / rate, -g / (np.abs(g) + 1e-8), rtol=0, atol=1e3 * EPS / rate
+    )
+    np.testing.assert_allclose(state.mean, 0.1 * g, rtol=0, atol=1e3 * EPS * np.abs(g).max())
+    assert state.steps == 1
+    assert not np.any(AdamState.zero(theta).mean)
+    assert not np.any(AdamState.zero(theta).square)
