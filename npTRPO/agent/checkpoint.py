@@ -21,8 +21,9 @@ from npTRPO._version import __version__
 from npTRPO.agent.config import TRPOConfig
 from npTRPO.agent.sb3 import changed
 from npTRPO.agent.spaces_json import describe, described_size, described_space
-from npTRPO.files.npz import Archive
-from npTRPO.files.writing import CheckpointError, open_regular, reason, write_whole
+from npTRPO.files.npz import NpzReader
+from npTRPO.files.writing import UnreadableFileError as CheckpointError
+from npTRPO.files.writing import open_regular, reason, write_whole
 from npTRPO.policies.mlp import MLP
 from npTRPO.policies.policy import Policy
 from npTRPO.policies.spaces import Space
@@ -103,8 +104,8 @@ def load(
         target = Path(path)
     try:
         with open_regular(target) as stream:
-            archive = Archive(stream)
-            agent = _restored(_header(archive), archive, policy_kwargs or {})
+            reader = NpzReader(stream)
+            agent = _restored(_header(reader), reader, policy_kwargs or {})
     except OSError as error:
         inside = target / "agent.npz"
         hint = f"; the agent of this run is {inside}" if inside.is_file() else ""
@@ -123,14 +124,14 @@ def load(
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what isn't finite is refused, or replaced
-def _restored(header: dict[str, Any], arrays: Archive, policy_kwargs: Mapping[str, Any]) -> TRPO:
+def _restored(header: dict[str, Any], arrays: NpzReader, policy_kwargs: Mapping[str, Any]) -> TRPO:
     """The agent that a file holds."""
     from npTRPO.agent.trpo import TRPO
 
     config = TRPOConfig.from_dict(header["config"])
     # Observations are as long as their moments, and networks have more parameters than inputs or outputs.
     kept = [name for name in ARRAYS if _member(name) in arrays.members]
-    both = _spaces(header, max(LEAST_ROOM, sum(math.prod(arrays.described(name)[0]) for name in kept)))
+    both = _spaces(header, max(LEAST_ROOM, sum(math.prod(arrays.header(name)[0]) for name in kept)))
     entropy = int(header["entropy"])
     if entropy < 0:
         raise CheckpointError(f"its entropy is {entropy}")
@@ -177,22 +178,22 @@ def versions() -> dict[str, str]:
     }
 
 
-def _header(archive: Archive) -> dict[str, Any]:
+def _header(reader: NpzReader) -> dict[str, Any]:
     """The header of a file, with its format checked."""
-    if _member("header") not in archive.members:
+    if _member("header") not in reader.members:
         raise CheckpointError("it has no npTRPO header")
-    shape, dtype = archive.described("header")
+    shape, dtype = reader.header("header")
     if dtype != np.uint8:
         raise CheckpointError("its header is no text")
     if math.prod(shape) > LONGEST_HEADER:
         raise CheckpointError(f"its header has more than {LONGEST_HEADER:,} bytes")
-    header = json.loads(archive.read("header").tobytes().decode())
+    header = json.loads(reader.read("header").tobytes().decode())
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise CheckpointError("its header isn't npTRPO's")
     version = header.get("format_version")
     if version != FORMAT_VERSION:
         raise CheckpointError(f"its format version is {version!r}, and this is version {FORMAT_VERSION}")
-    foreign = sorted(set(archive.members) - {_member(name) for name in ("header", *ARRAYS)})
+    foreign = sorted(set(reader.members) - {_member(name) for name in ("header", *ARRAYS)})
     if foreign:
         raise CheckpointError(f"its member {foreign[0]!r} is none of an agent's")
     return header
@@ -203,7 +204,7 @@ def _member(name: str) -> str:
 
 
 def _check_sizes(
-    config: TRPOConfig, both: tuple[Space, Space], own: Mapping[str, Any], arrays: Archive
+    config: TRPOConfig, both: tuple[Space, Space], own: Mapping[str, Any], arrays: NpzReader
 ) -> None:
     """Raise an error unless the networks have as many parameters as the file, before they are made."""
     policy = Policy.for_spaces(*both, config.policy_arch, config.activation_fn, **own)
@@ -213,16 +214,16 @@ def _check_sizes(
         _check(arrays, "value_theta", (value_network.n_parameters,), config.dtype)
 
 
-def _check(arrays: Archive, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+def _check(arrays: NpzReader, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
     """Raise an error unless an array of the file has the shape and dtype that the config asks for."""
-    found, kind = arrays.described(name)
+    found, kind = arrays.header(name)
     if found != shape or kind != dtype:
         raise CheckpointError(
             f"{name} has shape {found} and dtype {kind}, where its config asks for {shape} and {dtype}"
         )
 
 
-def _like(arrays: Archive, name: str, expected: Array) -> Array:
+def _like(arrays: NpzReader, name: str, expected: Array) -> Array:
     """An array of the file, like the one that is there, finite."""
     _check(arrays, name, expected.shape, expected.dtype)
     array = arrays.read(name)
@@ -231,16 +232,16 @@ def _like(arrays: Archive, name: str, expected: Array) -> Array:
     return array
 
 
-def _moments(arrays: Archive, name: str, expected: Moments, count: int) -> Moments:
+def _moments(arrays: NpzReader, name: str, expected: Moments, count: int) -> Moments:
     variance = _like(arrays, f"{name}_variance", expected.variance)
     if np.any(variance < 0):
         raise CheckpointError(f"{name}_variance is negative")
     return Moments(_like(arrays, f"{name}_mean", expected.mean), variance, count)
 
 
-def _recent(arrays: Archive, name: str) -> list[float]:
+def _recent(arrays: NpzReader, name: str) -> list[float]:
     """Figures of the latest episodes: up to 100 finite numbers."""
-    shape, dtype = arrays.described(name)
+    shape, dtype = arrays.header(name)
     if len(shape) == 1 and shape[0] <= 100 and dtype == np.float64:
         array = arrays.read(name)
         if np.all(np.isfinite(array)):

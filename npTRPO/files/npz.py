@@ -16,9 +16,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from npTRPO._typing import Array
-from npTRPO.files.writing import CheckpointError
+from npTRPO.files.writing import UnreadableFileError
 
-__all__ = ["Archive"]
+__all__ = ["NpzReader"]
 
 MOST_MEMBERS, LONGEST_DIRECTORY = 64, 2**16
 
@@ -36,7 +36,7 @@ _HEADER = re.compile(
 _DTYPE = re.compile(rb"[<>|=][biufc]\d{1,2}")
 
 
-class Archive:
+class NpzReader:
     """The arrays of a file by their names.
 
     Parameters
@@ -51,7 +51,7 @@ class Archive:
 
     Raises
     ------
-    CheckpointError
+    UnreadableFileError
         If it is no such file, or its directory is one that ``savez`` doesn't write.
     """
 
@@ -61,7 +61,7 @@ class Archive:
         tail = stream.read()
         end = tail[-_END.size :]
         if len(end) < _END.size or not end.startswith(_END_SIGNATURE):
-            raise CheckpointError("it is no .npz file, and what was pickled is never read")
+            raise UnreadableFileError("it is no .npz file, and what was pickled is never read")
         *_, members, directory_size, _, comment = _END.unpack(end)
         if (
             members > MOST_MEMBERS
@@ -69,69 +69,71 @@ class Archive:
             or comment
             or tail[: -_END.size].startswith(_LOCATOR_SIGNATURE)
         ):
-            raise CheckpointError("its directory isn't that of an agent's file")
+            raise UnreadableFileError("its directory isn't that of an agent's file")
         self._zip = zipfile.ZipFile(stream)
         self._infos = {info.filename: info for info in self._zip.infolist()}
         if len(self._infos) != len(self._zip.infolist()):
-            raise CheckpointError("two of its members have the same name")
+            raise UnreadableFileError("two of its members have the same name")
         for name, info in self._infos.items():
             if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-                raise CheckpointError(f"its member {name!r} is compressed")
+                raise UnreadableFileError(f"its member {name!r} is compressed")
         if sum(info.file_size for info in self._infos.values()) > size:
-            raise CheckpointError("its members have more bytes than it has")
+            raise UnreadableFileError("its members have more bytes than it has")
         self.members = list(self._infos)
 
-    def described(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    def header(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """Shape and dtype of an array, of which only the beginning is read.
 
         Raises
         ------
         KeyError
             If it isn't there.
-        CheckpointError
+        UnreadableFileError
             If it isn't an array of numbers of the size that it claims.
         """
-        return self._described(name)[:2]
+        return self._header(name)[:2]
 
     def read(self, name: str) -> Array:
-        """An array, as long as the file says; see first that :meth:`described` is what it should be.
+        """An array, as long as the file says; see first that :meth:`header` is what it should be.
 
         Raises
         ------
-        KeyError, CheckpointError
-            As :meth:`described` does.
+        KeyError, UnreadableFileError
+            As :meth:`header` does.
         zipfile.BadZipFile
             For a wrong checksum.
         """
-        shape, dtype, begin = self._described(name)
+        shape, dtype, begin = self._header(name)
         with self._zip.open(self._infos[f"{name}.npy"]) as member:
             content = member.read()  # to the end, where the checksum is compared
         return np.frombuffer(content, dtype, offset=begin).reshape(shape).copy()
 
-    def _described(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    def _header(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any], int]:
         info = self._infos.get(f"{name}.npy")
         if info is None:
             raise KeyError(name)
         with self._zip.open(info) as member:
-            shape, dtype, begin = _described(name, member.read(_PREAMBLE.size + _LONGEST_HEADER))
+            shape, dtype, begin = _parsed_header(name, member.read(_PREAMBLE.size + _LONGEST_HEADER))
         if math.prod(shape) * dtype.itemsize != info.file_size - begin:
-            raise CheckpointError(
+            raise UnreadableFileError(
                 f"{name} has {info.file_size - begin} bytes, where its header asks for others"
             )
         return shape, dtype, begin
 
 
-def _described(name: str, content: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+def _parsed_header(name: str, content: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
     """Shape and dtype of an array, and where its numbers begin."""
     if len(content) < _PREAMBLE.size:
-        raise CheckpointError(f"{name} is no array")
+        raise UnreadableFileError(f"{name} is no array")
     signature, *version, length = _PREAMBLE.unpack_from(content)
     begin = _PREAMBLE.size + length
     header = _HEADER.fullmatch(content, _PREAMBLE.size, begin)
     if (signature, version) != (b"\x93NUMPY", [1, 0]) or header is None:
-        raise CheckpointError(f"{name} is no array as NumPy writes them, and what was pickled is never read")
+        raise UnreadableFileError(
+            f"{name} is no array as NumPy writes them, and what was pickled is never read"
+        )
     if not _DTYPE.fullmatch(header[1]):
-        raise CheckpointError(
+        raise UnreadableFileError(
             f"{name} holds {header[1].decode()!r}, no numbers, and what was pickled is never read"
         )
     shape = tuple(int(n) for n in re.findall(rb"\d+", header[2]))

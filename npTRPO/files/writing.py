@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 __all__ = [
-    "CheckpointError",
     "Table",
+    "UnreadableFileError",
     "append_whole",
     "figures_until",
     "kept_rows",
@@ -32,7 +32,7 @@ __all__ = [
 LONGEST_LINE, MOST_COLUMNS = 2**16, 1000
 
 
-class CheckpointError(ValueError):
+class UnreadableFileError(ValueError):
     """A file that can't be read as what it should be: the message says why."""
 
 
@@ -227,7 +227,7 @@ def figures_until(path: Path, n_updates: int, figure: str) -> list[float]:
 
     Raises
     ------
-    CheckpointError
+    UnreadableFileError
         If the file isn't a table with these columns, in the order of updates.
     """
     figures: list[float] = []
@@ -243,7 +243,7 @@ def figures_until(path: Path, n_updates: int, figure: str) -> list[float]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(
+        raise UnreadableFileError(
             f"{path} isn't what a run writes (remove it to go on without the rows in it): {reason(error)}"
         ) from error
     return figures
@@ -267,7 +267,7 @@ def kept_rows(path: Path, n_updates: int, figure: str) -> list[float]:
 
     Raises
     ------
-    CheckpointError
+    UnreadableFileError
         If the file isn't a table with these columns, in the order of updates.
     """
     figures = figures_until(path, n_updates, figure)

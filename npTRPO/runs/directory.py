@@ -31,10 +31,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from npTRPO.agent.checkpoint import CheckpointError, versions
+from npTRPO.agent.checkpoint import versions
 from npTRPO.agent.config import TRPOConfig
 from npTRPO.sampling.environments import TimeLimited
-from npTRPO.files.writing import last_update, read_text, reason, unfollowed, write_whole
+from npTRPO.files.writing import UnreadableFileError, last_update, read_text, reason, unfollowed, write_whole
 from npTRPO.runs.recorder import Failures, Keeper, checkpoints
 from npTRPO.agent.record import Callback
 from npTRPO.runs.validation import (
@@ -164,7 +164,7 @@ class RunDirectory:
 
         Raises
         ------
-        CheckpointError
+        UnreadableFileError
             If the directory isn't a run's, or is damaged beyond use.
         """
         directory = Path(path)
@@ -185,10 +185,10 @@ class RunDirectory:
                 agent = TRPO("MlpPolicy", settings.env, described.config, entropy=described.entropy)
             else:
                 agent.set_env(settings.env)
-        except CheckpointError:
+        except UnreadableFileError:
             raise
         except Exception as error:  # of the environment's own too
-            raise CheckpointError(f"{directory} can't go on in {settings.env}: {reason(error)}") from error
+            raise UnreadableFileError(f"{directory} can't go on in {settings.env}: {reason(error)}") from error
         return cls(directory, settings, agent, seen)
 
     @property
@@ -196,7 +196,7 @@ class RunDirectory:
         """Whether agent.npz holds an agent that has taken all the steps, and progress.csv how."""
         try:
             agent = TRPO.load(self.path / "agent.npz")
-        except CheckpointError:
+        except UnreadableFileError:
             return False
         rows = last_update(self.path / "progress.csv")
         return agent.num_timesteps >= self.settings.total_timesteps and rows in (None, agent.n_updates)
@@ -313,14 +313,14 @@ def _holds_run(directory: Path) -> bool:
 
 def _last_agent(directory: Path, described: Description) -> TRPO | None:
     """The agent of the last checkpoint that can be read; None if the run has not come to its first."""
-    damaged: list[CheckpointError] = []
+    damaged: list[UnreadableFileError] = []
     paths = checkpoints(directory)
     for path in reversed(paths):
         try:
             agent = TRPO.load(path)
             if (agent.config, agent.entropy) != (described.config, described.entropy):
-                raise CheckpointError(f"{path} is of another run than config.json")
-        except CheckpointError as error:
+                raise UnreadableFileError(f"{path} is of another run than config.json")
+        except UnreadableFileError as error:
             damaged.append(error)
             continue
         if damaged:
@@ -333,7 +333,7 @@ def _last_agent(directory: Path, described: Description) -> TRPO | None:
             )
         return agent
     if damaged:
-        raise CheckpointError(f"{directory} has no checkpoint that can be read: {damaged[0]}")
+        raise UnreadableFileError(f"{directory} has no checkpoint that can be read: {damaged[0]}")
     return None
 
 

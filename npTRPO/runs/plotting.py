@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from npTRPO._typing import Array
-from npTRPO.files.writing import CheckpointError, read_rows, read_text, reason, write_whole
+from npTRPO.files.writing import UnreadableFileError, read_rows, read_text, reason, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,7 +62,7 @@ def read_run(path: str | os.PathLike[str]) -> Run:
 
     Raises
     ------
-    CheckpointError
+    UnreadableFileError
         If it isn't one, or holds no progress yet.
     """
     directory = Path(path)
@@ -73,17 +73,17 @@ def read_run(path: str | os.PathLike[str]) -> Run:
             raise ValueError("its config.json isn't that of a run")
         columns = _columns(directory / "progress.csv")
     except Exception as error:  # whatever a foreign or damaged file leads to, of which there is no list
-        raise CheckpointError(
+        raise UnreadableFileError(
             f"{directory} isn't a run directory that can be read: {reason(error)}"
         ) from error
     missing = set(_DRAWN) - set(columns)
     if missing:
-        raise CheckpointError(
+        raise UnreadableFileError(
             f"{directory} has no progress to draw yet (columns {sorted(missing)} are missing)"
         )
     for name in ("num_timesteps", "time_elapsed", "target_kl"):
         if not np.all((columns[name] >= 0) & (columns[name] <= _LARGEST)):
-            raise CheckpointError(f"{directory} isn't a run directory that can be read: {name} goes astray")
+            raise UnreadableFileError(f"{directory} isn't a run directory that can be read: {name} goes astray")
     for option in ("seed", "checkpoint_interval"):
         config.pop(option, None)
     return Run(directory, config, columns)

@@ -7,7 +7,7 @@ from importlib import resources
 from typing import Any
 
 from npTRPO.agent.config import TRPOConfig
-from npTRPO.files.writing import CheckpointError, reason
+from npTRPO.files.writing import UnreadableFileError, reason
 
 __all__ = ["preset", "presets", "read_presets"]
 
@@ -24,15 +24,15 @@ def read_presets(content: bytes) -> dict[str, dict[str, Any]]:
 
     Raises
     ------
-    CheckpointError
+    UnreadableFileError
         If it isn't one, names an option that doesn't exist, or a value out of range.
     """
     if len(content) > LONGEST:
-        raise CheckpointError(f"the presets have more than {LONGEST:,} bytes")
+        raise UnreadableFileError(f"the presets have more than {LONGEST:,} bytes")
     try:
         table = tomllib.loads(content.decode())
     except Exception as error:  # a recursion too deep, among others
-        raise CheckpointError(f"the presets can't be read: {reason(error)}") from error
+        raise UnreadableFileError(f"the presets can't be read: {reason(error)}") from error
     for env_id, settings in table.items():
         try:
             if not isinstance(settings, dict):
@@ -42,7 +42,7 @@ def read_presets(content: bytes) -> dict[str, dict[str, Any]]:
                 raise ValueError(f"total_timesteps must be a whole number, at least 1, but it is {steps!r}")
             TRPOConfig.from_dict({key: settings[key] for key in settings if key != "total_timesteps"})
         except Exception as error:
-            raise CheckpointError(f"the preset of {reason(ValueError(env_id))}: {reason(error)}") from error
+            raise UnreadableFileError(f"the preset of {reason(ValueError(env_id))}: {reason(error)}") from error
     return table
 
 

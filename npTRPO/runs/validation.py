@@ -11,7 +11,7 @@ from typing import Any
 
 from npTRPO.agent.config import TRPOConfig
 from npTRPO.sampling.environments import id_from_file, make_vector_env
-from npTRPO.files.writing import CheckpointError, figures_until, read_text, reason
+from npTRPO.files.writing import UnreadableFileError, figures_until, read_text, reason
 from npTRPO.policies.mlp import MLP
 from npTRPO.policies.policy import Policy
 
@@ -58,7 +58,7 @@ def read_description(directory: Path, env: str | None = None) -> Description:
 
     Raises
     ------
-    CheckpointError
+    UnreadableFileError
         If it isn't one, or says what can't be.
     """
     file = directory / "config.json"
@@ -85,9 +85,9 @@ def read_description(directory: Path, env: str | None = None) -> Description:
             words = shlex.join(["nptrpo", "train", description.env, "--resume", str(directory)])
             id_from_file(description.env, f"say {words}")
     except FileNotFoundError as error:
-        raise CheckpointError(f"{directory} isn't a run directory: it has no config.json") from error
+        raise UnreadableFileError(f"{directory} isn't a run directory: it has no config.json") from error
     except Exception as error:  # whatever a foreign or damaged file leads to, of which there is no list
-        raise CheckpointError(f"{file} can't be read: {reason(error)}") from error
+        raise UnreadableFileError(f"{file} can't be read: {reason(error)}") from error
     return description
 
 
@@ -116,7 +116,7 @@ def check_links(directory: Path) -> None:
     """Raise an error if a symbolic link leads elsewhere from where a run writes."""
     for path in (directory / name for name in _WRITTEN):
         if path.is_symlink():
-            raise CheckpointError(f"{path} is a symbolic link, and a run is written through none")
+            raise UnreadableFileError(f"{path} is a symbolic link, and a run is written through none")
 
 
 def check_tables(directory: Path, n_updates: int) -> None:
@@ -137,7 +137,7 @@ def check_beginning(directory: Path, env: str, config: TRPOConfig) -> None:
     finally:
         envs.close()
     if n_parameters > _MOST_PARAMETERS:
-        raise CheckpointError(
+        raise UnreadableFileError(
             f"{directory} has no checkpoint, and asks for {n_parameters} parameters: "
             f"begin again with --overwrite"
         )
