@@ -1,0 +1,1 @@
+"""Training runs on disk: directories that can be watched, interrupted, resumed, plotted and rendered."""
