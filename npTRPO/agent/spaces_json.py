@@ -12,14 +12,14 @@ from gymnasium import spaces
 from npTRPO._typing import Array
 from npTRPO.files.writing import UnreadableFileError as CheckpointError
 
-__all__ = ["describe", "described_size", "described_space"]
+__all__ = ["json_space_size", "space_from_json", "space_to_json"]
 
 # As their text, in either order of bytes; spaces hold numbers in the machine's own.
 _DTYPES = {str(np.dtype(order + code)): np.dtype(code) for order in "<>" for code in "?bhilqBHILQefdg"}
 _MOST_AXES = 32
 
 
-def describe(space: gymnasium.Space[Any]) -> dict[str, Any]:
+def space_to_json(space: gymnasium.Space[Any]) -> dict[str, Any]:
     """A space as JSON.
 
     Raises
@@ -47,9 +47,9 @@ def describe(space: gymnasium.Space[Any]) -> dict[str, Any]:
     if isinstance(space, spaces.MultiBinary):
         return {"kind": "MultiBinary", "n": list(space.n) if isinstance(space.n, tuple) else int(space.n)}
     if isinstance(space, spaces.Dict):
-        return {"kind": "Dict", "spaces": [[key, describe(part)] for key, part in space.spaces.items()]}
+        return {"kind": "Dict", "spaces": [[key, space_to_json(part)] for key, part in space.spaces.items()]}
     if isinstance(space, spaces.Tuple):
-        return {"kind": "Tuple", "spaces": [describe(part) for part in space.spaces]}
+        return {"kind": "Tuple", "spaces": [space_to_json(part) for part in space.spaces]}
     raise NotImplementedError(f"{space} can't be saved")
 
 
@@ -59,7 +59,7 @@ def _bounds(bounds: Array) -> Any:
     return first if np.all(bounds == first) else bounds.tolist()
 
 
-def described_size(description: dict[str, Any]) -> int:
+def json_space_size(description: dict[str, Any]) -> int:
     """How many numbers a network sees of an element, found before a space of that size is made.
 
     Every space counts for one at least.
@@ -80,9 +80,9 @@ def described_size(description: dict[str, Any]) -> int:
         n = description["n"]
         return 1 + _product(n if isinstance(n, list) else [n])
     if kind == "Dict":
-        return 1 + sum(described_size(part) for _, part in description["spaces"])
+        return 1 + sum(json_space_size(part) for _, part in description["spaces"])
     if kind == "Tuple":
-        return 1 + sum(described_size(part) for part in description["spaces"])
+        return 1 + sum(json_space_size(part) for part in description["spaces"])
     raise CheckpointError(f"its space is of kind {kind!r}")
 
 
@@ -98,8 +98,8 @@ def _natural(number: Any) -> int:
     return number
 
 
-def described_space(description: dict[str, Any]) -> gymnasium.Space[Any]:
-    """The space that :func:`describe` described; see first that :func:`described_size` is a size to make."""
+def space_from_json(description: dict[str, Any]) -> gymnasium.Space[Any]:
+    """Return the space that :func:`space_to_json` wrote; check its :func:`json_space_size` first."""
     kind = description["kind"]
     if kind == "Box":
         dtype, shape = _dtype(description), tuple(description["shape"])
@@ -117,9 +117,9 @@ def described_space(description: dict[str, Any]) -> gymnasium.Space[Any]:
         return spaces.MultiBinary(description["n"])
     if kind == "Dict":
         return spaces.Dict(
-            [(key, described_space(part)) for key, part in description["spaces"]]
+            [(key, space_from_json(part)) for key, part in description["spaces"]]
         )  # in this order
-    return spaces.Tuple([described_space(part) for part in description["spaces"]])
+    return spaces.Tuple([space_from_json(part) for part in description["spaces"]])
 
 
 def _dtype(description: dict[str, Any]) -> np.dtype[Any]:

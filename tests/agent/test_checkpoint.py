@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from npTRPO import TRPO, CheckpointError
-from npTRPO.agent.spaces_json import describe
+from npTRPO.agent.spaces_json import space_to_json
 from tests.environments import Counter, Target, registered
 from tests.strategies import detailed_action_spaces, detailed_spaces, seeds
 
@@ -41,16 +41,15 @@ def saved(agent, tmp_path_factory):
 
 def contents(agent):
     """Everything that a file keeps, as values that can be compared to the bit."""
-    moments = [agent.reward_moments] + [agent.observation_moments] * (agent.observation_moments is not None)
-    arrays = [agent.theta, agent.value_theta, agent.adam.mean, agent.adam.square]
-    arrays += [array for m in moments for array in (m.mean, m.variance)]
+    leaves = agent.learner.leaves()
+    del leaves["reward_scale_running"]  # of episodes that end where a file is loaded
+    arrays = {name: leaf for name, leaf in leaves.items() if isinstance(leaf, np.ndarray)}
     return {
-        "arrays": [(array.dtype.str, array.shape, array.tobytes()) for array in arrays],
-        "counts": (agent.num_timesteps, agent.n_updates, agent.adam.steps, *(m.count for m in moments)),
+        "arrays": {name: (array.dtype.str, array.shape, array.tobytes()) for name, array in arrays.items()},
+        "counts": {name: leaf for name, leaf in leaves.items() if name not in arrays},
         "config": agent.config,
         "spaces": (agent.policy.observation_space, agent.policy.action_space),
         "env_id": agent.env_id,
-        "entropy": agent.entropy,
         "recent": (list(agent.recent_returns), list(agent.recent_lengths)),
     }
 
@@ -100,8 +99,8 @@ def test_a_loaded_agent_is_the_saved_one_to_the_bit(options, tmp_path):
 def test_a_file_keeps_what_acting_and_learning_need(agent):
     """The agent of the tests has seen something of everything; zeros would compare equal by chance."""
     kept = contents(agent)
-    assert all(np.frombuffer(data, dtype).any() for dtype, _, data in kept["arrays"])
-    assert all(kept["counts"])
+    assert all(np.frombuffer(data, dtype).any() for dtype, _, data in kept["arrays"].values())
+    assert all(leaf for name, leaf in kept["counts"].items() if name != "entropy")
     assert all(kept["recent"])
     assert kept["env_id"] == "CartPole-v1"
 
@@ -156,7 +155,7 @@ def test_a_network_of_ones_own_is_handed_over_as_code_is_never_read_from_a_file(
 
 def test_a_space_that_cannot_be_saved_is_refused_by_its_name():
     with pytest.raises(NotImplementedError, match="Text"):
-        describe(spaces.Text(3))
+        space_to_json(spaces.Text(3))
 
 
 # --- names and environments ------------------------------------------------------------------------------
@@ -446,13 +445,13 @@ def test_figures_of_episodes_that_cannot_be_are_refused(name, array, saved, tmp_
         ("action_space", {"kind": "Discrete", "n": 3, "start": 0, "dtype": "int64"}, "theta has shape"),
         ("action_space", {"kind": "MultiBinary", "n": [0]}, "."),
         ("action_space", {"kind": "Tuple", "spaces": []}, "Tuple action spaces aren't supported"),
-        ("num_timesteps", -1, "a count is -1"),
-        ("n_updates", 1.5, "a count is 1.5"),
-        ("reward_count", True, "a count is True"),
-        ("adam_steps", "3", "a count is '3'"),
-        ("observation_count", None, "a count is None"),
+        ("num_timesteps", -1, "num_timesteps must be a whole number from 0 to .*, not -1"),
+        ("n_updates", 1.5, "n_updates must be a whole number .* not 1.5"),
+        ("reward_count", True, "reward_count must be a whole number .* not True"),
+        ("adam_steps", "3", "adam_steps must be a whole number .* not '3'"),
+        ("observation_count", None, "observation_count must be a whole number .* not None"),
         ("entropy", "many", "."),
-        ("entropy", "-3", "its entropy is -3"),
+        ("entropy", "-3", "entropy must be a whole number, at least 0, not -3"),
         ("entropy", None, "."),
     ],
     ids=lambda value: str(value)[:40],

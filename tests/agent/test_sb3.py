@@ -11,7 +11,7 @@ import pytest
 from gymnasium.vector import SyncVectorEnv
 
 from npTRPO import TRPO, TRPOConfig
-from npTRPO.agent import sb3, trpo
+from npTRPO.agent import learner, sb3
 from tests.environments import Target, TwoStates, registered, vectorized
 from tests.space_environments import matching_id
 
@@ -293,9 +293,11 @@ def test_the_default_value_fit_needs_no_learning_rate_nor_minibatches():
 
 def test_sub_sampling_thins_the_fisher_information_only(monkeypatch):
     given = []
-    update = trpo.update
+    update = learner.update
     monkeypatch.setattr(
-        trpo, "update", lambda *batch, **options: given.append((batch, options)) or update(*batch, **options)
+        learner,
+        "update",
+        lambda *batch, **options: given.append((batch, options)) or update(*batch, **options),
     )
     kept = [next(agent(sub_sampling_factor=factor).updates(32)).update for factor in (1, 4)]
     assert [options["sub_sampling_factor"] for _, options in given] == [1, 4]
@@ -471,7 +473,7 @@ def test_normalisation_is_built_in_on_and_saved_with_the_agent(tmp_path):
     again = TRPO.load(tmp_path / "agent")
     for ours, theirs in (
         (made.observation_moments, again.observation_moments),
-        (made.reward_moments, again.reward_moments),
+        (made.learner.reward_scale.moments, again.learner.reward_scale.moments),
     ):
         assert ours.count == theirs.count > 0
         assert ours.mean.tobytes() == theirs.mean.tobytes()

@@ -8,7 +8,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from npTRPO import TRPO, evaluate_policy
-from npTRPO.agent import trpo
+from npTRPO.agent import learner
 from npTRPO.sampling.rollout import Sampler
 from tests.space_environments import ACTIONS, OBSERVATIONS, Matching, by_chance, matching_id
 
@@ -118,8 +118,8 @@ def test_an_update_learns_from_the_actions_as_they_were_drawn(monkeypatch):
         given.update(theta=theta, rows=observations, actions=actions, advantages=advantages)
         return update(policy, theta, observations, actions, advantages, **options)
 
-    update = trpo.update
-    monkeypatch.setattr(trpo, "update", spy)
+    update = learner.update
+    monkeypatch.setattr(learner, "update", spy)
     env = tasks("box", "box", n=2)
     agent = TRPO("MlpPolicy", env, net_arch=(), seed=0, dtype="float64", log_std_init=1.0, n_steps=40)
     [record] = agent.updates(80)
