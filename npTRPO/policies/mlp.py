@@ -20,12 +20,27 @@ from npTRPO.autograd.rules import scattered
 
 __all__ = ["ACTIVATIONS", "MLP"]
 
+
+def relu(z: Any) -> Any:
+    """Rectified linear unit, max(z, 0)."""
+    return np.maximum(z, 0)
+
+
+def sigmoid(z: Any) -> Any:
+    """Logistic function 1 / (1 + exp(−z)), in terms of tanh, which can't overflow."""
+    return 0.5 * np.tanh(0.5 * z) + 0.5
+
+
+def silu(z: Any) -> Any:
+    """Sigmoid linear unit, z / (1 + exp(−z))."""
+    return z * sigmoid(z)
+
+
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "tanh": np.tanh,
-    "relu": lambda z: np.maximum(z, 0),
-    # The logistic function in terms of tanh, which can't overflow.
-    "sigmoid": lambda z: 0.5 * np.tanh(0.5 * z) + 0.5,
-    "silu": lambda z: z * (0.5 * np.tanh(0.5 * z) + 0.5),
+    "relu": relu,
+    "sigmoid": sigmoid,
+    "silu": silu,
 }
 
 
