@@ -93,7 +93,7 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
         "versions": versions(),
         "config": model.config.to_dict(),
         "env_id": checkpoint.env_id,
-        "own_code": model.own_code,
+        "own_code": sorted(model.own),
         "observation_space": space_to_json(model.policy.observation_space),
         "action_space": space_to_json(model.policy.action_space),
         "observation_count": None,

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, SupportsIndex, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,12 @@ __all__ = ["PURPOSES", "Learner", "Model", "act", "learn", "map_leaves", "normal
 PURPOSES = ("initialisation", "sampling", "value fit", "reset", "predict")
 """What random numbers are drawn for. The position is part of the seed, so never reorder these."""
 
+# Options that the update of a policy takes by the same names.
+_OF_UPDATE = (
+    *("target_kl", "cg_damping", "cg_rtol", "cg_beta", "cg_preconditioner"),
+    *("line_search_shrinking_factor", "line_search_max_iter", "sub_sampling_factor"),
+)
+
 _T = TypeVar("_T")
 
 
@@ -42,14 +48,15 @@ class Model:
         From encoded observations to one output, the value.
     config : TRPOConfig
         The algorithm's options.
-    own_code : tuple of str
-        Which of "distribution" and "network" are the user's own.
+    own : dict
+        ``network`` and ``distribution``, factories of one's own, or neither. A model that has some is pickled
+        as these, and made anew by them, so that it is they that must be found by their names.
     """
 
     policy: Policy
     value_network: Network
     config: TRPOConfig
-    own_code: tuple[str, ...] = ()
+    own: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def for_spaces(
@@ -64,8 +71,8 @@ class Model:
         config : TRPOConfig
             The algorithm's options.
         own : dict
-            ``network`` and ``distribution``, factories of one's own, or neither; the value network comes
-            from the same factory as the policy's, with one output.
+            As in the attribute; the value network comes from the same factory as the policy's, with one
+            output.
 
         Raises
         ------
@@ -87,7 +94,13 @@ class Model:
         else:
             sizes = (policy.n_features, *config.value_arch, 1)
             value_network = MLP(sizes, config.activation_fn, orthogonal=config.ortho_init)
-        return cls(policy, value_network, config, tuple(sorted(own)))
+        return cls(policy, value_network, config, dict(own))
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        if not self.own:
+            return super().__reduce_ex__(protocol)
+        spaces = self.policy.observation_space, self.policy.action_space
+        return Model.for_spaces, (*spaces, self.config, self.own)
 
 
 @dataclass(frozen=True)
@@ -302,15 +315,8 @@ def _learn_from(
         observations,
         batch.actions[valid],
         normalized(chosen) if config.normalize_advantage else chosen,
-        target_kl=config.target_kl,
         cg_max_steps=config.cg_steps(isinstance(model.policy.network, MLP)),
-        cg_damping=config.cg_damping,
-        cg_rtol=config.cg_rtol,
-        cg_beta=config.cg_beta,
-        cg_preconditioner=config.cg_preconditioner,
-        line_search_shrinking_factor=config.line_search_shrinking_factor,
-        line_search_max_iter=config.line_search_max_iter,
-        sub_sampling_factor=config.sub_sampling_factor,
+        **{name: getattr(config, name) for name in _OF_UPDATE},
     )
     value_theta, adam = _fit_values(model, learner, observations, returns, rng)
     learned = replace(
@@ -347,7 +353,7 @@ def _fit_values(
         steps=config.value_steps,
         cg_max_steps=config.cg_steps(isinstance(network, MLP)),
         cg_rtol=config.cg_rtol,
-        cg_preconditioner=config.cg_preconditioner,
+        cg_preconditioner=config.cg_preconditioner,  # type: ignore[arg-type]
     )
     return fitted, learner.adam
 

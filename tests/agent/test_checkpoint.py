@@ -437,7 +437,7 @@ def test_figures_of_episodes_that_cannot_be_are_refused(name, array, saved, tmp_
         ("config", None, "."),
         ("observation_space", {"kind": "Sphere"}, "its space is of kind 'Sphere'"),
         ("observation_space", {"kind": "Discrete", "n": 4, "start": 0}, "it lacks 'dtype'"),
-        ("observation_space", {"kind": "Discrete", "n": -1, "start": 0, "dtype": "int64"}, "a size of -1"),
+        ("observation_space", {"kind": "Discrete", "n": -1, "start": 0, "dtype": "int64"}, "a size of its space must be a whole number, at least 0, not -1"),
         ("observation_space", {"kind": "Box", "low": 1, "high": [0], "shape": [2], "dtype": "O"}, "."),
         ("observation_space", {"kind": "Box", "low": 0, "high": 1, "shape": [-4], "dtype": "<f4"}, "."),
         ("observation_space", {"kind": "Dict", "spaces": 3}, "."),

@@ -89,14 +89,19 @@ def test_a_batch_is_learned_from_as_the_algorithm_says(fit, normal):
             advantages = (advantages - advantages.mean()) / advantages.std()
         expected = update(
             *(agent.policy, before.theta, rows, batch.actions[chosen], advantages),
-            cg_max_steps=3, cg_preconditioner="kronecker", line_search_shrinking_factor=0.8,
+            cg_max_steps=3,
+            cg_preconditioner="kronecker",
+            line_search_shrinking_factor=0.8,
         )
         np.testing.assert_array_equal(after.theta, expected.theta)
         assert result.improvement == expected.improvement
         assert result.explained_variance == value_fit.explained_variance(values[chosen], returns)
         given = *of_values, rows, returns
         if fit == "adam":
-            state, of_adam = (before.adam, before.rng("value fit")), {"batch_size": 128, "learning_rate": 1e-3}
+            state, of_adam = (
+                (before.adam, before.rng("value fit")),
+                {"batch_size": 128, "learning_rate": 1e-3},
+            )
             fitted, _ = value_fit.fit_adam(*given, *state, epochs=10, **of_adam)
         elif fit == "lbfgs":
             fitted = value_fit.fit_lbfgs(*given, max_iter=20)
