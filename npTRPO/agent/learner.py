@@ -22,7 +22,7 @@ from npTRPO.sampling.rollout import Batch
 from npTRPO.trust_region import value_fit
 from npTRPO.trust_region.update import Update, UpdateOutcome, update
 
-__all__ = ["PURPOSES", "Learner", "Model", "act", "learn", "map_leaves", "normalized"]
+__all__ = ["PURPOSES", "Learner", "Model", "act", "fit_values", "learn", "map_leaves", "normalized"]
 
 PURPOSES = ("initialisation", "sampling", "value fit", "reset", "predict")
 """What random numbers are drawn for. The position is part of the seed, so never reorder these."""
@@ -318,7 +318,7 @@ def _learn_from(
         cg_max_steps=config.cg_steps(isinstance(model.policy.network, MLP)),
         **{name: getattr(config, name) for name in _OF_UPDATE},
     )
-    value_theta, adam = _fit_values(model, learner, observations, returns, rng)
+    value_theta, adam = fit_values(model, learner, observations, returns, rng)
     learned = replace(
         learner,
         theta=result.theta,
@@ -331,10 +331,10 @@ def _learn_from(
     return learned, replace(result, explained_variance=explained)
 
 
-def _fit_values(
+def fit_values(
     model: Model, learner: Learner, observations: Array, returns: Array, rng: np.random.Generator
 ) -> tuple[Array, value_fit.AdamState]:
-    """Return the value function's parameters, fitted to returns, and Adam's state."""
+    """Fit the value function to returns, each (N,), and return its parameters and Adam's state."""
     config, network = model.config, model.value_network
     given = network, learner.value_theta, observations, returns
     if config.value_fit == "adam":
