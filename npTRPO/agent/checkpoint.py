@@ -48,7 +48,7 @@ LONGEST_HEADER, LEAST_ROOM = 2**20, 2**20
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds of an agent.
+    """The content of an agent's file.
 
     Attributes
     ----------
