@@ -97,7 +97,7 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
         "observation_space": space_to_json(model.policy.observation_space),
         "action_space": space_to_json(model.policy.action_space),
         "observation_count": None,
-        **{name: kept[name] for name in kept.keys() - arrays.keys()},
+        **{name: leaf for name, leaf in kept.items() if name not in arrays},
     }
     text = json.dumps(header).encode()
     if len(text) > LONGEST_HEADER:
