@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import operator
 import shlex
@@ -13,7 +12,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from npTRPO._typing import Array
-from npTRPO.agent.trpo import TRPO
+from npTRPO.agent.record import Agent
+from npTRPO.policies.spaces import as_batch
 from npTRPO.sampling.blame import explained
 from npTRPO.sampling.environments import TimeLimited, check_spaces, id_from_file, make_vector_env
 from npTRPO.sampling.rollout import autoreset_mode
@@ -26,7 +26,7 @@ Evaluated: TypeAlias = str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] 
 
 @overload
 def evaluate_policy(
-    model: TRPO,
+    model: Agent,
     env: Evaluated = None,
     n_eval_episodes: int = 20,
     deterministic: bool = True,
@@ -44,7 +44,7 @@ def evaluate_policy(
 
 @overload
 def evaluate_policy(
-    model: TRPO,
+    model: Agent,
     env: Evaluated = None,
     n_eval_episodes: int = 20,
     deterministic: bool = True,
@@ -61,7 +61,7 @@ def evaluate_policy(
 
 
 def evaluate_policy(
-    model: TRPO,
+    model: Agent,
     env: Evaluated = None,
     n_eval_episodes: int = 20,
     deterministic: bool = True,
@@ -145,7 +145,7 @@ def evaluate_policy(
 
 
 def run_episodes(
-    agent: TRPO,
+    agent: Agent,
     env: Evaluated,
     n_episodes: int,
     deterministic: bool = True,
@@ -185,15 +185,15 @@ def _parts(envs: VectorEnv[Any, Any, Any]) -> set[int]:
 
 
 def _run(
-    agent: TRPO,
+    agent: Agent,
     envs: VectorEnv[Any, Any, Any],
     n_episodes: int,
     deterministic: bool,
     seed: int | None,
     longest: float,
 ) -> tuple[Array, Array]:
-    actor = copy.copy(agent)  # draws actions of its own, and none of the environment's random numbers
-    actor._rng_act = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
+    # The actions have random numbers of their own, and none of the environment's.
+    rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
     n = envs.num_envs
     wanted = (n_episodes + np.arange(n)) // n
     same_step = autoreset_mode(envs) is AutoresetMode.SAME_STEP
@@ -209,10 +209,12 @@ def _run(
         step += 1
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # what isn't finite is refused
-                actions, _ = actor.predict(observations, deterministic=deterministic)
+                actions = agent.act(
+                    as_batch(agent.policy.observation_space, observations)[0], deterministic, rng
+                )
             observations, rewards, terminated, truncated, _ = envs.step(actions)
         except (Exception, SystemExit) as error:
-            _check(observations, actor, f"step {step - 1}" if step > 1 else "reset")
+            _check(observations, agent, f"step {step - 1}" if step > 1 else "reset")
             raise explained(envs, error, f"step {step} of an evaluation") from error.__cause__
         earned = np.where(resets, 0.0, rewards)
         for i in np.flatnonzero(~np.isfinite(earned)):
@@ -232,10 +234,10 @@ def _run(
     return np.array(all_returns), np.array(all_lengths)
 
 
-def _check(observations: Any, actor: TRPO, when: str) -> None:
+def _check(observations: Any, agent: Agent, when: str) -> None:
     """Raise an error for the first number that isn't finite, if the observations have one."""
     try:
-        rows = actor.policy.encode(observations, actor.theta.dtype)
+        rows = agent.policy.encode(observations, agent.theta.dtype)
     except (KeyError, TypeError, ValueError):  # which isn't what this is about
         return
     for i, feature in np.argwhere(~np.isfinite(rows)):

@@ -269,12 +269,7 @@ ACTIONS = {"discrete": spaces.Discrete(3), "box": spaces.Box(-1, 1, (2,), np.flo
 
 def numbers(agent):
     """All that learning changes."""
-    moments = [agent.reward_moments, agent.observation_moments or agent.reward_moments]
-    return [
-        *(agent.theta, agent.value_theta, agent.adam.mean, agent.adam.square),
-        *(array for each in moments for array in (each.mean, each.variance)),
-        np.array(agent.recent_returns),
-    ]
+    return [*agent.learner.arrays().values(), np.array(agent.recent_returns)]
 
 
 def trained(flaw, fit, action, normal, **options):

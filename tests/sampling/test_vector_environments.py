@@ -34,7 +34,7 @@ def trained(env="CartPole-v1", steps=STEPS, **options):
 
 def state(agent):
     """Everything that learning changed, to the bit."""
-    arrays = agent.theta, agent.value_theta, agent.reward_moments.mean, agent.observation_moments.mean
+    arrays = agent.learner.arrays().values()
     return [array.tobytes() for array in arrays], agent.num_timesteps, list(agent.recent_returns)
 
 
