@@ -21,9 +21,11 @@ from npTRPO._version import __version__
 from npTRPO.agent.config import TRPOConfig
 from npTRPO.agent.sb3 import changed
 from npTRPO.agent.spaces_json import describe, described_size, described_space
+from npTRPO.files.errors import UnreadableFileError as CheckpointError
+from npTRPO.files.errors import reason
 from npTRPO.files.npz import NpzReader
-from npTRPO.files.writing import UnreadableFileError as CheckpointError
-from npTRPO.files.writing import open_regular, reason, write_whole
+from npTRPO.files.reading import open_regular
+from npTRPO.files.writing import write_whole
 from npTRPO.policies.mlp import MLP
 from npTRPO.policies.policy import Policy
 from npTRPO.policies.spaces import Space

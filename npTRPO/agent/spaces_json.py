@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from npTRPO._typing import Array
-from npTRPO.files.writing import UnreadableFileError as CheckpointError
+from npTRPO.files.errors import UnreadableFileError as CheckpointError
 
 __all__ = ["describe", "described_size", "described_space"]
 

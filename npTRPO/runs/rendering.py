@@ -13,9 +13,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from npTRPO.sampling.environments import check_spaces, missing
-from npTRPO.files.writing import write_whole
 from npTRPO.agent.trpo import TRPO
+from npTRPO.files.writing import write_whole
+from npTRPO.sampling.environments import check_spaces, missing
 
 __all__ = ["render_episodes"]
 

@@ -13,6 +13,8 @@ import pytest
 
 from npTRPO import TRPO, TRPOConfig, cli
 from npTRPO._version import __version__
+from npTRPO.cli.command import make_parser
+from npTRPO.cli.usage import UsageError
 from npTRPO.runs.directory import RunDirectory
 from tests.environments import Bandit, Counter, registered
 
@@ -83,7 +85,7 @@ def all_files():
 
 def subparsers():
     """The parsers of the commands, by name."""
-    actions = cli._parser()._actions
+    actions = make_parser()._actions
     return next(action for action in actions if isinstance(action, argparse._SubParsersAction)).choices
 
 
@@ -218,7 +220,7 @@ def test_presets_are_listed_as_commands(capsys):
     for line in capsys.readouterr().out.splitlines():
         words = line.split()
         assert words[:2] == ["nptrpo", "train"]
-        assert cli._parser().parse_args(words[1:]).env == words[2]
+        assert make_parser().parse_args(words[1:]).env == words[2]
 
 
 def test_train_takes_an_environments_preset_unless_told_otherwise(capsys, monkeypatch):
@@ -310,8 +312,8 @@ def test_debug_raises_all_but_what_the_parser_does_not_understand(
 ):
     arguments = ["--debug", *(str(agent_file) if argument == "AGENT" else argument for argument in arguments)]
     try:
-        cli._parser().parse_args(arguments)
-    except cli.UsageError:
+        make_parser().parse_args(arguments)
+    except UsageError:
         assert run(*arguments) == status == 2
         assert complaint in capsys.readouterr().err
     else:

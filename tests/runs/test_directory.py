@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from npTRPO import TRPO, CheckpointError, TRPOConfig, cli, evaluate_policy
+from npTRPO.files.tables import Table
 from npTRPO.runs import directory as run_module
-from npTRPO.files.writing import Table
-from npTRPO.runs.directory import RunDirectory, RunSettings
+from npTRPO.runs.directory import RunDirectory, RunSettings, locked
+from npTRPO.runs.settings import commit
 from tests.children import Nursery
 from tests.faults import (
     BATCH,
@@ -123,7 +124,7 @@ def test_the_config_says_what_was_asked_for_and_with_what(whole):
 def test_the_config_names_the_commit_and_whether_files_have_changed_since(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert run_module._commit() is None
+    assert commit() is None
 
     def git(*words):
         identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
@@ -134,14 +135,14 @@ def test_the_config_names_the_commit_and_whether_files_have_changed_since(tmp_pa
     git("add", "file")
     git("commit", "-q", "-m", "one")
     head = git("rev-parse", "HEAD").strip()
-    assert run_module._commit() == head
+    assert commit() == head
     (tmp_path / "file").write_text("two")
-    assert run_module._commit() == head + "+"
+    assert commit() == head + "+"
 
 
 def test_without_git_there_is_no_commit(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert run_module._commit() is None
+    assert commit() is None
 
 
 def test_each_update_has_a_row_and_each_boundary_an_evaluation(whole):
@@ -415,7 +416,7 @@ def test_a_row_that_is_cut_off_is_written_again(cut, half, whole):
 @pytest.mark.parametrize("name", ["progress.csv", "evaluations.csv"])
 def test_a_table_that_is_no_table_of_a_run_is_refused_by_its_name(name, content, half):
     (half / name).write_text(content)
-    with pytest.raises(ValueError, match=rf"{name} isn't what a run writes \(remove it to go on"):
+    with pytest.raises(ValueError, match=rf"{name} isn't a table to go on with \(remove it to go on"):
         resume(half)
     assert (half / name).read_text() == content
     (half / name).unlink()
@@ -558,7 +559,7 @@ def test_an_overwriting_that_is_killed_leaves_what_can_be_overwritten(nursery, c
 )
 def test_a_directory_in_which_another_process_trains_is_refused(words, nursery, half, tmp_path):
     before = files(half)
-    with run_module._locked(half):
+    with locked(half):
         done = nursery.run("train", *words, half, cwd=tmp_path)
     assert done.status == 1
     assert done.err == f"nptrpo: another process is training in {half}\n"

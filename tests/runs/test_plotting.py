@@ -12,9 +12,16 @@ import pytest
 import scipy.stats
 
 from npTRPO import TRPOConfig, cli
-from npTRPO.runs import plotting
 from npTRPO.runs.directory import RunDirectory, RunSettings
-from npTRPO.runs.plotting import bootstrap_interval, interquartile_mean, plot_runs, read_run
+from npTRPO.runs.plotting import (
+    PALETTE,
+    bootstrap_interval,
+    draw_runs,
+    group_runs,
+    interquartile_mean,
+    plot_runs,
+    read_run,
+)
 
 CONFIG = TRPOConfig(n_envs=2, n_steps=16, net_arch=(4,), checkpoint_interval=10).to_dict()
 
@@ -57,14 +64,8 @@ def make_run(path, updates=12, seed=0, env="CartPole-v1", columns=None, **option
 @pytest.fixture
 def draw():
     """Draws runs as plot_runs does, without writing the picture."""
-    figures = pytest.importorskip("matplotlib.figure", reason="drawing is an extra")
-
-    def drawn(*paths):
-        figure = figures.Figure(figsize=(13, 7.5), layout="constrained")
-        plotting._draw(figure, plotting._grouped([read_run(path) for path in paths]))
-        return figure
-
-    return drawn
+    pytest.importorskip("matplotlib", reason="drawing is an extra")
+    return lambda *paths: draw_runs(paths)
 
 
 def panel(figure, title):
@@ -222,7 +223,7 @@ def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch, capsys):
 
 def test_runs_that_differ_only_in_their_seed_belong_together(tmp_path):
     runs = [read_run(make_run(tmp_path / f"{s}", seed=s, checkpoint_interval=s + 1)) for s in range(3)]
-    assert {label: len(group) for label, group in plotting._grouped(runs).items()} == {"CartPole-v1": 3}
+    assert {label: len(group) for label, group in group_runs(runs).items()} == {"CartPole-v1": 3}
 
 
 def test_a_label_says_in_what_settings_differ_and_nothing_else(tmp_path):
@@ -234,7 +235,7 @@ def test_a_label_says_in_what_settings_differ_and_nothing_else(tmp_path):
         {"target_kl": 0.02, "net_arch": [4], "seed": 9},
     ]
     runs = [read_run(make_run(tmp_path / str(i), **each)) for i, each in enumerate(settings)]
-    groups = plotting._grouped(runs)
+    groups = group_runs(runs)
     assert {label: [run.path.name for run in group] for label, group in groups.items()} == {
         "CartPole-v1, net_arch=[4], target_kl=0.01": ["0"],
         "CartPole-v1, net_arch=[4], target_kl=0.02": ["1", "4"],
@@ -360,10 +361,10 @@ def test_a_png_shows_lines_in_the_colours_of_their_groups(tmp_path):
     with Image.open(io.BytesIO((tmp_path / "out.png").read_bytes())) as image:
         pixels = np.asarray(image.convert("RGB"))
     assert pixels.shape == (900, 1560, 3)
-    for colour in plotting._COLOURS[:2]:
+    for colour in PALETTE[:2]:
         rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
         assert np.sum(np.all(pixels == rgb, axis=-1)) > 500
-    third = [int(plotting._COLOURS[2][i : i + 2], 16) for i in (1, 3, 5)]
+    third = [int(PALETTE[2][i : i + 2], 16) for i in (1, 3, 5)]
     assert not np.any(np.all(pixels == third, axis=-1))
 
 

@@ -7,6 +7,8 @@ import gymnasium
 import pytest
 
 from npTRPO import TRPO, CheckpointError, TRPOConfig, cli
+from npTRPO.cli.command import make_parser
+from npTRPO.cli.config_flags import as_flags
 from npTRPO.runs import presets as module
 from npTRPO.runs.presets import preset, presets, read_presets
 
@@ -90,7 +92,7 @@ def test_train_takes_the_preset_and_prints_it_as_one_would_write_it(env_id, caps
     if kept:
         assert first.startswith("preset: ")
         parsed = vars(
-            cli._parser().parse_args(["train", env_id, *shlex.split(first.removeprefix("preset: "))])
+            make_parser().parse_args(["train", env_id, *shlex.split(first.removeprefix("preset: "))])
         )
         assert {key: parsed[key] for key in kept} == kept
         assert "n_steps" not in parsed
@@ -145,7 +147,7 @@ def test_each_is_listed_as_the_command_that_it_stands_for(capsys):
     for line, env_id in zip(lines, NAMES, strict=True):
         words = shlex.split(line)
         assert words[:3] == ["nptrpo", "train", env_id]
-        parsed = vars(cli._parser().parse_args(words[1:]))
+        parsed = vars(make_parser().parse_args(words[1:]))
         found = {name: parsed[name] for name in parsed if name in options | {"total_timesteps"}}
         assert found == preset(env_id)
 
@@ -159,6 +161,6 @@ def test_each_is_listed_as_the_command_that_it_stands_for(capsys):
     ],
 )
 def test_settings_of_every_kind_are_written_as_flags(settings, written):
-    assert cli._as_options(settings) == written
-    parsed = vars(cli._parser().parse_args(["train", "X", *shlex.split(written)]))
+    assert as_flags(settings) == written
+    parsed = vars(make_parser().parse_args(["train", "X", *shlex.split(written)]))
     assert {name: parsed[name] for name in settings} == settings

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from npTRPO import TRPO, TRPOConfig
-from npTRPO.files.writing import Table
-from npTRPO.runs.signals import Interruption
-from npTRPO.runs.recorder import Failures
+from npTRPO.files.tables import Table
 from npTRPO.runs.directory import RunDirectory, RunSettings
+from npTRPO.runs.recorder import Failures
+from npTRPO.runs.signals import Interruption
 from tests.children import Nursery
 from tests.environments import Bandit, registered
 from tests.faults import BATCH, OPTIONS, assert_same_run, command, flags, progress, table
