@@ -22,7 +22,7 @@ FRAMEWORKS = ("torch", "tensorflow", "jax", "flax", "mxnet", "paddle", "keras", 
 
 # The rooms by floor: imports stay in a room, or point to a floor below. The command's files are one room.
 FLOORS = [
-    ("_typing",),
+    ("_typing", "_checks"),
     ("autograd", "files"),
     ("policies",),
     ("trust_region", "sampling"),
