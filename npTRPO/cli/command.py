@@ -1,13 +1,11 @@
 """The command line as a whole: its parser, and how results and errors are reported."""
 
-from __future__ import annotations
-
 import argparse
 import re
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn
 
 from npTRPO._version import __version__
 from npTRPO.cli.evaluate import add_evaluate_flags, evaluate
@@ -93,13 +91,6 @@ def make_parser() -> argparse.ArgumentParser:
 _DECORATION = r"\x1b\[[0-9;]*m(WARN: )?"
 
 
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """Show a warning on one line, without its source."""
     say(f"warning: {re.sub(_DECORATION, '', str(message))}")

@@ -1,7 +1,5 @@
 """Options of :class:`TRPOConfig` as flags of the command line."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 from typing import Any

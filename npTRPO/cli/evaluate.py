@@ -1,7 +1,5 @@
 """``nptrpo evaluate``: measure a saved agent's return."""
 
-from __future__ import annotations
-
 import argparse
 
 from npTRPO.cli.usage import add_playing_flags

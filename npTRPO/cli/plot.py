@@ -1,7 +1,5 @@
 """``nptrpo plot``: draw runs."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

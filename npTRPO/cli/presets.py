@@ -1,7 +1,5 @@
 """``nptrpo presets``: list the settings that train uses for known environments."""
 
-from __future__ import annotations
-
 import argparse
 
 from npTRPO.cli.config_flags import as_flags

@@ -1,7 +1,5 @@
 """``nptrpo render``: show a saved agent at work, or record it."""
 
-from __future__ import annotations
-
 import argparse
 import shlex
 

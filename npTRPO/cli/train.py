@@ -1,7 +1,5 @@
 """``nptrpo train``: train an agent and keep the run, or go on with one."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import dataclasses

@@ -1,7 +1,5 @@
 """Types of arguments that several commands have, and lines to stderr."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import math

@@ -1,7 +1,5 @@
 """``nptrpo verify``: check every equation of the derivation on random problems."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The error for a file that can't be read, and its text."""
 
-from __future__ import annotations
-
 __all__ = ["UnreadableFileError", "reason"]
 
 

@@ -4,8 +4,6 @@ Every size is compared with the bytes that are there before anything of that siz
 inflated, unpickled or evaluated.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import os

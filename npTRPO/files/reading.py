@@ -1,7 +1,5 @@
 """Read files from untrusted places: no pipe or device is waited for, and no more than a limit is read."""
 
-from __future__ import annotations
-
 import errno
 import os
 import stat

@@ -1,7 +1,5 @@
 """Write files so that none is ever half-written: beside the target and renamed, or appended whole."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import io

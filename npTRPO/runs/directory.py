@@ -34,8 +34,8 @@ from npTRPO.files.errors import UnreadableFileError, reason
 from npTRPO.files.tables import column_until
 from npTRPO.files.writing import open_without_links
 from npTRPO.runs.recorder import Failures, Recorder, checkpoints
-from npTRPO.runs.settings import RunSettings, holds_run, update_config, write_config
-from npTRPO.runs.validation import check_links, check_size, check_tables, read_config
+from npTRPO.runs.settings import RunSettings, holds_run, read_config, update_config, write_config
+from npTRPO.runs.validation import check_links, check_size, check_tables
 from npTRPO.sampling.environments import TimeLimited
 
 __all__ = ["RunDirectory", "RunSettings", "locked"]

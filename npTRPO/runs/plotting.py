@@ -208,8 +208,8 @@ def draw_runs(paths: Sequence[str | os.PathLike[str]]) -> Figure:
         raise ValueError("name at least one run directory to draw")
     groups = group_runs([read_run(path) for path in paths])
     try:
+        from matplotlib import ticker
         from matplotlib.figure import Figure
-        from matplotlib.ticker import EngFormatter
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError('drawing needs matplotlib: pip install "npTRPO[plot]"') from error
     figure = Figure(figsize=(13, 7.5), layout="constrained")
@@ -220,7 +220,7 @@ def draw_runs(paths: Sequence[str | os.PathLike[str]]) -> Figure:
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         if x == "num_timesteps":
-            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
         for label, runs in groups.items():
             count = f" ({len(runs)} runs)" if len(runs) > 1 else ""
             shown = _shown(label) + count if axes is panels[0] else None

@@ -1,11 +1,10 @@
 """Measured settings for known environments, from ``presets.toml``."""
 
-from __future__ import annotations
-
 import tomllib
 from importlib import resources
 from typing import Any
 
+from npTRPO._checks import whole_number
 from npTRPO.agent.config import TRPOConfig
 from npTRPO.files.errors import UnreadableFileError, reason
 
@@ -37,9 +36,7 @@ def read_presets(content: bytes) -> dict[str, dict[str, Any]]:
         try:
             if not isinstance(settings, dict):
                 raise TypeError(f"it is {settings!r}")
-            steps = settings.get("total_timesteps", 1)
-            if type(steps) is not int or steps < 1:
-                raise ValueError(f"total_timesteps must be a whole number, at least 1, but it is {steps!r}")
+            whole_number("total_timesteps", settings.get("total_timesteps", 1), least=1)
             TRPOConfig.from_dict({key: settings[key] for key in settings if key != "total_timesteps"})
         except Exception as error:
             raise UnreadableFileError(

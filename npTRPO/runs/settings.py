@@ -1,30 +1,24 @@
-"""What a run does, and how ``config.json`` says it."""
-
-from __future__ import annotations
+"""The settings of a run, and the ``config.json`` that holds them."""
 
 import json
-import operator
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from npTRPO._checks import environment_id, whole_number
 from npTRPO.agent.checkpoint import versions
 from npTRPO.agent.config import TRPOConfig
+from npTRPO.files.errors import UnreadableFileError, reason
 from npTRPO.files.reading import read_text
 from npTRPO.files.writing import write_whole
+from npTRPO.sampling.environments import id_from_file
 
-__all__ = [
-    "FORMAT",
-    "FORMAT_VERSION",
-    "RunSettings",
-    "commit",
-    "holds_run",
-    "update_config",
-    "write_config",
-]
+__all__ = ["RunSettings", "commit", "holds_run", "read_config", "update_config", "write_config"]
 
 FORMAT = "npTRPO run"
 FORMAT_VERSION = 1
@@ -45,6 +39,11 @@ class RunSettings:
     env_timeout : float, optional
         Seconds that the environments may take for a step; see
         :class:`npTRPO.sampling.environments.TimeLimited`.
+
+    Raises
+    ------
+    ValueError
+        For an impossible value.
     """
 
     env: str
@@ -53,10 +52,16 @@ class RunSettings:
     env_timeout: float | None = None
 
     def __post_init__(self) -> None:
-        """Replace NumPy's numbers, which JSON doesn't know, by Python's."""
-        for name in ("total_timesteps", "eval_episodes"):
-            object.__setattr__(self, name, operator.index(getattr(self, name)))
+        """Check the settings, and replace NumPy's numbers, which JSON doesn't know, by Python's."""
+        environment_id("env", self.env)
+        for name, least in (("total_timesteps", 1), ("eval_episodes", 0)):
+            number = whole_number(name, getattr(self, name), least, 2**63 - 1)
+            object.__setattr__(self, name, number)
         if self.env_timeout is not None:
+            if not 0 < self.env_timeout <= sys.float_info.max:
+                raise ValueError(
+                    f"env_timeout must be a positive number of seconds, not {self.env_timeout!r}"
+                )
             object.__setattr__(self, "env_timeout", float(self.env_timeout))
 
 
@@ -79,6 +84,47 @@ def write_config(directory: Path, settings: RunSettings, config: TRPOConfig, ent
         },
     }
     _write(directory, description)
+
+
+def read_config(directory: Path, env: str | None = None) -> tuple[RunSettings, TRPOConfig, int]:
+    """Read the settings, options and entropy of a run from its config.json.
+
+    Parameters
+    ----------
+    directory : pathlib.Path
+        The run's.
+    env : str, optional
+        The run's environment, named by someone who trusts its module; see :func:`id_from_file`.
+
+    Raises
+    ------
+    UnreadableFileError
+        If it isn't a run's, or a value in it is out of range.
+    """
+    file = directory / "config.json"
+    try:
+        found = json.loads(read_text(file))
+        if found["format"] != FORMAT:
+            raise ValueError("it isn't npTRPO's")
+        version = found.get("format_version", 1)  # the first files had none
+        if version != FORMAT_VERSION:
+            raise ValueError(f"its format version is {version!r}, and this is version {FORMAT_VERSION}")
+        settings = RunSettings(
+            found["env"], found["total_timesteps"], found["eval_episodes"], found.get("env_timeout")
+        )
+        config, entropy = TRPOConfig.from_dict(found["config"]), int(found["entropy"])
+        if entropy < 0:
+            raise ValueError(f"entropy is {entropy}")
+        if env is not None and env != settings.env:
+            raise ValueError(f"its environment is {settings.env!r}, and not {env!r}")
+        if env is None:
+            words = shlex.join(["nptrpo", "train", settings.env, "--resume", str(directory)])
+            id_from_file(settings.env, f"say {words}")
+    except FileNotFoundError as error:
+        raise UnreadableFileError(f"{directory} isn't a run directory: it has no config.json") from error
+    except Exception as error:  # whatever a foreign or damaged file leads to, of which there is no list
+        raise UnreadableFileError(f"{file} can't be read: {reason(error)}") from error
+    return settings, config, entropy
 
 
 def update_config(directory: Path, settings: RunSettings) -> None:

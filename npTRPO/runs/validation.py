@@ -1,93 +1,20 @@
 """Validate an untrusted run directory before resuming it."""
 
-from __future__ import annotations
-
-import json
-import shlex
-import sys
 from pathlib import Path
-from typing import Any
 
 from npTRPO.agent.config import TRPOConfig
-from npTRPO.files.errors import UnreadableFileError, reason
-from npTRPO.files.reading import read_text
+from npTRPO.files.errors import UnreadableFileError
 from npTRPO.files.tables import column_until
 from npTRPO.policies.mlp import MLP
 from npTRPO.policies.policy import Policy
-from npTRPO.runs.settings import FORMAT, FORMAT_VERSION, RunSettings
-from npTRPO.sampling.environments import id_from_file, make_vector_env
+from npTRPO.sampling.environments import make_vector_env
 
-__all__ = ["check_links", "check_size", "check_tables", "read_config"]
+__all__ = ["check_links", "check_size", "check_tables"]
 
 # Parameters of an agent that is made anew, as no checkpoint shows yet how many it has.
 _MOST_PARAMETERS = 2**20
 # What is written to in place, or through.
 _WRITTEN = (".lock", "progress.csv", "evaluations.csv", "checkpoints")
-
-
-def read_config(directory: Path, env: str | None = None) -> tuple[RunSettings, TRPOConfig, int]:
-    """Read the settings, options and entropy of a run from its config.json.
-
-    Parameters
-    ----------
-    directory : pathlib.Path
-        The run's.
-    env : str, optional
-        The run's environment, named by someone who trusts its module; see :func:`id_from_file`.
-
-    Raises
-    ------
-    UnreadableFileError
-        If it isn't a run's, or a value in it is out of range.
-    """
-    file = directory / "config.json"
-    try:
-        found = json.loads(read_text(file))
-        if found["format"] != FORMAT:
-            raise ValueError("it isn't npTRPO's")
-        version = found.get("format_version", 1)  # the first files had none
-        if version != FORMAT_VERSION:
-            raise ValueError(f"its format version is {version!r}, and this is version {FORMAT_VERSION}")
-        settings = RunSettings(
-            _env_id(found["env"]),
-            _whole(found, "total_timesteps", 1),
-            _whole(found, "eval_episodes", 0),
-            _seconds(found.get("env_timeout")),
-        )
-        config, entropy = TRPOConfig.from_dict(found["config"]), int(found["entropy"])
-        if entropy < 0:
-            raise ValueError(f"entropy is {entropy}")
-        if env is not None and env != settings.env:
-            raise ValueError(f"its environment is {settings.env!r}, and not {env!r}")
-        if env is None:
-            words = shlex.join(["nptrpo", "train", settings.env, "--resume", str(directory)])
-            id_from_file(settings.env, f"say {words}")
-    except FileNotFoundError as error:
-        raise UnreadableFileError(f"{directory} isn't a run directory: it has no config.json") from error
-    except Exception as error:  # whatever a foreign or damaged file leads to, of which there is no list
-        raise UnreadableFileError(f"{file} can't be read: {reason(error)}") from error
-    return settings, config, entropy
-
-
-def _env_id(name: Any) -> str:
-    if not isinstance(name, str) or not name.isprintable() or len(name) > 1000:
-        raise ValueError(f"env is {name!r}")
-    return name
-
-
-def _whole(found: dict[str, Any], name: str, least: int) -> int:
-    number = found[name]
-    if not isinstance(number, int) or isinstance(number, bool) or not least <= number < 2**63:
-        raise ValueError(f"{name} is {number!r}")
-    return number
-
-
-def _seconds(number: Any) -> float | None:
-    if number is None:
-        return None
-    if not isinstance(number, (int, float)) or not 0 < number <= sys.float_info.max:
-        raise ValueError(f"env_timeout is {number!r}")
-    return float(number)
 
 
 def check_links(directory: Path) -> None:
