@@ -18,7 +18,6 @@ from npTRPO.runs import directory as run_module
 from npTRPO.runs.directory import RunDirectory, RunSettings, locked
 from npTRPO.runs.settings import commit
 from tests import faults
-from tests.children import Nursery
 from tests.faults import BATCH, OPTIONS, assert_same_run, files, flags, progress, table
 
 UPDATES = 8  # not a boundary: the end is where no checkpoint is
@@ -455,12 +454,6 @@ def test_what_processes_left_that_were_killed_while_writing_is_cleared_away(half
 
 
 # --- processes that are killed ---------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def nursery(tmp_path_factory):
-    with Nursery(tmp_path_factory.mktemp("nursery")) as nursery:
-        yield nursery
 
 
 def test_a_run_that_is_killed_at_twenty_moments_ends_as_one_that_was_not(nursery, tmp_path):
