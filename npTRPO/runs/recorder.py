@@ -192,12 +192,7 @@ class Recorder:
         best = self.evaluation.best_mean_reward
         self.evaluation.evaluate(record)
         steps, mean, std = self.evaluation.evaluations[-1]
-        row = {
-            "n_updates": record.n_updates,
-            "num_timesteps": steps,
-            "mean_return": mean,
-            "std_return": std,
-        }
+        row = {"n_updates": record.n_updates, "num_timesteps": steps, "mean_return": mean, "std_return": std}
         if self.evaluation.best_mean_reward > best:
             agent = _as_it_is(record.agent)
             self._evaluated.add(lambda: agent.save(self.path / "best.npz"))
