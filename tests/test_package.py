@@ -122,7 +122,7 @@ def test_the_reader_of_imports_finds_those_that_point_up(source, module, up):
 
 
 def import_graph(sources):
-    """For each module of the package, given by its source, those that it imports, wherever and for whatever."""
+    """For each module of the package, given by its source, those that it imports, for whatever reason."""
     graph = {}
     for name, source in sources.items():
         package = name.split(".") if name in PACKAGES else name.split(".")[:-1]
