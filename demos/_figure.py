@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from npTRPO.runs.plotting import _COLOURS
+from npTRPO.runs.plotting import PALETTE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, BLACK = _COLOURS
+BLUE, VERMILION, GREEN, PINK, ORANGE, SKY, BLACK = PALETTE
 GREY = "#8C8C8C"
 
 _LOOK: dict[str, Any] = {

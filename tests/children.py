@@ -12,7 +12,7 @@ from typing import Any
 __all__ = ["Done", "Nursery"]
 
 _SERVER = """
-import contextlib, json, os, resource, signal, sys, tempfile, time
+import contextlib, importlib, json, os, resource, signal, sys, tempfile, time
 from npTRPO import cli
 
 WRITING = {"open", "os.rename", "os.remove", "os.mkdir", "os.truncate"}
@@ -56,6 +56,9 @@ with tempfile.TemporaryDirectory() as scratch:  # what is imported late
     quick = "--no-preset --n-envs 2 --n-steps 8 --total-timesteps 16 --checkpoint-interval 1"
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         cli.main(["train", "CartPole-v1", "--out", scratch + "/run", *quick.split()])
+for name in sys.argv[1:]:
+    with contextlib.suppress(ImportError):
+        importlib.import_module(name)
 print("ready", flush=True)
 for line in sys.stdin:
     order = json.loads(line)
@@ -93,15 +96,16 @@ class Done:
 
 
 class Nursery:
-    """A context manager for a process that makes children."""
+    """A context manager for a process that makes children, and imports some modules for them if it can."""
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self, scratch: Path, imports: Sequence[str] = ()) -> None:
         self.scratch = scratch
+        self.imports = imports
 
     def __enter__(self) -> "Nursery":
         root = Path(__file__).parents[1]
         self.server = subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", _SERVER],
+            [sys.executable, "-W", "error", "-c", _SERVER, *self.imports],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

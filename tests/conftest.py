@@ -7,7 +7,10 @@ and a slow one is no wrong result.
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
+
+from tests.children import Nursery
 
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile(
@@ -25,3 +28,10 @@ settings.register_profile(  # tests that are to fail: the first failure will do
     suppress_health_check=list(HealthCheck),
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory):
+    """A process that makes children; where Matplotlib is new, it has made its list of fonts."""
+    with Nursery(tmp_path_factory.mktemp("nursery"), imports=["matplotlib.font_manager"]) as nursery:
+        yield nursery

@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 
 from npTRPO import TRPO, CheckpointError
-from npTRPO.runs import plotting
 from npTRPO.runs.directory import RunDirectory
+from npTRPO.runs.plotting import draw_runs, group_runs, read_run
 from npTRPO.runs.presets import read_presets
 from tests import mutated_files as mutations
 from tests.samples import OWN
@@ -124,16 +124,12 @@ def resume(path: Path) -> None:
 
 def plot(path: Path) -> None:
     """Read what is drawn of a run."""
-    plotting._grouped([plotting.read_run(path)])
+    group_runs([read_run(path)])
 
 
 def draw(path: Path) -> None:
     """Draw a run that was read."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 7.5), layout="constrained")
-    plotting._draw(figure, plotting._grouped([plotting.read_run(path)]))
-    figure.savefig(io.BytesIO(), format="png", dpi=30)
+    draw_runs([path]).savefig(io.BytesIO(), format="png", dpi=30)
 
 
 def presets(path: Path) -> None:

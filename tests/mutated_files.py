@@ -38,44 +38,10 @@ def _nested(depth: int) -> Any:
 NASTY: list[Any] = [
     *(None, True, False, 0, -1, 1, 2, 7, 2**31, 2**63 - 1, 2**63, 10**12, 10**100, 10**4200),
     *(0.5, 1.0, -1.5, 1e308, -1e308, 5e-324, float("nan"), float("inf"), -float("inf")),
-    *(
-        "",
-        "x",
-        "9" * 5000,
-        "-3",
-        "os:Foo-v0",
-        "this:CartPole-v1",
-        "../../etc/passwd",
-        "\x1b]0;gone\x07",
-        "\ud800",
-    ),
-    *(
-        "object",
-        "V1000000000",
-        "f4,f4",
-        ">f4",
-        "<U1000000",
-        "float32",
-        "Box",
-        "Dict",
-        "async",
-        "envpool",
-        "x\ny",
-    ),
-    *(
-        [],
-        [0],
-        [-1],
-        [10**12],
-        [10**6, 10**6],
-        [1] * 2000,
-        [[1]],
-        [None],
-        ["a"],
-        {},
-        {"kind": "Box"},
-        _nested(300),
-    ),
+    *("", "x", "9" * 5000, "-3", "os:Foo-v0", "this:CartPole-v1", "../../etc/passwd", "\x1b]0;gone\x07"),
+    *("\ud800", "object", "V1000000000", "f4,f4", ">f4", "<U1000000", "float32", "Box", "Dict", "async"),
+    *("envpool", "x\ny", [], [0], [-1], [10**12], [10**6, 10**6], [1] * 2000, [[1]], [None], ["a"], {}),
+    *({"kind": "Box"}, _nested(300)),
     *({"pi": [10**9], "vf": []}, {"kind": "Discrete", "n": 10**12, "start": 0, "dtype": "int64"}),
     {"kind": "Box", "low": 0, "high": 1, "shape": [10**12], "dtype": "float32"},
     {"kind": "Box", "low": 0, "high": 1, "shape": [2**20], "dtype": "float64"},
@@ -83,23 +49,8 @@ NASTY: list[Any] = [
     {"kind": "MultiBinary", "n": [10**6, 10**6]},
     {"kind": "Tuple", "spaces": [{"kind": "MultiBinary", "n": 1}] * 20_000},
 ]
-_CELLS = [
-    "",
-    "nan",
-    "inf",
-    "-inf",
-    "1e308",
-    "-1e308",
-    "1e-320",
-    "-1",
-    "0",
-    "9" * 5000,
-    "x",
-    '"',
-    "1,2",
-    "\x00",
-    "٣",
-]
+_CELLS = ["", "nan", "inf", "-inf", "1e308", "-1e308", "1e-320", "-1", "0", "9" * 5000, "x", '"', "1,2"]
+_CELLS += ["\x00", "٣"]
 _INTEGERS = [0, 1, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF]
 
 
@@ -146,9 +97,8 @@ def foreign(_: bytes, rng: Rng) -> bytes:
     array = io.BytesIO()
     np.save(array, np.arange(5.0))
     some = [b"", b"\n", b"notes", bytes(1000), rng.bytes(300), pickle.dumps(_Trap()), array.getvalue()]
-    return pick(
-        rng, [*some, b"PK\x05\x06" + bytes(18), b"[" * 100_000, b"\xff\xfe" + bytes(10), b"\x00,\x00\n" * 9]
-    )
+    some += [b"PK\x05\x06" + bytes(18), b"[" * 100_000, b"\xff\xfe" + bytes(10), b"\x00,\x00\n" * 9]
+    return pick(rng, some)
 
 
 _BYTES: list[Callable[[bytes, Rng], bytes]] = [cut, bits, spliced, foreign]
@@ -176,9 +126,8 @@ def field(content: bytes, rng: Rng) -> bytes:
         elif what < 0.9:
             del inside[key]
         elif isinstance(inside, dict):
-            inside[str(pick(rng, ["gama", "", "seed", "x" * 100_000, "\x1b[2J"]))] = copy.deepcopy(
-                pick(rng, NASTY)
-            )
+            name = str(pick(rng, ["gama", "", "seed", "x" * 100_000, "\x1b[2J"]))
+            inside[name] = copy.deepcopy(pick(rng, NASTY))
     return json.dumps(value).encode()
 
 
@@ -228,22 +177,10 @@ def saved(array: np.ndarray) -> bytes:
 
 
 def _claim(rng: Rng) -> bytes:
-    descr = pick(
-        rng, ["'<f4'", "'<f8'", "'|O'", "'|V99999999'", "'<U99999999'", "[('a', '<f4')]", "'|u1'", "'<c16'"]
-    )
-    shapes = [
-        "(1000000000000,)",
-        "(10**12,)",
-        "(-1,)",
-        "()",
-        "(0,)",
-        "(2, 2)",
-        "(99999999999999999999999,)",
-        "(True,)",
-    ]
-    shape = pick(
-        rng, [*shapes, "(" * 3000 + ")" * 3000, "(1000000, 1000000)", "(4294967296, 4294967296)", "None"]
-    )
+    descrs = ["'<f4'", "'<f8'", "'|O'", "'|V99999999'", "'<U99999999'", "[('a', '<f4')]", "'|u1'", "'<c16'"]
+    shapes = ["(1000000000000,)", "(10**12,)", "(-1,)", "()", "(0,)", "(2, 2)", "(99999999999999999999999,)"]
+    shapes += ["(True,)", "(" * 3000 + ")" * 3000, "(1000000, 1000000)", "(4294967296, 4294967296)", "None"]
+    descr, shape = pick(rng, descrs), pick(rng, shapes)
     return forged(descr, shape, rng.bytes(int(rng.integers(50))), int(rng.integers(1, 4)))
 
 
@@ -256,17 +193,10 @@ def _array(rng: Rng, old: bytes) -> bytes:
     if flat.size:
         flat[rng.integers(flat.size)] = pick(rng, [np.nan, np.inf, -np.inf, -1.0, 1e308, 3e38, 5e-324])
     with np.errstate(all="ignore"):
-        other = [
-            flat.astype(array.dtype),
-            array.astype(pick(rng, ["<f2", ">f4", "<f8", "<i8", "<c16", "|b1", "<U3"])),
-            array[:-1],
-            np.concatenate([array, array]),
-            array[None],
-            np.asfortranarray(np.stack([array, array])),
-            trap,
-            np.zeros(3, dtype=[("a", "<f4")]),
-            np.zeros(0, array.dtype),
-        ]
+        converted = array.astype(pick(rng, ["<f2", ">f4", "<f8", "<i8", "<c16", "|b1", "<U3"]))
+        other = [flat.astype(array.dtype), converted, array[:-1], np.concatenate([array, array]), array[None]]
+        other += [np.asfortranarray(np.stack([array, array])), trap, np.zeros(3, dtype=[("a", "<f4")])]
+        other += [np.zeros(0, array.dtype)]
     return saved(pick(rng, other))
 
 
@@ -321,34 +251,49 @@ def agent(content: bytes, rng: Rng) -> tuple[bytes, str]:
         change = pick(rng, [field, field, field, field, deep, many, bits, cut])
         changed = np.frombuffer(change(text, rng), np.uint8)
         return packed(parts | {"header.npy": saved(changed)}), f"header {change.__name__}"
-    return _ARCHIVES[how](content, parts, one, other, rng), how
+    return _archive(how, content, parts, one, other, rng), how
 
 
-_ARCHIVES: dict[str, Callable[[bytes, dict[str, bytes], str, str, Rng], bytes]] = {
-    "forged array": lambda content, parts, one, other, rng: packed(parts | {one: _claim(rng)}),
-    "another array": lambda content, parts, one, other, rng: packed(parts | {one: _array(rng, parts[one])}),
-    "damaged array": lambda content, parts, one, other, rng: packed(
-        parts | {one: pick(rng, _BYTES)(parts[one], rng)}
-    ),
-    "swapped members": lambda content, parts, one, other, rng: packed(
-        parts | {one: parts[other], other: parts[one]}
-    ),
-    "a member twice": lambda content, parts, one, other, rng: packed([*parts.items(), (one, parts[other])]),
-    "a member too many": lambda content, parts, one, other, rng: packed(
-        parts | {pick(rng, ["../theta.npy", "/tmp/x.npy", "x.npy", "theta", "a\x1b[2J.npy"]): parts[one]}
-    ),
-    "a member too few": lambda content, parts, one, other, rng: packed(
-        {name: parts[name] for name in parts if name != one}
-    ),
-    "many members": lambda content, parts, one, other, rng: _many_members(parts, rng),
-    "compressed": lambda content, parts, one, other, rng: packed(
-        parts, pick(rng, [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-    ),
-    "bomb": lambda content, parts, one, other, rng: _bomb(parts, rng),
-    "zip64": lambda content, parts, one, other, rng: _zip64(content, rng),
-    "something before": lambda content, parts, one, other, rng: rng.bytes(int(rng.integers(1, 99))) + content,
-    "something behind": lambda content, parts, one, other, rng: content + rng.bytes(int(rng.integers(1, 99))),
-}
+def _too_many(parts: dict[str, bytes], one: str, rng: Rng) -> bytes:
+    name = pick(rng, ["../theta.npy", "/tmp/x.npy", "x.npy", "theta", "a\x1b[2J.npy"])
+    return packed(parts | {name: parts[one]})
+
+
+def _archive(how: str, content: bytes, parts: dict[str, bytes], one: str, other: str, rng: Rng) -> bytes:
+    """The archive changed in one of the ways of :data:`_ARCHIVES`."""
+    match how:
+        case "forged array":
+            return packed(parts | {one: _claim(rng)})
+        case "another array":
+            return packed(parts | {one: _array(rng, parts[one])})
+        case "damaged array":
+            return packed(parts | {one: pick(rng, _BYTES)(parts[one], rng)})
+        case "swapped members":
+            return packed(parts | {one: parts[other], other: parts[one]})
+        case "a member twice":
+            return packed([*parts.items(), (one, parts[other])])
+        case "a member too many":
+            return _too_many(parts, one, rng)
+        case "a member too few":
+            return packed({name: parts[name] for name in parts if name != one})
+        case "many members":
+            return _many_members(parts, rng)
+        case "compressed":
+            return packed(parts, pick(rng, [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]))
+        case "bomb":
+            return _bomb(parts, rng)
+        case "zip64":
+            return _zip64(content, rng)
+        case "something before":
+            return rng.bytes(int(rng.integers(1, 99))) + content
+    return content + rng.bytes(int(rng.integers(1, 99)))
+
+
+_ARCHIVES = [
+    *("forged array", "another array", "damaged array", "swapped members", "a member twice"),
+    *("a member too many", "a member too few", "many members", "compressed", "bomb", "zip64"),
+    *("something before", "something behind"),
+]
 
 
 # --- tables, presets and directories -----------------------------------------------------------------------
@@ -388,26 +333,12 @@ def presets(content: bytes, rng: Rng) -> tuple[bytes, str]:
 def settings(content: bytes, rng: Rng) -> bytes:
     """Another value, or another setting."""
     lines = content.decode().splitlines()
-    values = [
-        "0",
-        "-1",
-        "1e400",
-        "nan",
-        "inf",
-        "true",
-        '"x"',
-        "[]",
-        "[1000000000000]",
-        "{}",
-        "9" * 5000,
-        "1979-05-27",
-    ]
+    values = ["0", "-1", "1e400", "nan", "inf", "true", '"x"', "[]", "[1000000000000]", "{}", "9" * 5000]
+    values += ["1979-05-27"]
     at = int(rng.integers(len(lines)))
-    name = (
-        lines[at].split("=")[0].strip()
-        if "=" in lines[at]
-        else str(pick(rng, ["gama", "total_timesteps", "n_envs"]))
-    )
+    name = str(pick(rng, ["gama", "total_timesteps", "n_envs"]))
+    if "=" in lines[at]:
+        name = lines[at].split("=")[0].strip()
     lines.insert(at + 1, f"{name} = {pick(rng, values)}")
     if "=" in lines[at] and rng.random() < 0.8:
         lines.pop(at)

@@ -654,7 +654,9 @@ MUTATIONS: tuple[Mutation, ...] = (
         "advantages are scaled but not centred",
         f"{_LEARNER}:normalized",
         (("(advantages - np.mean(advantages)) / spread", "advantages / spread"),),
-        ("agent/test_learner.py::test_advantages_get_mean_0_and_deviation_1_and_are_zero_if_they_do_not_vary",),
+        (
+            "agent/test_learner.py::test_advantages_get_mean_0_and_deviation_1_and_are_zero_if_they_do_not_vary",
+        ),
     ),
     Mutation(
         "rewards are scaled by what was known before the batch, and so not at all in the first update",

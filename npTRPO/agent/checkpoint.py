@@ -23,9 +23,11 @@ from npTRPO._version import __version__
 from npTRPO.agent.config import TRPOConfig
 from npTRPO.agent.learner import Learner, Model, map_leaves
 from npTRPO.agent.spaces_json import json_space_size, space_from_json, space_to_json
+from npTRPO.files.errors import UnreadableFileError as CheckpointError
+from npTRPO.files.errors import reason
 from npTRPO.files.npz import NpzReader
-from npTRPO.files.writing import UnreadableFileError as CheckpointError
-from npTRPO.files.writing import open_regular, reason, write_whole
+from npTRPO.files.reading import open_regular
+from npTRPO.files.writing import write_whole
 from npTRPO.policies.spaces import Space
 from npTRPO.sampling.normalization import Moments, RewardScale
 from npTRPO.trust_region.value_fit import AdamState

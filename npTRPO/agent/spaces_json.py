@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from npTRPO._checks import whole_number
-from npTRPO.files.writing import UnreadableFileError as CheckpointError
+from npTRPO.files.errors import UnreadableFileError as CheckpointError
 
 __all__ = ["json_space_size", "space_from_json", "space_to_json"]
 

@@ -28,7 +28,7 @@ from npTRPO.agent.learner import Learner, Model, act, learn
 from npTRPO.agent.logging import listeners
 from npTRPO.agent.record import Callback, Record, stops
 from npTRPO.agent.sb3 import changed, checked_options, config_and_code
-from npTRPO.files.writing import reason
+from npTRPO.files.errors import reason
 from npTRPO.policies.network import Network
 from npTRPO.policies.policy import Policy
 from npTRPO.policies.spaces import Space, as_batch

@@ -1,11 +1,10 @@
-"""Arrays in an ``.npz`` file that nobody vouches for: what NumPy's ``savez`` writes, and nothing else.
+"""Arrays in untrusted ``.npz`` files: those that NumPy's ``savez`` writes, and nothing else.
 
 Every size is compared with the bytes that are there before anything of that size is made, and nothing is
 inflated, unpickled or evaluated.
 """
 
-from __future__ import annotations
-
+import io
 import math
 import os
 import re
@@ -14,30 +13,23 @@ import zipfile
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.lib import format as npy
 
 from npTRPO._typing import Array
-from npTRPO.files.writing import UnreadableFileError
+from npTRPO.files.errors import UnreadableFileError, reason
 
 __all__ = ["NpzReader"]
 
-MOST_MEMBERS, LONGEST_DIRECTORY = 64, 2**16
+MOST_MEMBERS, LONGEST_DIRECTORY, LONGEST_HEADER = 64, 2**16, 1000
 
 # The end of a zip archive: signature, two disk numbers, two counts of members, size and place of the
 # directory, length of a comment. Before it, in archives beyond 4 GiB, is a locator of another end.
 _END, _END_SIGNATURE = struct.Struct("<4s4H2LH"), b"PK\x05\x06"
 _LOCATOR_LENGTH, _LOCATOR_SIGNATURE = 20, b"PK\x06\x07"
 
-_LONGEST_HEADER = 2**16  # as its length has 16 bits
-_PREAMBLE = struct.Struct("<6sBBH")  # of an array: signature, version, length of the header
-_HEADER = re.compile(
-    rb"\{'descr': '([^']*)', 'fortran_order': False, "
-    rb"'shape': \(((?:\d{1,19}, ?)*(?:\d{1,19})?)\), \} *\n"
-)
-_DTYPE = re.compile(rb"[<>|=][biufc]\d{1,2}")
-
 
 class NpzReader:
-    """The arrays of a file by their names.
+    """Read the arrays of a file by their names.
 
     Parameters
     ----------
@@ -57,19 +49,7 @@ class NpzReader:
 
     def __init__(self, stream: BinaryIO) -> None:
         size = stream.seek(0, os.SEEK_END)
-        stream.seek(max(0, size - _END.size - _LOCATOR_LENGTH))
-        tail = stream.read()
-        end = tail[-_END.size :]
-        if len(end) < _END.size or not end.startswith(_END_SIGNATURE):
-            raise UnreadableFileError("it is no .npz file, and what was pickled is never read")
-        *_, members, directory_size, _, comment = _END.unpack(end)
-        if (
-            members > MOST_MEMBERS
-            or directory_size > LONGEST_DIRECTORY
-            or comment
-            or tail[: -_END.size].startswith(_LOCATOR_SIGNATURE)
-        ):
-            raise UnreadableFileError("its directory isn't that of an agent's file")
+        _check_end(stream, size)
         self._zip = zipfile.ZipFile(stream)
         self._infos = {info.filename: info for info in self._zip.infolist()}
         if len(self._infos) != len(self._zip.infolist()):
@@ -82,7 +62,7 @@ class NpzReader:
         self.members = list(self._infos)
 
     def header(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        """Shape and dtype of an array, of which only the beginning is read.
+        """Return the shape and dtype of an array, of which only the beginning is read.
 
         Raises
         ------
@@ -91,10 +71,10 @@ class NpzReader:
         UnreadableFileError
             If it isn't an array of numbers of the size that it claims.
         """
-        return self._header(name)[:2]
+        return self._parsed(name, self._content(name, LONGEST_HEADER))[:2]
 
     def read(self, name: str) -> Array:
-        """An array, as long as the file says; see first that :meth:`header` is what it should be.
+        """Read an array, as large as the file says: compare its :meth:`header` with what it should be first.
 
         Raises
         ------
@@ -103,38 +83,49 @@ class NpzReader:
         zipfile.BadZipFile
             For a wrong checksum.
         """
-        shape, dtype, begin = self._header(name)
-        with self._zip.open(self._infos[f"{name}.npy"]) as member:
-            content = member.read()  # to the end, where the checksum is compared
+        content = self._content(name)  # to the end, where the checksum is compared
+        shape, dtype, begin = self._parsed(name, content)
         return np.frombuffer(content, dtype, offset=begin).reshape(shape).copy()
 
-    def _header(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-        info = self._infos.get(f"{name}.npy")
-        if info is None:
+    def _content(self, name: str, length: int = -1) -> bytes:
+        if f"{name}.npy" not in self._infos:
             raise KeyError(name)
-        with self._zip.open(info) as member:
-            shape, dtype, begin = _parsed_header(name, member.read(_PREAMBLE.size + _LONGEST_HEADER))
-        if math.prod(shape) * dtype.itemsize != info.file_size - begin:
+        with self._zip.open(self._infos[f"{name}.npy"]) as member:
+            return member.read(length)
+
+    def _parsed(self, name: str, content: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+        """Return shape and dtype of an array, and where its numbers begin."""
+        stream = io.BytesIO(content[:LONGEST_HEADER])
+        # Refuse what NumPy and Python would take with a warning: literals of Python 2 and odd escapes.
+        length = int.from_bytes(content[8:10], "little")
+        strange = re.search(rb"\\|\d\s*[A-Za-z]", content[10 : 10 + length])
+        try:
+            if npy.read_magic(stream) != (1, 0) or strange:
+                raise ValueError("its header is of another version")
+            shape, fortran, dtype = npy.read_array_header_1_0(stream, max_header_size=LONGEST_HEADER)
+        except Exception as error:  # whatever the literals in a header lead to, of which there is no list
             raise UnreadableFileError(
-                f"{name} has {info.file_size - begin} bytes, where its header asks for others"
+                f"{name} is no array of NumPy's, and what was pickled is never read: {reason(error)}"
+            ) from error
+        if dtype.kind not in "biufc" or fortran or any(type(n) is not int or n < 0 for n in shape):
+            raise UnreadableFileError(
+                f"{name} holds {dtype} of shape {shape}, no numbers in C order, "
+                f"and what was pickled is never read"
             )
+        begin, size = stream.tell(), self._infos[f"{name}.npy"].file_size
+        if math.prod(shape) * dtype.itemsize != size - begin:
+            raise UnreadableFileError(f"{name} has {size - begin} bytes, where its header asks for others")
         return shape, dtype, begin
 
 
-def _parsed_header(name: str, content: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    """Shape and dtype of an array, and where its numbers begin."""
-    if len(content) < _PREAMBLE.size:
-        raise UnreadableFileError(f"{name} is no array")
-    signature, *version, length = _PREAMBLE.unpack_from(content)
-    begin = _PREAMBLE.size + length
-    header = _HEADER.fullmatch(content, _PREAMBLE.size, begin)
-    if (signature, version) != (b"\x93NUMPY", [1, 0]) or header is None:
-        raise UnreadableFileError(
-            f"{name} is no array as NumPy writes them, and what was pickled is never read"
-        )
-    if not _DTYPE.fullmatch(header[1]):
-        raise UnreadableFileError(
-            f"{name} holds {header[1].decode()!r}, no numbers, and what was pickled is never read"
-        )
-    shape = tuple(int(n) for n in re.findall(rb"\d+", header[2]))
-    return shape, np.dtype(header[1].decode()), begin
+def _check_end(stream: BinaryIO, size: int) -> None:
+    """Raise an error unless the end of a zip archive promises a small directory, before zipfile reads it."""
+    stream.seek(max(0, size - _END.size - _LOCATOR_LENGTH))
+    tail = stream.read()
+    before, end = tail[: -_END.size], tail[-_END.size :]
+    if len(end) < _END.size or not end.startswith(_END_SIGNATURE):
+        raise UnreadableFileError("it is no .npz file, and what was pickled is never read")
+    *_, members, directory_size, _, comment = _END.unpack(end)
+    too_large = members > MOST_MEMBERS or directory_size > LONGEST_DIRECTORY
+    if too_large or comment or before.startswith(_LOCATOR_SIGNATURE):
+        raise UnreadableFileError("its directory isn't one that NumPy writes")

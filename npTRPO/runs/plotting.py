@@ -1,4 +1,4 @@
-"""Pictures of training runs (needs the ``plot`` extra)."""
+"""Plot training runs (needs the ``plot`` extra)."""
 
 from __future__ import annotations
 
@@ -14,22 +14,46 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from npTRPO._typing import Array
-from npTRPO.files.writing import UnreadableFileError, read_rows, read_text, reason, write_whole
+from npTRPO.files.errors import UnreadableFileError, reason
+from npTRPO.files.reading import read_text
+from npTRPO.files.tables import read_rows
+from npTRPO.files.writing import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Run", "bootstrap_interval", "interquartile_mean", "plot_runs", "read_run"]
+__all__ = [
+    "PALETTE",
+    "LoadedRun",
+    "bootstrap_interval",
+    "draw_runs",
+    "group_runs",
+    "interquartile_mean",
+    "plot_runs",
+    "read_run",
+]
 
-# Colours that readers with any colour vision can tell apart: Okabe and Ito 2008, darkest first.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Colours that readers with any colour vision can tell apart: Okabe and Ito 2008, darkest first."""
 
-
-_DRAWN = (
-    *("num_timesteps", "time_elapsed", "episode_return", "kl", "target_kl"),
-    *("improvement", "predicted_improvement", "cg_residual", "explained_variance"),
+# Each panel's title, column and label of x, label of y, and columns of y with the style of their lines.
+_STEPS, _SECONDS = ("num_timesteps", "environment steps"), ("time_elapsed", "seconds")
+_RETURN = "mean return of the last 100 episodes"
+_PANELS: tuple[tuple[str, tuple[str, str], str, dict[str, str]], ...] = (
+    ("Return over steps", _STEPS, _RETURN, {"episode_return": "-"}),
+    ("Return over time", _SECONDS, _RETURN, {"episode_return": "-"}),
+    ("KL divergence (dashed: δ)", _STEPS, "mean KL(old ‖ new) in nats", {"kl": "-"}),
+    (
+        "Improvement (dotted: predicted)",
+        _STEPS,
+        "surrogate, new − old",
+        {"improvement": "-", "predicted_improvement": ":"},
+    ),
+    ("Conjugate gradients", _STEPS, "relative residual", {"cg_residual": "-"}),
+    ("Value function (cut off below −1)", _STEPS, "explained variance", {"explained_variance": "-"}),
 )
+_NEEDED = {"target_kl"}.union(*({x, *columns} for _, (x, _), _, columns in _PANELS))
 
 # Bytes of options that can make a label, and the largest number that can be drawn.
 _LONGEST_CONFIG, _LARGEST = 10_000, 1e30
@@ -39,8 +63,8 @@ _STRETCHES = 50
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run directory's progress.
+class LoadedRun:
+    """The progress of a run, read from its directory.
 
     Attributes
     ----------
@@ -57,7 +81,7 @@ class Run:
     columns: dict[str, Array]
 
 
-def read_run(path: str | os.PathLike[str]) -> Run:
+def read_run(path: str | os.PathLike[str]) -> LoadedRun:
     """Read a run directory.
 
     Raises
@@ -67,8 +91,8 @@ def read_run(path: str | os.PathLike[str]) -> Run:
     """
     directory = Path(path)
     try:
-        described = json.loads(read_text(directory / "config.json"))
-        config = {"env": described["env"], **described["config"]}
+        found = json.loads(read_text(directory / "config.json"))
+        config = {"env": found["env"], **found["config"]}
         if not isinstance(config["env"], str) or len(json.dumps(config)) > _LONGEST_CONFIG:
             raise ValueError("its config.json isn't that of a run")
         columns = _columns(directory / "progress.csv")
@@ -76,21 +100,23 @@ def read_run(path: str | os.PathLike[str]) -> Run:
         raise UnreadableFileError(
             f"{directory} isn't a run directory that can be read: {reason(error)}"
         ) from error
-    missing = set(_DRAWN) - set(columns)
+    missing = _NEEDED - set(columns)
     if missing:
         raise UnreadableFileError(
             f"{directory} has no progress to draw yet (columns {sorted(missing)} are missing)"
         )
     for name in ("num_timesteps", "time_elapsed", "target_kl"):
         if not np.all((columns[name] >= 0) & (columns[name] <= _LARGEST)):
-            raise UnreadableFileError(f"{directory} isn't a run directory that can be read: {name} goes astray")
+            raise UnreadableFileError(
+                f"{directory} isn't a run directory that can be read: {name} is out of range"
+            )
     for option in ("seed", "checkpoint_interval"):
         config.pop(option, None)
-    return Run(directory, config, columns)
+    return LoadedRun(directory, config, columns)
 
 
 def _columns(path: Path) -> dict[str, Array]:
-    """The numeric columns of a table."""
+    """Read the numeric columns of a table."""
     columns: dict[str, array[float]] = {}
     for row in read_rows(path):
         for name, text in row.items():
@@ -100,7 +126,7 @@ def _columns(path: Path) -> dict[str, Array]:
 
 
 def interquartile_mean(x: Array) -> Array:
-    """Mean of the middle half, over axis 0; with fewer than four runs, of all that trimming leaves.
+    """Compute the mean of the middle half over axis 0; with fewer than four runs, of what trimming leaves.
 
     References
     ----------
@@ -108,30 +134,25 @@ def interquartile_mean(x: Array) -> Array:
     """
     import scipy.stats
 
-    if not x.size:  # for which the first versions of SciPy that will do have another shape
+    if not x.size:  # for which the first versions of SciPy that are supported give another shape
         return np.zeros(x.shape[1:])
     return np.asarray(scipy.stats.trim_mean(x, 0.25, axis=0))
 
 
 def bootstrap_interval(x: Array, rng: np.random.Generator, resamples: int = 1000) -> tuple[Array, Array]:
-    """95 % percentile interval of the interquartile mean over axis 0, by resampling runs."""
+    """Compute a 95 % percentile interval of the interquartile mean over axis 0, by resampling runs."""
     chosen = rng.integers(len(x), size=(resamples, len(x)))
-    means = interquartile_mean(x[chosen.T])
-    low, high = np.quantile(means, [0.025, 0.975], axis=0)
+    low, high = np.quantile(interquartile_mean(x[chosen.T]), [0.025, 0.975], axis=0)
     return low, high
 
 
 def plot_runs(paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Path:
-    """Draw runs: returns over steps and time, and what the trust region did.
-
-    Runs that differ only in their seed are drawn together: each as a thin line, their interquartile mean
-    as a thick one, with a 95 % bootstrap interval from three runs on. What varies from update to update is
-    drawn by the medians of fifty stretches of a run, over the figures themselves as thin lines.
+    """Draw runs to a file: returns over steps and time, and what the trust region did.
 
     Parameters
     ----------
     paths : sequence of paths
-        Run directories.
+        Run directories, as for :func:`draw_runs`.
     out : path
         PNG, SVG or PDF file, by its ending.
 
@@ -145,21 +166,14 @@ def plot_runs(paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[st
     ModuleNotFoundError
         Without the ``plot`` extra.
     ValueError
-        For no runs, or one that can't be read.
+        For no runs, one that can't be read, or a file of another kind.
     """
     target = Path(out)
     if target.suffix not in (".png", ".svg", ".pdf"):
         raise ValueError(f"the picture's file must end in .png, .svg or .pdf, not {target.name!r}")
-    if not paths:
-        raise ValueError("name at least one run directory to draw")
-    groups = _grouped([read_run(path) for path in paths])
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError('drawing needs matplotlib: pip install "npTRPO[plot]"') from error
-    figure = Figure(figsize=(13, 7.5), layout="constrained")
-    _draw(figure, groups)
+    figure = draw_runs(paths)
+    from matplotlib import rc_context
+
     ending = target.suffix[1:]
     dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}  # the same runs give the same file
     # Text in an SVG stays text, which can be searched and read aloud.
@@ -171,86 +185,98 @@ def plot_runs(paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[st
     return target
 
 
-def _grouped(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Runs of the same settings together, under a label that says where settings differ."""
+def draw_runs(paths: Sequence[str | os.PathLike[str]]) -> Figure:
+    """Draw runs: returns over steps and time, and what the trust region did.
+
+    Runs that differ only in their seed are drawn together: each as a thin line, their interquartile mean
+    as a thick one, with a 95 % bootstrap interval from three runs on. What varies from update to update is
+    drawn by the medians of fifty stretches of a run, over the figures themselves as thin lines.
+
+    Parameters
+    ----------
+    paths : sequence of paths
+        Run directories.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        Without the ``plot`` extra.
+    ValueError
+        For no runs, or one that can't be read.
+    """
+    if not paths:
+        raise ValueError("name at least one run directory to draw")
+    groups = group_runs([read_run(path) for path in paths])
+    try:
+        from matplotlib import ticker
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError('drawing needs matplotlib: pip install "npTRPO[plot]"') from error
+    figure = Figure(figsize=(13, 7.5), layout="constrained")
+    colours = dict(zip(groups, itertools.cycle(PALETTE), strict=False))
+    panels = list(figure.subplots(2, 3).flat)
+    for axes, (title, (x, x_label), y_label, columns) in zip(panels, _PANELS, strict=True):
+        axes.set(title=title, xlabel=x_label, ylabel=y_label)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        if x == "num_timesteps":
+            axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
+        for label, runs in groups.items():
+            count = f" ({len(runs)} runs)" if len(runs) > 1 else ""
+            shown = _shown(label) + count if axes is panels[0] else None
+            for y, style in columns.items():
+                _curves(axes, runs, x, y, colours[label], shown, style)
+    _, _, kl, improvement, residual, explained = panels
+    for delta, owners in _trust_regions(groups).items():
+        colour = colours[owners[0]] if len(owners) == 1 else "0.3"
+        kl.axhline(delta, color=colour, linewidth=1, linestyle="--")
+    kl.set_ylim(bottom=0)
+    _limit_gains(improvement, [run for runs in groups.values() for run in runs])
+    residual.set_yscale("log")
+    explained.set_ylim(-1, 1.05)
+    # Long labels get lines of their own.
+    figure.legend(
+        loc="outside lower center",
+        ncols=1 if max(map(len, groups)) > 60 else min(len(groups), 3),
+        frameon=False,
+    )
+    return figure
+
+
+def group_runs(runs: Sequence[LoadedRun]) -> dict[str, list[LoadedRun]]:
+    """Group runs of the same settings, under a label that says where settings differ."""
     keys = sorted({key for run in runs for key in run.config})
     texts = [{key: json.dumps(run.config.get(key), sort_keys=True) for key in keys} for run in runs]
     varying = [key for key in keys if key != "env" and len({text[key] for text in texts}) > 1]
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[LoadedRun]] = {}
     for run, text in zip(runs, texts, strict=True):
         label = ", ".join([str(run.config["env"]), *(f"{key}={text[key]}" for key in varying)])
         groups.setdefault(label, []).append(run)
     return groups
 
 
-def _draw(figure: Figure, groups: dict[str, list[Run]]) -> None:
-    from matplotlib.ticker import EngFormatter
-
-    (over_steps, over_time, kl), (improvement, residual, explained) = figure.subplots(2, 3)
-    colours = dict(zip(groups, itertools.cycle(_COLOURS), strict=False))
-    for label, runs in groups.items():
-        colour, count = colours[label], f" ({len(runs)} runs)" if len(runs) > 1 else ""
-        _curves(over_steps, runs, "num_timesteps", "episode_return", colour, _shown(label) + count)
-        _curves(over_time, runs, "time_elapsed", "episode_return", colour)
-        for axes, name, style in (
-            (kl, "kl", "-"),
-            (improvement, "improvement", "-"),
-            (improvement, "predicted_improvement", ":"),
-            (residual, "cg_residual", "-"),
-            (explained, "explained_variance", "-"),
-        ):
-            _curves(axes, runs, "num_timesteps", name, colour, style=style, noisy=True)
-    for delta, owners in _trust_regions(groups).items():
-        colour = colours[owners[0]] if len(owners) == 1 else "0.3"
-        kl.axhline(delta, color=colour, linewidth=1, linestyle="--")
-    gains, cut = _gains_drawn([run for runs in groups.values() for run in runs])
-    titles = {
-        over_steps: ("Return over steps", "environment steps", "mean return of the last 100 episodes"),
-        over_time: ("Return over time", "seconds", "mean return of the last 100 episodes"),
-        kl: ("KL divergence (dashed: δ)", "environment steps", "mean KL(old ‖ new) in nats"),
-        improvement: ("Improvement (dotted: predicted)", "environment steps", f"surrogate, new − old{cut}"),
-        residual: ("Conjugate gradients", "environment steps", "relative residual"),
-        explained: ("Value function (cut off below −1)", "environment steps", "explained variance"),
-    }
-    for axes, (title, x, y) in titles.items():
-        axes.set(title=title, xlabel=x, ylabel=y)
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-        if x == "environment steps":
-            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    kl.set_ylim(bottom=0)
-    residual.set_yscale("log")
-    explained.set_ylim(-1, 1.05)
-    if cut:
-        improvement.set_ylim(gains)
-    # Long labels get lines of their own.
-    columns = 1 if max(map(len, groups)) > 60 else min(len(groups), 3)
-    figure.legend(loc="outside lower center", ncols=columns, frameon=False)
-
-
-def _gains_drawn(runs: Sequence[Run]) -> tuple[tuple[float, float], str]:
-    """From where to where gains of the surrogate are drawn, and the words for it if any lie beyond.
+def _limit_gains(axes: Axes, runs: Sequence[LoadedRun]) -> None:
+    """Cut off gains of the surrogate that dwarf the others, and say so.
 
     One state in which an action's probability has multiplied can gain more than all the others.
     """
-    names = ("improvement", "predicted_improvement")
-    gains = np.concatenate([run.columns[name] for run in runs for name in names])
+    gains = np.concatenate([run.columns[name] for run in runs for name in _PANELS[3][3]])
     gains = gains[np.abs(gains) <= _LARGEST]  # which no NaN is
     if not gains.size:
-        return (0.0, 0.0), ""
+        return
     lowest, highest = min(0.0, float(np.min(gains))), 2 * float(np.quantile(gains, 0.95))
-    cut = f" (cut off above {highest:.1g})" if np.max(gains) > highest > 0 else ""
-    return (lowest, highest), cut
+    if np.max(gains) > highest > 0:
+        axes.set(ylim=(lowest, highest), ylabel=f"{axes.get_ylabel()} (cut off above {highest:.1g})")
 
 
 def _shown(label: str) -> str:
-    """A label as it is written: no formula begins with a $, and no end is beyond the picture's."""
+    """Return a label as it is drawn: no formula begins with a $, and it ends within the picture."""
     text = "".join(c if c.isprintable() else "�" for c in label[:300])
     return text.replace("$", r"\$")
 
 
-def _trust_regions(groups: dict[str, list[Run]]) -> dict[float, list[str]]:
-    """For each δ, the labels of the runs that have it."""
+def _trust_regions(groups: dict[str, list[LoadedRun]]) -> dict[float, list[str]]:
+    """Return, for each δ, the labels of the runs that have it."""
     owners: dict[float, list[str]] = {}
     for label, runs in groups.items():
         for delta in {float(run.columns["target_kl"][-1]) for run in runs}:
@@ -259,18 +285,12 @@ def _trust_regions(groups: dict[str, list[Run]]) -> dict[float, list[str]]:
 
 
 def _curves(
-    axes: Axes,
-    runs: Sequence[Run],
-    x: str,
-    y: str,
-    colour: str,
-    label: str | None = None,
-    style: str = "-",
-    noisy: bool = False,
+    axes: Axes, runs: Sequence[LoadedRun], x: str, y: str, colour: str, label: str | None, style: str
 ) -> None:
-    """Thin lines for single runs; over them what they have in common."""
+    """Draw thin lines for single runs, and over them what they have in common."""
     lines = [line for line in (_known(run.columns[x], run.columns[y]) for run in runs) if line[0].size]
-    calm = [_medians(*line) if noisy else line for line in lines]
+    # The return is a mean over episodes already.
+    calm = lines if y == "episode_return" else [_medians(*line) for line in lines]
     for line, smooth in zip(lines, calm, strict=True):
         if len(runs) > 1 or len(smooth[0]) < len(line[0]):
             axes.plot(*line, style, color=colour, linewidth=0.6, alpha=0.35)
@@ -287,13 +307,13 @@ def _curves(
 
 
 def _known(x: Array, y: Array) -> tuple[Array, Array]:
-    """Points that have a figure: there is no return before the first episode ends."""
+    """Return the points that have a figure: there is no return before the first episode ends."""
     known = np.abs(y) <= _LARGEST  # which no NaN is
     return x[known], y[known]
 
 
 def _medians(x: Array, y: Array) -> tuple[Array, Array]:
-    """Median of each of fifty stretches, over its mean place; few points are left as they are."""
+    """Return the median of each of fifty stretches, at its mean x; few points are left as they are."""
     if len(x) <= _STRETCHES:
         return x, y
     xs, ys = np.array_split(x, _STRETCHES), np.array_split(y, _STRETCHES)
@@ -301,7 +321,7 @@ def _medians(x: Array, y: Array) -> tuple[Array, Array]:
 
 
 def _common(lines: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
-    """Places (200,) in the range that all lines share, and the lines' figures there, (lines, 200)."""
+    """Return points (200,) in the range that all lines share, and the lines' values there, (lines, 200)."""
     begin, end = max(x[0] for x, _ in lines), min(x[-1] for x, _ in lines)
     grid = np.linspace(begin, end, 200 if begin <= end else 0)
     return grid, np.stack([np.interp(grid, x, y) for x, y in lines])

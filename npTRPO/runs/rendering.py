@@ -1,7 +1,5 @@
 """Watching a policy: on the screen, as a video, as a GIF."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import os
@@ -13,9 +11,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from npTRPO.sampling.environments import check_spaces, missing
-from npTRPO.files.writing import write_whole
 from npTRPO.agent.trpo import TRPO
+from npTRPO.files.writing import write_whole
+from npTRPO.sampling.environments import check_spaces, missing
 
 __all__ = ["render_episodes"]
 

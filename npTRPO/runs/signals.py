@@ -1,4 +1,4 @@
-"""Stopping at a signal, between two updates."""
+"""Stop at a signal, between two updates."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """SIGINT and SIGTERM stop training after the update under way; a second one stops it at once.
+    """Stop training at SIGINT or SIGTERM: after the update under way, at a second one at once.
 
     A context manager, which catches the signals, and a callback, which stops. A second signal raises
-    KeyboardInterrupt, and a third ends the process. Signals that were ignored stay so, and in a thread, where
-    they don't come, it does nothing.
+    KeyboardInterrupt, and a third ends the process. Signals that were ignored stay ignored. In a thread other
+    than the main one, which gets no signals, it does nothing.
 
     Attributes
     ----------
     signal : signal.Signals or None
-        The one that came last.
+        The last one that came.
     """
 
     def __init__(self) -> None:
@@ -37,17 +37,17 @@ class Interruption:
     def __enter__(self) -> Interruption:
         """Catch the signals from now on."""
         if threading.current_thread() is threading.main_thread():
-            heard = [number for number in _SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
-            self._before = {number: signal.signal(number, self._catch) for number in heard}
+            caught = [each for each in _SIGNALS if signal.getsignal(each) not in (signal.SIG_IGN, None)]
+            self._before = {number: signal.signal(number, self._catch) for number in caught}
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave the signals to who had them before."""
+        """Restore the handlers that were there before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def __call__(self, record: Record) -> bool:
-        """False, to stop, once a signal has come."""
+        """Return False, which stops training, once a signal has come."""
         return self.signal is None
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
@@ -57,7 +57,7 @@ class Interruption:
             return
         first, self.signal = self.signal is None, signal.Signals(number)
         if first:
-            # Not by print, which the signal may have come in the middle of.
+            # Not by print: the signal may have come in the middle of another one.
             said = f"\nnptrpo: {self.signal.name}: stopping after this update; a second one stops at once\n"
             with contextlib.suppress(OSError):
                 os.write(2, said.encode())

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from npTRPO import CheckpointError
-from npTRPO.files.writing import Table, append_whole, kept_rows, last_update, write_whole
+from npTRPO.files.tables import Table
+from npTRPO.files.writing import append_whole, write_whole
 
 
 class Tired:
@@ -70,48 +70,6 @@ def test_a_whole_file_that_fails_is_the_old_one_or_none(error, there, tmp_path):
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"] * there
     write_whole(target, lambda file: file.write(b"new"))
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"new"]
-
-
-def test_a_table_has_one_header_and_a_row_for_each(tmp_path):
-    path = tmp_path / "table.csv"
-    for rows in (
-        [{"n_updates": 1, "text": "a,b"}],
-        [{"n_updates": 2, "text": 'c"'}, {"n_updates": 3, "text": ""}],
-    ):
-        with Table(path) as table:
-            for row in rows:
-                table.write(row)
-            table.sync()
-    assert path.read_text() == 'n_updates,text\n1,"a,b"\n2,"c"""\n3,\n'
-
-
-ROWS = "n_updates,x,outcome\n1,0.1,A\n2,0.30000000000000004,B\n3,nan,C\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "until", "kept", "figures"),
-    [
-        (ROWS, 3, ROWS, [0.1, 0.30000000000000004, pytest.approx(float("nan"), nan_ok=True)]),
-        (ROWS, 2, "n_updates,x,outcome\n1,0.1,A\n2,0.30000000000000004,B\n", [0.1, 0.30000000000000004]),
-        (ROWS, 0, "", []),
-        (ROWS[:-1], 9, "n_updates,x,outcome\n1,0.1,A\n2,0.30000000000000004,B\n", [0.1, 0.30000000000000004]),
-        (ROWS[:-10], 9, "n_updates,x,outcome\n1,0.1,A\n", [0.1]),
-        ("n_updates,x", 9, "", []),
-        ("", 9, "", []),
-        (ROWS.replace("\n", "\r\n"), 1, "n_updates,x,outcome\n1,0.1,A\n", [0.1]),
-    ],
-    ids=["all", "two", "none", "cut by one", "cut", "header", "empty", "as older versions wrote"],
-)
-def test_rows_are_kept_up_to_an_update_and_only_whole_ones(text, until, kept, figures, tmp_path):
-    path = tmp_path / "table.csv"
-    path.write_bytes(text.encode())
-    assert kept_rows(path, until, "x") == figures
-    assert path.read_bytes().decode() == kept
-
-
-def test_a_table_that_is_not_there_has_no_rows_and_is_not_made(tmp_path):
-    assert kept_rows(tmp_path / "table.csv", 3, "x") == []
-    assert not list(tmp_path.iterdir())
 
 
 # --- what outlives the machine, and what is in the way ------------------------------------------------------
@@ -184,20 +142,6 @@ def test_a_link_is_planted_while_a_file_is_begun_and_still_not_followed(tmp_path
     assert not (tmp_path / "file").exists()
 
 
-@pytest.mark.parametrize("kind", ["link", "dangling link", "pipe"])
-def test_a_table_is_appended_to_a_file_only(kind, tmp_path):
-    (tmp_path / "victim").write_text("mine\n")
-    path = tmp_path / "table.csv"
-    if kind == "pipe":
-        os.mkfifo(path)
-    else:
-        path.symlink_to(tmp_path / ("victim" if kind == "link" else "nothing"))
-    with pytest.raises(OSError, match=r"table\.csv"), Table(path):
-        pass
-    assert (tmp_path / "victim").read_text() == "mine\n"
-    assert not (tmp_path / "nothing").exists()
-
-
 def test_threads_that_write_one_file_leave_it_whole(tmp_path):
     contents = [bytes([i]) * 200_000 for i in range(8)]
 
@@ -209,44 +153,3 @@ def test_threads_that_write_one_file_leave_it_whole(tmp_path):
         list(pool.map(write, contents))
     assert (tmp_path / "file").read_bytes() in contents
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-# --- tables that nobody vouches for -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
-        ("n_updates,x\n1,2\n1,3\n", "update 1 comes after update 1"),
-        ("n_updates,x\n2,2\n1,3\n", "update 1 comes after update 2"),
-        ("n_updates,x\n0,2\n", "update 0 comes after update 0"),
-        ("n_updates,x\n1\n", "a row has 1 cells under 2 columns"),
-        ("n_updates,x\n1,2,3\n", "a row has 3 cells under 2 columns"),
-        ("n_updates,x,x\n1,2,3\n", "names of their own"),
-        (",".join(map(str, range(1001))) + "\n", "names of their own"),
-        ("n_updates,y\n1,2\n", "it lacks 'x'"),
-        ("n_updates,x\n1,much\n", "could not convert"),
-        ("n_updates,x\n1.5,2\n", "invalid literal"),
-        ("n_updates,x\n" + "9" * 5000 + ",2\n", "Exceeds the limit"),
-        ('n_updates,x\n1,"2\n', "unexpected end of data"),
-        ("n_updates,x\n" + "1" * 70_000 + ",2\n", "a line has more than 65,536 bytes"),
-        ("n_updates,x\n" + "1" * 70_000, "a line has more than 65,536 bytes"),
-        ("n_updates,x\n1,\udcff\n", "can't decode"),
-    ],
-    ids=lambda text: text[:40].encode("ascii", "replace").decode(),
-)
-def test_a_table_that_is_none_is_refused_and_left_as_it_is(text, complaint, tmp_path):
-    path = tmp_path / "table.csv"
-    path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(CheckpointError, match=rf"table\.csv isn't what a run writes .*: .*{complaint}"):
-        kept_rows(path, 3, "x")
-    assert path.read_bytes() == text.encode("utf-8", "surrogateescape")
-    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
-
-
-def test_the_last_update_of_a_table_is_that_of_its_last_whole_row(tmp_path):
-    path = tmp_path / "table.csv"
-    assert last_update(path) is None
-    for text, last in (("", 0), ("n_updates,x\n", 0), (ROWS, 3), (ROWS[:-1], 2), ("x\n1\n", 0)):
-        path.write_text(text)
-        assert last_update(path) == last

@@ -87,7 +87,9 @@ def test_at_one_theta_it_is_the_same_policy_to_the_bit(policy: Policy, seed: int
         np.testing.assert_array_equal(quantity(one), quantity(other))
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["deepcopy", "pickle"]
+)
 @pytest.mark.parametrize(
     ("action_space", "own"),
     [
@@ -98,7 +100,7 @@ def test_at_one_theta_it_is_the_same_policy_to_the_bit(policy: Policy, seed: int
         (spaces.Box(-1, np.array([1, 2], np.float32)), {"activation_fn": "sigmoid"}),
         (spaces.Box(-3, 3, (2,), np.int8), {"network": residual_block}),
     ],
-    ids=str,
+    ids=lambda given: type(given).__name__ if isinstance(given, spaces.Space) else "-".join(given),
 )
 def test_copies_act_to_the_same_bits(action_space: Any, own: Any, copied: Any) -> None:
     policy = Policy.for_spaces(BOX, action_space, **own)

@@ -1,5 +1,6 @@
 """Run directories: what is in them, and that nothing that happens to a run changes its bits."""
 
+import contextlib
 import json
 import os
 import re
@@ -12,21 +13,12 @@ import numpy as np
 import pytest
 
 from npTRPO import TRPO, CheckpointError, TRPOConfig, cli, evaluate_policy
+from npTRPO.files.tables import Table
 from npTRPO.runs import directory as run_module
-from npTRPO.files.writing import Table
-from npTRPO.runs.directory import RunDirectory, RunSettings
-from tests.children import Nursery
-from tests.faults import (
-    BATCH,
-    OPTIONS,
-    assert_same_run,
-    files,
-    flags,
-    kill_at_changes,
-    kill_at_random,
-    progress,
-    table,
-)
+from npTRPO.runs.directory import RunDirectory, RunSettings, locked
+from npTRPO.runs.settings import commit
+from tests import faults
+from tests.faults import BATCH, OPTIONS, assert_same_run, files, flags, progress, table
 
 UPDATES = 8  # not a boundary: the end is where no checkpoint is
 CONFIG = TRPOConfig(**OPTIONS)
@@ -40,19 +32,20 @@ class Stop(Exception):
     """Ends a process at a moment of one's choice."""
 
 
-def train(path, updates=UPDATES, stop_at=None, **options):
-    """A run, or its beginning."""
-
+def stopping(at):
     def stop(record):
-        if record.n_updates == stop_at:
+        if at in (record.n_updates, "once"):
             raise Stop
 
+    return stop
+
+
+def train(path, updates=UPDATES, stop_at=None, **options):
+    """A run, or its beginning."""
     run = RunDirectory.create(path, settings(updates, **options), CONFIG)
-    if stop_at is None:
-        run.train()
-    else:
-        with pytest.raises(Stop):
-            run.train([stop])
+    with contextlib.suppress(Stop):
+        run.train([stopping(stop_at)])
+    assert run.agent.n_updates == (stop_at or updates)
     return path
 
 
@@ -98,8 +91,10 @@ def test_a_run_holds_what_its_documentation_says(whole):
     }
 
 
-def test_only_the_last_two_checkpoints_are_kept(tmp_path):
+def test_only_the_last_two_checkpoints_are_kept_and_without_evaluations_no_best_agent(tmp_path):
     path = train(tmp_path / "run", updates=13, eval_episodes=0)
+    assert not (path / "best.npz").exists()
+    assert table(path / "evaluations.csv") == []
     kept = sorted((path / "checkpoints").iterdir())
     assert [file.name for file in kept] == ["000000009.npz", "000000012.npz"]
     assert [TRPO.load(file).n_updates for file in kept] == [9, 12]
@@ -123,7 +118,7 @@ def test_the_config_says_what_was_asked_for_and_with_what(whole):
 def test_the_config_names_the_commit_and_whether_files_have_changed_since(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert run_module._commit() is None
+    assert commit() is None
 
     def git(*words):
         identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
@@ -134,14 +129,11 @@ def test_the_config_names_the_commit_and_whether_files_have_changed_since(tmp_pa
     git("add", "file")
     git("commit", "-q", "-m", "one")
     head = git("rev-parse", "HEAD").strip()
-    assert run_module._commit() == head
+    assert commit() == head
     (tmp_path / "file").write_text("two")
-    assert run_module._commit() == head + "+"
-
-
-def test_without_git_there_is_no_commit(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert run_module._commit() is None
+    assert commit() == head + "+"
+    monkeypatch.setenv("PATH", str(tmp_path))  # without git
+    assert commit() is None
 
 
 def test_each_update_has_a_row_and_each_boundary_an_evaluation(whole):
@@ -160,7 +152,7 @@ def test_the_figures_of_a_checkpoint_are_those_of_an_evaluation_of_it(whole):
         assert (float(row["mean_return"]), float(row["std_return"])) == (mean, std)
 
 
-def test_the_best_agent_is_that_of_the_best_evaluation(tmp_path):
+def test_the_best_agent_is_that_of_the_best_evaluation_also_when_the_run_is_resumed(tmp_path):
     path = train(tmp_path / "run", updates=24)
     rows = table(path / "evaluations.csv")
     means = [float(row["mean_return"]) for row in rows]
@@ -170,14 +162,9 @@ def test_the_best_agent_is_that_of_the_best_evaluation(tmp_path):
     best = TRPO.load(path / "best")
     assert best.n_updates == int(first["n_updates"])
     assert evaluate_policy(best, n_eval_episodes=2, seed=0)[0] == max(means)
-
-
-def test_the_best_agent_stays_the_best_when_the_run_is_resumed(tmp_path):
-    whole = train(tmp_path / "whole", updates=24)
-    best = TRPO.load(whole / "best").n_updates
-    assert best < 24  # there is a worse one to come
-    broken = train(tmp_path / "broken", updates=24, stop_at=best + 1)
-    assert_same_run(resume(broken), whole, 24)
+    assert best.n_updates < 24  # there is a worse one to come
+    broken = train(tmp_path / "broken", updates=24, stop_at=best.n_updates + 1)
+    assert_same_run(resume(broken), path, 24)
 
 
 def test_rows_are_on_disk_before_the_checkpoint_that_goes_on_from_them(tmp_path, monkeypatch):
@@ -193,13 +180,6 @@ def test_rows_are_on_disk_before_the_checkpoint_that_goes_on_from_them(tmp_path,
         *("progress.csv", "evaluations.csv", "000000006.npz", "agent.npz"),
     ]
     assert len(synced) == 14  # each of them once, config.json, and the directory for the six that are new
-
-
-def test_without_evaluations_there_is_no_best_agent(tmp_path):
-    path = train(tmp_path / "run", eval_episodes=0)
-    assert not (path / "best.npz").exists()
-    assert table(path / "evaluations.csv") == []
-    assert TRPO.load(path / "agent").theta.tobytes() == TRPO.load(resume(path) / "agent").theta.tobytes()
 
 
 # --- going on --------------------------------------------------------------------------------------------
@@ -243,12 +223,8 @@ def test_a_run_that_is_given_more_steps_ends_as_one_that_had_them_at_once(more, 
 
 
 def test_more_steps_are_remembered_when_the_run_breaks_off_again(copy, tmp_path):
-    def stop(record):
-        if record.n_updates == 10:
-            raise Stop
-
     with pytest.raises(Stop):
-        RunDirectory.resume(copy, total_timesteps=14 * BATCH).train([stop])
+        RunDirectory.resume(copy, total_timesteps=14 * BATCH).train([stopping(10)])
     assert_same_run(resume(copy), train(tmp_path / "at-once", updates=14), 14)
 
 
@@ -306,15 +282,10 @@ def test_a_checkpoint_that_can_be_read_again_later_does_not_get_ahead_of_the_row
     monkeypatch.setattr(TRPO, "load", failing)
     with pytest.warns(RuntimeWarning, match="going on from 000000003"):
         run = RunDirectory.resume(half)
-    with pytest.raises(InterruptedError):
-        run.train([stop])
+    with pytest.raises(Stop):
+        run.train([stopping("once")])
     monkeypatch.undo()
-    RunDirectory.resume(half).train()
-    assert_same_run(half, whole, UPDATES)
-
-
-def stop(record):
-    raise InterruptedError
+    assert_same_run(resume(half), whole, UPDATES)
 
 
 def test_a_run_that_another_process_went_on_with_is_not_gone_on_with_from_before(half):
@@ -330,8 +301,8 @@ def test_a_run_that_another_process_went_on_with_is_not_gone_on_with_from_before
 
 def test_a_run_that_an_error_stopped_is_gone_on_with_by_the_same_object(half):
     run = RunDirectory.resume(half, total_timesteps=12 * BATCH)
-    with pytest.raises(InterruptedError):
-        run.train([lambda record: stop(record) if record.n_updates == 10 else None])
+    with pytest.raises(Stop):
+        run.train([stopping(10)])
     run.train()
     assert [int(row["n_updates"]) for row in progress(half)] == list(range(1, 13))
 
@@ -356,10 +327,6 @@ def test_a_run_none_of_whose_checkpoints_can_be_read_is_refused(both, half):
     with pytest.raises(CheckpointError, match=r"has no checkpoint that can be read: .*000000006\.npz"):
         RunDirectory.resume(half)
     assert files(half) == before
-
-
-def changed(**changes):
-    return lambda described: described | changes
 
 
 CONFIGS = {
@@ -390,16 +357,13 @@ def test_a_damaged_config_is_refused_by_its_name_and_nothing_is_changed(damage, 
     assert files(half) == before
 
 
-@pytest.mark.parametrize("make", ["nothing", "a directory", "a file"])
-def test_what_is_no_run_cannot_be_resumed(make, tmp_path):
-    path = tmp_path / "here"
-    if make == "a directory":
-        path.mkdir()
-    if make == "a file":
-        path.write_text("notes")
-    with pytest.raises(CheckpointError, match=r"here.*config\.json"):
-        RunDirectory.resume(path)
-    assert path.exists() == (make != "nothing")
+def test_what_is_no_run_cannot_be_resumed(tmp_path):
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "file").write_text("notes")
+    for name in ("nothing", "directory", "file"):
+        with pytest.raises(CheckpointError, match=rf"{name}.*config\.json"):
+            RunDirectory.resume(tmp_path / name)
+    assert not (tmp_path / "nothing").exists()
 
 
 @pytest.mark.parametrize("cut", [1, 2, 10, 60, 150])
@@ -415,7 +379,7 @@ def test_a_row_that_is_cut_off_is_written_again(cut, half, whole):
 @pytest.mark.parametrize("name", ["progress.csv", "evaluations.csv"])
 def test_a_table_that_is_no_table_of_a_run_is_refused_by_its_name(name, content, half):
     (half / name).write_text(content)
-    with pytest.raises(ValueError, match=rf"{name} isn't what a run writes \(remove it to go on"):
+    with pytest.raises(ValueError, match=rf"{name} isn't a table to go on with \(remove it to go on"):
         resume(half)
     assert (half / name).read_text() == content
     (half / name).unlink()
@@ -435,24 +399,16 @@ def test_a_directory_with_a_run_is_refused_with_the_ways_out(copy):
 
 @pytest.mark.parametrize("overwrite", [True, False])
 @pytest.mark.parametrize(
-    "name", ["notes.txt", "config.json", "progress.csv", "agent.npz", "checkpoints/x.npz"]
+    "name", ["notes.txt", "config.json", "progress.csv", "agent.npz", "checkpoints/x.npz", ""]
 )
-def test_a_directory_with_anything_else_is_refused_even_for_overwriting(name, overwrite, tmp_path):
+def test_anything_else_in_its_place_is_refused_even_for_overwriting(name, overwrite, tmp_path):
     file = tmp_path / "here" / name
-    file.parent.mkdir(parents=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("{}")
-    with pytest.raises(FileExistsError, match="it is no run directory, so choose another --out"):
+    with pytest.raises(FileExistsError, match="here exists already: it is no run directory, so choose an"):
         RunDirectory.create(tmp_path / "here", settings(), CONFIG, overwrite=overwrite)
     assert file.read_text() == "{}"
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [file.name]
-
-
-@pytest.mark.parametrize("overwrite", [True, False])
-def test_a_file_is_no_directory(overwrite, tmp_path):
-    (tmp_path / "file").write_text("notes")
-    with pytest.raises(FileExistsError, match="file exists already"):
-        RunDirectory.create(tmp_path / "file", settings(), CONFIG, overwrite=overwrite)
-    assert (tmp_path / "file").read_text() == "notes"
 
 
 def test_an_empty_directory_is_taken(tmp_path, whole):
@@ -500,20 +456,14 @@ def test_what_processes_left_that_were_killed_while_writing_is_cleared_away(half
 # --- processes that are killed ---------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def nursery(tmp_path_factory):
-    with Nursery(tmp_path_factory.mktemp("nursery")) as nursery:
-        yield nursery
-
-
 def test_a_run_that_is_killed_at_twenty_moments_ends_as_one_that_was_not(nursery, tmp_path):
-    stages = kill_at_random(nursery, tmp_path, updates=30, kills=20)
+    stages = faults.kill_at_random(nursery, tmp_path, updates=30, kills=20)
     assert len(stages) == 20
     assert len(set(stages)) > 2  # they came at different ones
 
 
 def test_a_run_that_is_killed_at_any_change_of_its_files_ends_as_one_that_was_not(nursery, tmp_path):
-    stages = kill_at_changes(nursery, tmp_path, UPDATES)
+    stages = faults.kill_at_changes(nursery, tmp_path, UPDATES)
     assert len(stages) > 15  # more with TensorBoard events
     assert "while it wrote a checkpoint" in stages
 
@@ -526,13 +476,10 @@ def test_a_resuming_that_is_killed_at_any_change_of_its_files_can_be_resumed(
     assert moments > 5  # more with TensorBoard events
     for moment in range(moments):
         directory = shutil.copytree(broken_off, tmp_path / f"victim-{moment}")
-        assert (
-            nursery.run(
-                "train", "--resume", directory, cwd=tmp_path, signals_at=[(moment, signal.SIGKILL)]
-            ).status
-            == -9
-        )
-        done = nursery.run("train", "--resume", directory, cwd=tmp_path)
+        resuming = ["train", "--resume", directory]
+        killed = nursery.run(*resuming, cwd=tmp_path, signals_at=[(moment, signal.SIGKILL)])
+        assert killed.status == -9
+        done = nursery.run(*resuming, cwd=tmp_path)
         assert (done.status, done.err) == (0, "")
         assert_same_run(directory, whole, UPDATES)
 
@@ -558,7 +505,7 @@ def test_an_overwriting_that_is_killed_leaves_what_can_be_overwritten(nursery, c
 )
 def test_a_directory_in_which_another_process_trains_is_refused(words, nursery, half, tmp_path):
     before = files(half)
-    with run_module._locked(half):
+    with locked(half):
         done = nursery.run("train", *words, half, cwd=tmp_path)
     assert done.status == 1
     assert done.err == f"nptrpo: another process is training in {half}\n"

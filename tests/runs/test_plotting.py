@@ -12,9 +12,16 @@ import pytest
 import scipy.stats
 
 from npTRPO import TRPOConfig, cli
-from npTRPO.runs import plotting
 from npTRPO.runs.directory import RunDirectory, RunSettings
-from npTRPO.runs.plotting import bootstrap_interval, interquartile_mean, plot_runs, read_run
+from npTRPO.runs.plotting import (
+    PALETTE,
+    bootstrap_interval,
+    draw_runs,
+    group_runs,
+    interquartile_mean,
+    plot_runs,
+    read_run,
+)
 
 CONFIG = TRPOConfig(n_envs=2, n_steps=16, net_arch=(4,), checkpoint_interval=10).to_dict()
 
@@ -48,23 +55,15 @@ def make_run(path, updates=12, seed=0, env="CartPole-v1", columns=None, **option
     with (path / "progress.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*columns, "outcome"])
-        writer.writerows(
-            [*row, "IMPROVED"] for row in zip(*(c.tolist() for c in columns.values()), strict=True)
-        )
+        writer.writerows([*row, "IMPROVED"] for row in zip(*map(list, columns.values()), strict=True))
     return path
 
 
 @pytest.fixture
 def draw():
     """Draws runs as plot_runs does, without writing the picture."""
-    figures = pytest.importorskip("matplotlib.figure", reason="drawing is an extra")
-
-    def drawn(*paths):
-        figure = figures.Figure(figsize=(13, 7.5), layout="constrained")
-        plotting._draw(figure, plotting._grouped([read_run(path) for path in paths]))
-        return figure
-
-    return drawn
+    pytest.importorskip("matplotlib", reason="drawing is an extra")
+    return lambda *paths: draw_runs(paths)
 
 
 def panel(figure, title):
@@ -97,10 +96,6 @@ def test_the_interquartile_mean_is_that_of_the_sorted_middle(n):
     np.testing.assert_allclose(interquartile_mean(x), expected, rtol=1e-13)
 
 
-def test_the_interquartile_mean_of_eight_is_that_of_the_middle_four_whatever_the_outliers():
-    assert interquartile_mean(np.array([1e9, 3.0, 4.0, -1e9, 5.0, 6.0, 1e9, -1e9])) == 4.5
-
-
 @pytest.mark.parametrize("n", [3, 5, 8])
 def test_the_bootstrap_interval_is_scipys(n):
     x = np.random.default_rng(n).standard_normal((n, 4))
@@ -125,11 +120,6 @@ def test_the_bootstrap_interval_covers_the_mean_about_as_often_as_it_says():
     low, high = bootstrap_interval(x, rng, resamples=400)
     coverage = np.mean((low < 0) & (high > 0))
     assert 0.88 < coverage < 0.98
-
-
-def test_the_interval_of_runs_that_agree_has_no_width():
-    low, high = bootstrap_interval(np.ones((5, 3)), np.random.default_rng(0))
-    np.testing.assert_array_equal(low, high)
 
 
 # --- what is read ----------------------------------------------------------------------------------------
@@ -157,43 +147,27 @@ def test_a_row_that_is_being_written_is_left_out(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("damage", "complaint"),
+    ("name", "content", "complaint"),
     [
-        (lambda path: shutil.rmtree(path), "No such file"),
-        (lambda path: (path / "config.json").unlink(), r"config\.json"),
-        (lambda path: (path / "config.json").write_text("{"), "isn't a run directory that can be read"),
-        (lambda path: (path / "config.json").write_text("[]"), "isn't a run directory that can be read"),
-        (
-            lambda path: (path / "config.json").write_text("{}"),
-            "isn't a run directory that can be read: it lacks 'env'",
-        ),
-        (
-            lambda path: (path / "config.json").write_bytes(b"\xff\xfe"),
-            "isn't a run directory that can be read",
-        ),
-        (lambda path: (path / "progress.csv").unlink(), r"progress\.csv"),
-        (lambda path: (path / "progress.csv").write_text(""), "has no progress to draw yet"),
-        (lambda path: (path / "progress.csv").write_text("kl,notes\n1,2\n"), "has no progress to draw yet"),
-        (lambda path: (path / "progress.csv").write_text("kl,notes\nmuch,2\n"), "could not convert"),
-        (lambda path: (path / "progress.csv").write_bytes(b"\x00\xff\n\x01\n"), "can't decode"),
-    ],
-    ids=[
-        "missing",
-        "no config",
-        "half",
-        "a list",
-        "no env",
-        "bytes",
-        "no table",
-        "empty",
-        "other",
-        "words",
-        "binary",
+        ("", None, "isn't a run directory that can be read: .*No such file"),
+        ("config.json", None, r"isn't a run directory that can be read: .*config\.json"),
+        ("config.json", b"{", "isn't a run directory that can be read"),
+        ("config.json", b"[]", "isn't a run directory that can be read"),
+        ("config.json", b"{}", "isn't a run directory that can be read: it lacks 'env'"),
+        ("config.json", b"\xff\xfe", "isn't a run directory that can be read"),
+        ("progress.csv", None, r"progress\.csv"),
+        ("progress.csv", b"", "has no progress to draw yet"),
+        ("progress.csv", b"kl,notes\n1,2\n", "has no progress to draw yet"),
+        ("progress.csv", b"kl,notes\nmuch,2\n", "could not convert"),
+        ("progress.csv", b"\x00\xff\n\x01\n", "can't decode"),
     ],
 )
-def test_what_is_no_run_is_refused_by_its_name_and_nothing_is_drawn(damage, complaint, tmp_path):
+def test_what_is_no_run_is_refused_by_its_name_and_nothing_is_drawn(name, content, complaint, tmp_path):
     good, bad = make_run(tmp_path / "good"), make_run(tmp_path / "bad")
-    damage(bad)
+    if content is not None:
+        (bad / name).write_bytes(content)
+    else:
+        (bad / name).unlink() if name else shutil.rmtree(bad)
     with pytest.raises(ValueError, match=rf"bad .*{complaint}"):
         plot_runs([good, bad], tmp_path / "out.png")
     assert not (tmp_path / "out.png").exists()
@@ -222,7 +196,7 @@ def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch, capsys):
 
 def test_runs_that_differ_only_in_their_seed_belong_together(tmp_path):
     runs = [read_run(make_run(tmp_path / f"{s}", seed=s, checkpoint_interval=s + 1)) for s in range(3)]
-    assert {label: len(group) for label, group in plotting._grouped(runs).items()} == {"CartPole-v1": 3}
+    assert {label: len(group) for label, group in group_runs(runs).items()} == {"CartPole-v1": 3}
 
 
 def test_a_label_says_in_what_settings_differ_and_nothing_else(tmp_path):
@@ -234,7 +208,7 @@ def test_a_label_says_in_what_settings_differ_and_nothing_else(tmp_path):
         {"target_kl": 0.02, "net_arch": [4], "seed": 9},
     ]
     runs = [read_run(make_run(tmp_path / str(i), **each)) for i, each in enumerate(settings)]
-    groups = plotting._grouped(runs)
+    groups = group_runs(runs)
     assert {label: [run.path.name for run in group] for label, group in groups.items()} == {
         "CartPole-v1, net_arch=[4], target_kl=0.01": ["0"],
         "CartPole-v1, net_arch=[4], target_kl=0.02": ["1", "4"],
@@ -291,10 +265,10 @@ def test_runs_together_are_drawn_by_their_interquartile_mean_over_what_they_shar
     assert heights[:, 1].max() > 3.0 * 9
 
 
-@pytest.mark.parametrize(("count", "bands"), [(1, 0), (2, 0), (3, 1)])
-def test_there_is_an_interval_from_three_runs_on(count, bands, draw, tmp_path):
-    figure = draw(*[make_run(tmp_path / str(s), seed=s) for s in range(count)])
-    assert len(panel(figure, "Return over steps").collections) == bands
+def test_there_is_an_interval_from_three_runs_on(draw, tmp_path):
+    runs = [make_run(tmp_path / str(s), seed=s) for s in range(3)]
+    bands = [len(panel(draw(*runs[:n]), "Return over steps").collections) for n in (1, 2, 3)]
+    assert bands == [0, 0, 1]
 
 
 def test_what_varies_from_update_to_update_is_drawn_by_medians_of_stretches(draw, tmp_path):
@@ -327,15 +301,6 @@ def test_runs_that_share_no_range_are_drawn_without_a_mean(draw, tmp_path):
     assert line.get_xdata().size == 0
 
 
-def test_numbers_of_steps_are_written_short(tmp_path):
-    pytest.importorskip("matplotlib", reason="drawing is an extra")
-    n = np.arange(1, 13)
-    columns = {"num_timesteps": 100_000 * n}
-    plot_runs([make_run(tmp_path / "run", columns=columns)], tmp_path / "out.svg")
-    assert {"200k", "400k", "1M"} <= set(texts(tmp_path / "out.svg"))
-    assert "200000" not in texts(tmp_path / "out.svg")
-
-
 # --- files -----------------------------------------------------------------------------------------------
 
 
@@ -360,10 +325,10 @@ def test_a_png_shows_lines_in_the_colours_of_their_groups(tmp_path):
     with Image.open(io.BytesIO((tmp_path / "out.png").read_bytes())) as image:
         pixels = np.asarray(image.convert("RGB"))
     assert pixels.shape == (900, 1560, 3)
-    for colour in plotting._COLOURS[:2]:
+    for colour in PALETTE[:2]:
         rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
         assert np.sum(np.all(pixels == rgb, axis=-1)) > 500
-    third = [int(plotting._COLOURS[2][i : i + 2], 16) for i in (1, 3, 5)]
+    third = [int(PALETTE[2][i : i + 2], 16) for i in (1, 3, 5)]
     assert not np.any(np.all(pixels == third, axis=-1))
 
 
@@ -373,21 +338,14 @@ def test_an_svg_names_axes_groups_and_numbers_of_runs_as_text(tmp_path):
     runs.append(make_run(tmp_path / "other", gamma=0.5))
     plot_runs(runs, tmp_path / "out.svg")
     found = texts(tmp_path / "out.svg")
-    for expected in (
-        "Return over steps",
-        "Return over time",
-        "KL divergence (dashed: δ)",
-        "Improvement (dotted: predicted)",
-        "Conjugate gradients",
-        "Value function (cut off below −1)",
-        "environment steps",
-        "seconds",
-        "mean return of the last 100 episodes",
-        "mean KL(old ‖ new) in nats",
-        "CartPole-v1, gamma=0.99 (3 runs)",
-        "CartPole-v1, gamma=0.5",
-    ):
-        assert expected in found, expected
+    titles = ["Return over steps", "Return over time", "KL divergence (dashed: δ)", "Conjugate gradients"]
+    titles += ["Improvement (dotted: predicted)", "Value function (cut off below −1)"]
+    axes = ["environment steps", "seconds", "mean return of the last 100 episodes"]
+    axes += ["mean KL(old ‖ new) in nats"]
+    groups = ["CartPole-v1, gamma=0.99 (3 runs)", "CartPole-v1, gamma=0.5"]
+    assert set(titles + axes + groups) <= set(found)
+    assert {"2k", "10k"} <= set(found)  # numbers of steps
+    assert "2000" not in found
 
 
 def test_a_gain_that_dwarfs_all_others_is_cut_off_and_the_axis_says_so(draw, tmp_path):
@@ -406,14 +364,9 @@ def test_a_gain_that_dwarfs_all_others_is_cut_off_and_the_axis_says_so(draw, tmp
 
 
 def test_long_labels_stay_inside_the_picture(draw, tmp_path):
-    options = {
-        "target_kl": 0.02,
-        "net_arch": [256, 256, 256],
-        "cg_damping": 0.001,
-        "gae_lambda": 0.5,
-        "n_envs": 4,
-    }
-    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", **options, normalize_rewards=False)]
+    options = {"target_kl": 0.02, "net_arch": [256, 256, 256], "cg_damping": 0.001, "gae_lambda": 0.5}
+    options |= {"n_envs": 4, "normalize_rewards": False}
+    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", **options)]
     figure = draw(*runs)
     figure.draw_without_rendering()
     box = figure.legends[0].get_window_extent()
@@ -425,7 +378,7 @@ def test_long_labels_stay_inside_the_picture(draw, tmp_path):
 
 
 def test_the_command_draws_and_says_where(tmp_path, capsys):
-    pytest.importorskip("matplotlib", reason="drawing is an extra")
+    pytest.importorskip("matplotlib.font_manager", reason="drawing is an extra")
     runs = [str(make_run(tmp_path / str(s), seed=s)) for s in range(2)]
     assert cli.main(["plot", *runs, "--out", str(tmp_path / "figures" / "out.svg")]) == 0
     assert capsys.readouterr() == (f"drew {tmp_path / 'figures/out.svg'}\n", "")

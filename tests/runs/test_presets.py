@@ -7,6 +7,8 @@ import gymnasium
 import pytest
 
 from npTRPO import TRPO, CheckpointError, TRPOConfig, cli
+from npTRPO.cli.command import make_parser
+from npTRPO.cli.config_flags import as_flags
 from npTRPO.runs import presets as module
 from npTRPO.runs.presets import preset, presets, read_presets
 
@@ -45,18 +47,9 @@ def test_a_preset_is_of_a_registered_environment_and_has_steps_and_options_that_
     assert {name: config.to_dict()[name] for name in options} == options
     batch = config.n_envs * config.steps_per_env(config.n_envs)
     assert settings["total_timesteps"] >= 10 * batch
-
-
-@pytest.mark.parametrize("env_id", NAMES)
-def test_a_preset_says_nothing_that_goes_without_saying_and_nothing_about_the_seed(env_id):
-    for name, value in preset(env_id).items():
+    for name, value in settings.items():
         assert name not in ("seed", "vectorization_mode", "checkpoint_interval")
-        assert DEFAULTS.get(name) != value, name
-
-
-def test_an_environment_without_a_preset_has_none():
-    assert preset("NoSuchEnvironment-v0") == {}
-    assert preset("") == {}
+        assert DEFAULTS.get(name) != value, name  # it says nothing that goes without saying
 
 
 @pytest.mark.parametrize(
@@ -87,16 +80,12 @@ def test_train_takes_the_preset_and_prints_it_as_one_would_write_it(env_id, caps
     assert run("train", env_id, "--out", "run", "--n-steps", 4, "--total-timesteps", 8) == 0
     first = capsys.readouterr().out.splitlines()[0]
     kept = {key: value for key, value in preset(env_id).items() if key not in ("n_steps", "total_timesteps")}
-    if kept:
-        assert first.startswith("preset: ")
-        parsed = vars(
-            cli._parser().parse_args(["train", env_id, *shlex.split(first.removeprefix("preset: "))])
-        )
-        assert {key: parsed[key] for key in kept} == kept
-        assert "n_steps" not in parsed
-        assert parsed["total_timesteps"] is None
-    else:
-        assert "preset" not in first
+    assert first.startswith("preset: ") == bool(kept)
+    words = shlex.split(first.removeprefix("preset: ")) if kept else []
+    parsed = vars(make_parser().parse_args(["train", env_id, *words]))
+    assert {key: parsed[key] for key in kept} == kept
+    assert "n_steps" not in parsed
+    assert parsed["total_timesteps"] is None
     config = trained_with()["config"]
     assert {key: config[key] for key in kept} == kept
     assert config["n_steps"] == 4
@@ -125,10 +114,8 @@ def test_no_preset_starts_from_the_defaults(capsys):
     assert run("train", "Pendulum-v1", "--out", "run", "--no-preset", *QUICK) == 0
     assert "preset" not in capsys.readouterr().out
     config = trained_with()["config"]
-    own = {"n_envs", "n_steps", "net_arch", "checkpoint_interval"}
-    assert {name: config[name] for name in config if name not in own} == {
-        name: DEFAULTS[name] for name in DEFAULTS if name not in own
-    }
+    own = ("n_envs", "n_steps", "net_arch", "checkpoint_interval")
+    assert config == DEFAULTS | {name: config[name] for name in own}
 
 
 def test_from_python_there_are_no_presets():
@@ -145,7 +132,7 @@ def test_each_is_listed_as_the_command_that_it_stands_for(capsys):
     for line, env_id in zip(lines, NAMES, strict=True):
         words = shlex.split(line)
         assert words[:3] == ["nptrpo", "train", env_id]
-        parsed = vars(cli._parser().parse_args(words[1:]))
+        parsed = vars(make_parser().parse_args(words[1:]))
         found = {name: parsed[name] for name in parsed if name in options | {"total_timesteps"}}
         assert found == preset(env_id)
 
@@ -159,6 +146,6 @@ def test_each_is_listed_as_the_command_that_it_stands_for(capsys):
     ],
 )
 def test_settings_of_every_kind_are_written_as_flags(settings, written):
-    assert cli._as_options(settings) == written
-    parsed = vars(cli._parser().parse_args(["train", "X", *shlex.split(written)]))
+    assert as_flags(settings) == written
+    parsed = vars(make_parser().parse_args(["train", "X", *shlex.split(written)]))
     assert {name: parsed[name] for name in settings} == settings

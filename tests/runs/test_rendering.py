@@ -145,23 +145,15 @@ def test_each_episode_gets_a_video_numbered_from_the_second_on(agent, tmp_path):
         assert video_frames(path)[0] == [0, 1, 2]
 
 
-def test_a_video_and_a_gif_of_the_same_episodes(agent, tmp_path):
+def test_a_video_and_a_gif_of_the_same_episodes_replace_files_that_are_there(agent, tmp_path):
     pytest.importorskip("moviepy", reason="videos are moviepy's")
     pytest.importorskip("PIL", reason="GIFs are Pillow's")
+    for name in ("a.mp4", "a.gif"):
+        (tmp_path / name).write_text("old")
     render_episodes(agent, PAINTER, video=tmp_path / "a.mp4", gif=tmp_path / "a.gif")
     assert len(Painter.made) == 1
     assert video_frames(tmp_path / "a.mp4")[0] == list(range(8))
     assert [n for n, _ in gif_frames(tmp_path / "a.gif")] == [0, 2, 4, 6]
-
-
-@pytest.mark.parametrize("ending", ["gif", "mp4"])
-def test_a_file_that_is_there_is_replaced(ending, agent, tmp_path):
-    pytest.importorskip("moviepy", reason="videos are moviepy's")
-    target = tmp_path / f"a.{ending}"
-    target.write_text("old")
-    render_episodes(agent, PAINTER, **{"video" if ending == "mp4" else "gif": target})
-    assert target.read_bytes()[:3] == b"GIF" or b"ftyp" in target.read_bytes()[:16]
-    assert [path.name for path in tmp_path.iterdir()] == [target.name]
 
 
 # --- the screen, and what is played ----------------------------------------------------------------------
@@ -206,7 +198,7 @@ def test_actions_are_the_likeliest_or_drawn(deterministic, agent):
 def test_returns_are_those_of_the_same_seeded_episodes_anywhere(tmp_path):
     pytest.importorskip("PIL", reason="GIFs are Pillow's")
     pytest.importorskip("pygame", reason="CartPole is drawn by pygame")
-    trained = TRPO("MlpPolicy", "CartPole-v1", n_envs=4, n_steps=64, net_arch=(8,), seed=0).learn(1024)
+    trained = TRPO("MlpPolicy", "CartPole-v1", n_envs=4, n_steps=64, net_arch=(8,), seed=0).learn(512)
     env, expected = gymnasium.make("CartPole-v1"), []
     for seed in (3, 4):
         (observation, _), total, over = env.reset(seed=seed), 0.0, False

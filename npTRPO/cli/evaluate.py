@@ -1,0 +1,28 @@
+"""``nptrpo evaluate``: measure a saved agent's return."""
+
+import argparse
+
+from npTRPO.cli.usage import add_playing_flags
+
+__all__ = ["add_evaluate_flags", "evaluate"]
+
+
+def add_evaluate_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to its parser."""
+    add_playing_flags(parser, "evaluate in this environment instead of its own", episodes=100)
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Print a saved agent's return, and return the exit status."""
+    from npTRPO.agent.evaluation import run_episodes
+    from npTRPO.agent.trpo import TRPO
+
+    agent = TRPO.load(options.file)
+    returns, lengths = run_episodes(
+        agent, options.env, options.episodes, not options.stochastic, seed=options.seed
+    )
+    print(
+        f"return {returns.mean():.2f} ± {returns.std():.2f} over {len(returns)} episodes "
+        f"(from {returns.min():.2f} to {returns.max():.2f}), mean length {lengths.mean():.1f} steps"
+    )
+    return 0

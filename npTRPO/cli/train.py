@@ -1,0 +1,149 @@
+"""``nptrpo train``: train an agent and keep the run, or go on with one."""
+
+import argparse
+import contextlib
+import dataclasses
+import importlib.util
+import itertools
+import shlex
+from pathlib import Path
+
+from npTRPO.agent.config import TRPOConfig
+from npTRPO.agent.record import Record
+from npTRPO.cli.config_flags import OPTIONS, add_config_flags, as_flags, flag
+from npTRPO.cli.usage import UsageError, at_least, say, seconds
+from npTRPO.runs.directory import RunDirectory, RunSettings
+from npTRPO.trust_region.update import UpdateOutcome
+
+__all__ = ["add_train_flags", "train"]
+
+DEFAULT_TIMESTEPS = 50_000
+
+
+def add_train_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to its parser."""
+    parser.add_argument("env", nargs="?", help="id of a Gymnasium environment, such as CartPole-v1")
+    parser.add_argument(
+        "--total-timesteps", type=at_least(1), help=f"environment steps (default: {DEFAULT_TIMESTEPS})"
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--out", type=Path, metavar="DIR", help="directory for the run (default: a new one, runs/ENV)"
+    )
+    where.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in this directory")
+    parser.add_argument(
+        "--no-preset",
+        dest="preset",
+        action="store_false",
+        help="start from the defaults instead of the environment's preset",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="begin again in a directory that has a run")
+    parser.add_argument(
+        "--eval-episodes",
+        type=at_least(0),
+        help=f"episodes per evaluation; 0 for none (default: {RunSettings.eval_episodes})",
+    )
+    parser.add_argument(
+        "--env-timeout",
+        type=seconds,
+        metavar="SECONDS",
+        help="stop if the environments take longer for a step; those that hang in foreign code need "
+        "--vectorization-mode async (default: wait for ever)",
+    )
+    parser.add_argument(
+        "--log-interval", type=at_least(1), default=1, help="updates between two lines of output (default: 1)"
+    )
+    add_config_flags(parser)
+
+
+def train(options: argparse.Namespace) -> int:
+    """Train an agent, and return the exit status."""
+    from npTRPO.agent.logging import ProgressBar, printer
+    from npTRPO.runs.recorder import Failures
+    from npTRPO.runs.signals import Interruption
+    from npTRPO.sampling.environments import dismiss
+
+    run = _new_run(options) if options.resume is None else _resumed_run(options)
+    directory, total = run.path, run.settings.total_timesteps
+    if run.finished:
+        print(f"{directory} has taken its {total:,} steps: give more with --total-timesteps")
+        return 0
+    with contextlib.ExitStack() as stack:
+        environments = run.agent.env
+        stack.callback(dismiss, environments)
+        interruption = stack.enter_context(Interruption())
+        failures = Failures(say)
+        watch = printer(options.log_interval)
+        if importlib.util.find_spec("rich") is not None:
+            watch = stack.enter_context(ProgressBar(total, run.agent.num_timesteps, options.log_interval))
+        try:
+            run.train([failures.guarded("the log", watch), _report_refusal, interruption], failures)
+            if environments is not None:
+                environments.close()
+        except (Exception, KeyboardInterrupt):  # whatever follows from the signal
+            if interruption.signal is None:
+                raise
+    if interruption.signal is not None:
+        say(f"{interruption.signal.name}: go on with: nptrpo train --resume {shlex.quote(str(directory))}")
+        return 128 + interruption.signal
+    target = directory / "agent.npz"
+    if not failures.missing:
+        print(f"saved {target}; nptrpo evaluate {target} measures it")
+    return 1 if failures.lines else 0
+
+
+def _report_refusal(record: Record) -> None:
+    """Report an update in which nothing was learned because its result isn't finite."""
+    outcome = record.update.outcome
+    if outcome is UpdateOutcome.NOT_FINITE:
+        say(f"warning: update {record.n_updates} is refused. {outcome.value}")
+
+
+def _resumed_run(options: argparse.Namespace) -> RunDirectory:
+    """Resume a run, which keeps the settings that it began with and is given no others."""
+    given = [name for name in vars(options) if name in OPTIONS]
+    for name, usual in (("env", None), ("eval_episodes", None), ("overwrite", False), ("preset", True)):
+        given += [] if getattr(options, name) == usual else ["no_preset" if name == "preset" else name]
+    if options.env is not None and ":" in options.env:  # whose module is trusted by naming it once more
+        given.remove("env")
+    if given:
+        flags = ", ".join("ENV" if name == "env" else flag(name) for name in given)
+        raise UsageError(f"a run that is resumed keeps its own settings, but {flags} came with --resume")
+    return RunDirectory.resume(options.resume, options.total_timesteps, options.env_timeout, options.env)
+
+
+def _new_run(options: argparse.Namespace) -> RunDirectory:
+    from npTRPO.runs.presets import preset
+
+    if options.env is None:
+        raise UsageError("name an environment to train on, such as CartPole-v1, or a run to --resume")
+    episodes = RunSettings.eval_episodes if options.eval_episodes is None else options.eval_episodes
+    given = {key: value for key, value in vars(options).items() if key in OPTIONS}
+    if options.total_timesteps is not None:
+        given["total_timesteps"] = options.total_timesteps
+    settled = preset(options.env) if options.preset else {}
+    kept = {key: value for key, value in settled.items() if key not in given}
+    if kept:
+        print(f"preset: {as_flags(kept)}")
+    chosen = {"total_timesteps": DEFAULT_TIMESTEPS, **settled, **given}
+    steps = chosen.pop("total_timesteps")
+    try:
+        config = TRPOConfig.from_dict(chosen)
+        if config.checkpoint_interval is None:  # some five boundaries, at most fifty updates apart
+            updates = steps // (config.n_envs * config.steps_per_env(config.n_envs))
+            config = dataclasses.replace(config, checkpoint_interval=max(10, min(50, updates // 4)))
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error)) from error
+    directory = options.out or _free_directory(options.env)
+    settings = RunSettings(options.env, steps, episodes, options.env_timeout)
+    try:
+        return RunDirectory.create(directory, settings, config, options.overwrite)
+    except FileExistsError as error:
+        raise UsageError(str(error)) from error
+
+
+def _free_directory(env: str) -> Path:
+    """Return runs/ENV, or with a number behind it the first that isn't taken."""
+    base = Path("runs") / env.replace("/", "_").replace(":", "_")
+    numbered = (base.with_name(f"{base.name}-{i}") for i in itertools.count(2))
+    return next(path for path in itertools.chain([base], numbered) if not path.exists())

@@ -1,0 +1,62 @@
+"""Types of arguments that several commands have, and lines to stderr."""
+
+import argparse
+import contextlib
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = ["UsageError", "add_playing_flags", "at_least", "ending_in", "say", "seconds"]
+
+
+class UsageError(ValueError):
+    """The command asks for what can't be."""
+
+
+def say(line: str) -> None:
+    """Write a line to stderr, unless it can't be written to."""
+    with contextlib.suppress(OSError):
+        print(f"nptrpo: {' '.join(line.split())}", file=sys.stderr, flush=True)
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Return the type of an argument that is a whole number of at least ``least``."""
+
+    def integer(text: str) -> int:
+        number = int(text)
+        if number < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, not {number}")
+        return number
+
+    return integer
+
+
+def seconds(text: str) -> float:
+    """Parse a positive number of seconds."""
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a positive number of seconds, not {number}")
+    return number
+
+
+def ending_in(*endings: str) -> Callable[[str], Path]:
+    """Return the type of an argument that names a file of one of some kinds."""
+
+    def file(text: str) -> Path:
+        if Path(text).suffix not in endings:
+            raise argparse.ArgumentTypeError(f"must end in {' or '.join(endings)}, but it is {text!r}")
+        return Path(text)
+
+    return file
+
+
+def add_playing_flags(parser: argparse.ArgumentParser, env_help: str, episodes: int) -> None:
+    """Add the arguments of commands in which a saved agent plays episodes."""
+    parser.add_argument("file", type=Path, help="an agent that train saved")
+    parser.add_argument("--env", default=None, help=env_help)
+    parser.add_argument(
+        "--episodes", type=at_least(1), default=episodes, help=f"number of episodes (default: {episodes})"
+    )
+    parser.add_argument("--stochastic", action="store_true", help="draw actions instead of the likeliest")
+    parser.add_argument("--seed", type=at_least(0), default=None, help="seed of the environment")

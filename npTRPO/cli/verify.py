@@ -1,0 +1,38 @@
+"""``nptrpo verify``: check every equation of the derivation on random problems."""
+
+import argparse
+from pathlib import Path
+
+from npTRPO.cli.usage import UsageError, at_least
+
+__all__ = ["add_verify_flags", "verify"]
+
+
+def add_verify_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to its parser."""
+    parser.add_argument(
+        "--instances", type=at_least(1), default=200, help="number of problems (default: 200)"
+    )
+    parser.add_argument("--seed", type=at_least(0), default=0, help="what they are drawn from (default: 0)")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="also write a page with all equations and measurements"
+    )
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Check the equations, print the results, and return the exit status."""
+    from npTRPO.files.writing import write_whole
+    from npTRPO.theory.report import verify as verified
+    from npTRPO.theory_page.page import page
+
+    html: Path | None = options.html
+    if html is not None and (html.is_dir() or not html.parent.is_dir()):
+        raise UsageError(f"--html needs a file in a directory that exists, not {html}")
+    report = verified(options.instances, options.seed)
+    if html is not None:
+        write_whole(html, page(report).encode())
+    print(report.to_json() if options.json else report.to_text())
+    if html is not None and not options.json:
+        print(f"wrote {html}")
+    return 0 if report.passed else 1

@@ -1,0 +1,167 @@
+"""The settings of a run, and the ``config.json`` that holds them."""
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from npTRPO._checks import environment_id, whole_number
+from npTRPO.agent.checkpoint import versions
+from npTRPO.agent.config import TRPOConfig
+from npTRPO.files.errors import UnreadableFileError, reason
+from npTRPO.files.reading import read_text
+from npTRPO.files.writing import write_whole
+from npTRPO.sampling.environments import id_from_file
+
+__all__ = ["RunSettings", "commit", "holds_run", "read_config", "update_config", "write_config"]
+
+FORMAT = "npTRPO run"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a run does, apart from the algorithm's options.
+
+    Attributes
+    ----------
+    env : str
+        Id of the environment.
+    total_timesteps : int
+        Environment steps.
+    eval_episodes : int
+        Episodes per evaluation, which happens at each checkpoint boundary; 0 for none.
+    env_timeout : float, optional
+        Seconds that the environments may take for a step; see
+        :class:`npTRPO.sampling.environments.TimeLimited`.
+
+    Raises
+    ------
+    ValueError
+        For an impossible value.
+    """
+
+    env: str
+    total_timesteps: int
+    eval_episodes: int = 10
+    env_timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the settings, and replace NumPy's numbers, which JSON doesn't know, by Python's."""
+        environment_id("env", self.env)
+        for name, least in (("total_timesteps", 1), ("eval_episodes", 0)):
+            number = whole_number(name, getattr(self, name), least, 2**63 - 1)
+            object.__setattr__(self, name, number)
+        if self.env_timeout is not None:
+            if not 0 < self.env_timeout <= sys.float_info.max:
+                raise ValueError(
+                    f"env_timeout must be a positive number of seconds, not {self.env_timeout!r}"
+                )
+            object.__setattr__(self, "env_timeout", float(self.env_timeout))
+
+
+def write_config(directory: Path, settings: RunSettings, config: TRPOConfig, entropy: int) -> None:
+    """Write a run's config.json: its settings and options, and with what it was begun."""
+    description = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "env": settings.env,
+        "eval_episodes": settings.eval_episodes,
+        **_changeable(settings),
+        "config": config.to_dict(),
+        "entropy": str(entropy),
+        "versions": versions(),
+        "commit": commit(),
+        "machine": {
+            "platform": platform.platform(),
+            "cores": os.cpu_count(),
+            "blas_threads": os.environ.get("OPENBLAS_NUM_THREADS"),
+        },
+    }
+    _write(directory, description)
+
+
+def read_config(directory: Path, env: str | None = None) -> tuple[RunSettings, TRPOConfig, int]:
+    """Read the settings, options and entropy of a run from its config.json.
+
+    Parameters
+    ----------
+    directory : pathlib.Path
+        The run's.
+    env : str, optional
+        The run's environment, named by someone who trusts its module; see :func:`id_from_file`.
+
+    Raises
+    ------
+    UnreadableFileError
+        If it isn't a run's, or a value in it is out of range.
+    """
+    file = directory / "config.json"
+    try:
+        found = json.loads(read_text(file))
+        if found["format"] != FORMAT:
+            raise ValueError("it isn't npTRPO's")
+        version = found.get("format_version", 1)  # the first files had none
+        if version != FORMAT_VERSION:
+            raise ValueError(f"its format version is {version!r}, and this is version {FORMAT_VERSION}")
+        settings = RunSettings(
+            found["env"], found["total_timesteps"], found["eval_episodes"], found.get("env_timeout")
+        )
+        config, entropy = TRPOConfig.from_dict(found["config"]), int(found["entropy"])
+        if entropy < 0:
+            raise ValueError(f"entropy is {entropy}")
+        if env is not None and env != settings.env:
+            raise ValueError(f"its environment is {settings.env!r}, and not {env!r}")
+        if env is None:
+            words = shlex.join(["nptrpo", "train", settings.env, "--resume", str(directory)])
+            id_from_file(settings.env, f"say {words}")
+    except FileNotFoundError as error:
+        raise UnreadableFileError(f"{directory} isn't a run directory: it has no config.json") from error
+    except Exception as error:  # whatever a foreign or damaged file leads to, of which there is no list
+        raise UnreadableFileError(f"{file} can't be read: {reason(error)}") from error
+    return settings, config, entropy
+
+
+def update_config(directory: Path, settings: RunSettings) -> None:
+    """Write the settings given to a resumed run into its config.json, for the next time it is resumed."""
+    before = json.loads((directory / "config.json").read_text())
+    now = before | _changeable(settings)
+    if now != before:
+        _write(directory, now)
+
+
+def holds_run(directory: Path) -> bool:
+    """Return whether a directory has the config.json of a run."""
+    try:
+        return bool(json.loads(read_text(directory / "config.json"))["format"] == FORMAT)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return False
+
+
+def commit() -> str | None:
+    """Return the commit of the working directory's repository, with a + if files have changed since."""
+    try:
+        asked = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return asked.stdout.strip() or None
+
+
+def _changeable(settings: RunSettings) -> dict[str, Any]:
+    """Return the settings that a resumed run may be given anew."""
+    return {"total_timesteps": settings.total_timesteps, "env_timeout": settings.env_timeout}
+
+
+def _write(directory: Path, description: dict[str, Any]) -> None:
+    write_whole(directory / "config.json", (json.dumps(description, indent=2) + "\n").encode())
