@@ -246,17 +246,6 @@ def array_bytes(array):
         (lambda path: np.savez(path, header=np.frombuffer(b"[" * 10**5, np.uint8)), "recursion"),
         (lambda path: path.mkdir(), "can't be read: Is a directory"),
     ],
-    ids=[
-        "array",
-        "arrays",
-        "header of zeros",
-        "header of text",
-        "complex header",
-        "json",
-        "list",
-        "deep list",
-        "directory",
-    ],
 )
 def test_another_kind_of_file_is_refused_with_the_reason(write, reason, tmp_path):
     write(tmp_path / "agent.npz")
