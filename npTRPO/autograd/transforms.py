@@ -6,7 +6,9 @@ that returns one array (or a tuple of arrays), and all of them can be nested.
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -48,16 +50,20 @@ class Linearization:
     value: Any
     _shapes: tuple[tuple[int, ...], ...]  # of the inputs
     _outputs: tuple[tuple[int | None, tuple[int, ...], Any], ...]  # tape position (or None), shape, dtype
-    _tape: tuple[tuple[int, Edges], ...]  # positions and edges of the steps that lead to an output
+    _steps: tuple[
+        tuple[int, Edges, set[int]], ...
+    ]  # that lead to an output: position, edges, parents done with
     _tuple_in: bool
     _tuple_out: bool
 
     def jvp(self, v: Any) -> Any:
         """Jacobian-vector product J v: how f(x) moves when x moves along ``v`` (shaped as x)."""
         tangents = dict(enumerate(_checked("jvp", v, self._tuple_in, self._shapes)))
-        for index, edges in self._tape:
-            first, *others = [linear.jvp(tangents[parent]) for parent, linear in edges]
-            tangents[index] = sum(others, start=first)
+        for index, edges, done in self._steps:
+            parts = (linear.jvp(tangents[parent]) for parent, linear in edges)
+            tangents[index] = functools.reduce(operator.add, parts)
+            for parent in done:  # to keep them would cost 4 % of a Fisher product, as caches are small
+                del tangents[parent]
         results = tuple(
             tangents[index] if index in tangents else np.zeros(shape, dtype)
             for index, shape, dtype in self._outputs
@@ -80,7 +86,7 @@ class Linearization:
 
         for (index, _, _), g in zip(self._outputs, given, strict=True):
             add(index, g)
-        for index, edges in reversed(self._tape):
+        for index, edges, _ in reversed(self._steps):
             if index in cotangents:
                 g = cotangents.pop(index)
                 for parent, linear in edges:
@@ -133,16 +139,18 @@ def linearize(f: Function, x: Any) -> Linearization:
         value = part.value if traced else part
         values.append(value if isinstance(value, Box) else np.asarray(value))
     needed = {index for index in positions if index is not None}
-    tape = []
-    for index in range(len(trace.tape) - 1, len(inputs) - 1, -1):
+    steps = []
+    for index in reversed(range(len(inputs), len(trace.tape))):
         if index in needed:
-            tape.append((index, trace.tape[index]))
-            needed.update(parent for parent, _ in trace.tape[index])
+            edges = trace.tape[index]
+            done = {parent for parent, _ in edges} - needed  # no later step needs them
+            needed |= done
+            steps.append((index, edges, done))
     return Linearization(
         value=tuple(values) if tuple_out else values[0],
         _shapes=tuple(part.shape for part in inputs),
         _outputs=tuple((i, v.shape, v.dtype) for i, v in zip(positions, values, strict=True)),
-        _tape=tuple(reversed(tape)),
+        _steps=tuple(reversed(steps)),
         _tuple_in=tuple_in,
         _tuple_out=tuple_out,
     )
