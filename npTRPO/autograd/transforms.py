@@ -30,11 +30,6 @@ __all__ = [
 ]
 
 Function = Callable[[Any], Any]
-Visit = Callable[[LinearMap, Any], Any]
-
-
-def _pulled_back(linear: LinearMap, g: Any) -> Any:
-    return linear.vjp(g)
 
 
 @dataclass(frozen=True)
@@ -70,27 +65,23 @@ class Linearization:
         )
         return results if self._tuple_out else results[0]
 
-    def vjp(self, u: Any, visit: Visit = _pulled_back) -> Any:
+    def vjp(self, u: Any, visit: Callable[[LinearMap, Any], None] | None = None) -> Any:
         """Vector-Jacobian product Jᵀ u: the gradient of ⟨u, f(x)⟩ in x, for ``u`` shaped as f(x).
 
-        ``visit(linear, g)`` is called for each linear map between two steps of the function, from the last
-        to the first, with the cotangent g of its result. It returns that of its argument, ``linear.vjp(g)``,
-        or None if nothing is to be computed further back.
+        ``visit(linear, g)``, if given, is called for each linear map that f was recorded as, from the last
+        to the first, with the cotangent g of the map's result.
         """
         given = _checked("vjp", u, self._tuple_out, tuple(shape for _, shape, _ in self._outputs))
-        cotangents: dict[int | None, Any] = {}
-
-        def add(index: int | None, g: Any) -> None:
-            if g is not None:
-                cotangents[index] = cotangents[index] + g if index in cotangents else g
-
+        cotangents: dict[int, Any] = {}
         for (index, _, _), g in zip(self._outputs, given, strict=True):
-            add(index, g)
+            if index is not None:
+                _add(cotangents, index, g)
         for index, edges, _ in reversed(self._steps):
-            if index in cotangents:
-                g = cotangents.pop(index)
-                for parent, linear in edges:
-                    add(parent, visit(linear, g))
+            g = cotangents.pop(index)
+            for parent, linear in edges:
+                if visit is not None:
+                    visit(linear, g)
+                _add(cotangents, parent, linear.vjp(g))
         dtype = given[0].dtype if given else None
         results = tuple(
             cotangents[i] if i in cotangents else np.zeros(shape, dtype)
@@ -276,6 +267,10 @@ def _checked(
     if came != shapes:
         raise ValueError(f"{product} needs shape {_one(shapes)}, but the given vector has shape {_one(came)}")
     return parts
+
+
+def _add(cotangents: dict[int, Any], index: int, g: Any) -> None:
+    cotangents[index] = cotangents[index] + g if index in cotangents else g
 
 
 def _one(shapes: tuple[tuple[int, ...], ...]) -> Any:
