@@ -82,12 +82,9 @@ def _factors(rows: LinearizedRows, cotangents: Callable[[slice, Any], Any]) -> l
     seen: list[tuple[Array, Array]] = []
     n = 0
 
-    def visit(linear: LinearMap, g: Array) -> Any:
-        if not isinstance(linear, LayerMap):
-            return linear.vjp(g)
-        x = linear.rows
-        seen.append((x.T @ x, g.T @ g))
-        return None  # the gradient in θ isn't needed
+    def visit(linear: LinearMap, g: Array) -> None:
+        if isinstance(linear, LayerMap):
+            seen.append((linear.rows.T @ linear.rows, g.T @ g))
 
     for block, lin in (rows.blocks[i] for i in chosen):
         lin.vjp(cotangents(block, lin.value), visit)
