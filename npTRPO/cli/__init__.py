@@ -413,11 +413,14 @@ def _render(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from npTRPO.files.writing import write_whole
     from npTRPO.theory.report import verify
-    from npTRPO.theory_page.page import page
 
     html: Path | None = options.html
     if html is not None and (html.is_dir() or not html.parent.is_dir()):
         raise UsageError(f"--html needs a file in a directory that exists, not {html}")
+    if html is not None:
+        from npTRPO.theory_page.page import check_extra, page
+
+        check_extra()
     try:
         report = verify(options.instances, options.seed)
     except ValueError as error:

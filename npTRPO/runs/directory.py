@@ -188,7 +188,9 @@ class RunDirectory:
         except UnreadableFileError:
             raise
         except Exception as error:  # of the environment's own too
-            raise UnreadableFileError(f"{directory} can't go on in {settings.env}: {reason(error)}") from error
+            raise UnreadableFileError(
+                f"{directory} can't go on in {settings.env}: {reason(error)}"
+            ) from error
         return cls(directory, settings, agent, seen)
 
     @property

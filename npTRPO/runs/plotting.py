@@ -83,7 +83,9 @@ def read_run(path: str | os.PathLike[str]) -> Run:
         )
     for name in ("num_timesteps", "time_elapsed", "target_kl"):
         if not np.all((columns[name] >= 0) & (columns[name] <= _LARGEST)):
-            raise UnreadableFileError(f"{directory} isn't a run directory that can be read: {name} goes astray")
+            raise UnreadableFileError(
+                f"{directory} isn't a run directory that can be read: {name} goes astray"
+            )
     for option in ("seed", "checkpoint_interval"):
         config.pop(option, None)
     return Run(directory, config, columns)

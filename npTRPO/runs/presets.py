@@ -42,7 +42,9 @@ def read_presets(content: bytes) -> dict[str, dict[str, Any]]:
                 raise ValueError(f"total_timesteps must be a whole number, at least 1, but it is {steps!r}")
             TRPOConfig.from_dict({key: settings[key] for key in settings if key != "total_timesteps"})
         except Exception as error:
-            raise UnreadableFileError(f"the preset of {reason(ValueError(env_id))}: {reason(error)}") from error
+            raise UnreadableFileError(
+                f"the preset of {reason(ValueError(env_id))}: {reason(error)}"
+            ) from error
     return table
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from npTRPO._typing import Array
-from npTRPO.theory.cases import Case
-from npTRPO.theory.curves import TRAJECTORIES, Curve, cg_errors, gaps, lambda_sweep, remainder
+from npTRPO.theory.instances import Instance
+from npTRPO.theory.sweeps import TRAJECTORIES, Curve, cg_errors, gaps, lambda_sweep, remainder
 from npTRPO.theory_page.charts import Axis, Chart
 
 __all__ = ["Figure", "draw_advantages", "draw_bounds", "draw_conjugate_gradients", "draw_remainders"]
@@ -34,9 +34,9 @@ class Figure:
     caption: str
 
 
-def draw_bounds(cases: Iterable[Case]) -> Figure:
-    """E11, E13: both bounds over the true error, for every case."""
-    found = gaps(cases)
+def draw_bounds(instances: Iterable[Instance]) -> Figure:
+    """E11, E13: both bounds over the true error, for every instance."""
+    found = gaps(instances)
     everything = np.concatenate([found.error, found.average, found.worst])
     low, high = _decades(everything)
     chart = Chart(

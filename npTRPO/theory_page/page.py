@@ -13,8 +13,8 @@ import numpy as np
 
 from npTRPO._version import __version__
 from npTRPO.theory.equations import SECTIONS
-from npTRPO.theory.report import Report, Row, drawn_cases, measured
-from npTRPO.theory.statements import FALSE_ALARM, Kind
+from npTRPO.theory.report import Report, Row, drawn_instances, measured
+from npTRPO.theory.checks import FALSE_ALARM, Kind
 from npTRPO.theory_page import figures
 from npTRPO.theory_page.charts import Axis, power_of_ten, strip
 from npTRPO.theory_page.typesetting import breakable
@@ -36,7 +36,7 @@ _SLACKS = Axis("", 1e-17, 10.0, (1e-16, 1e-8, 1.0), log=True)
 _DEVIATIONS = Axis("", 0.0, 9.0, (0, 2, 4, 6, 8))
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 _FIGURES: dict[str, Callable[[Report], figures.Figure]] = {
-    "E13": lambda report: figures.draw_bounds(drawn_cases(max(report.instances, 100), report.seed)),
+    "E13": lambda report: figures.draw_bounds(drawn_instances(max(report.instances, 100), report.seed)),
     "E20": lambda report: figures.draw_remainders(report.seed),
     "E36": lambda report: figures.draw_conjugate_gradients(report.seed),
     "E43": lambda report: figures.draw_advantages(report.seed),
@@ -49,7 +49,7 @@ def page(report: Report) -> str:
     Parameters
     ----------
     report : Report
-        Of :func:`npTRPO.theory.verify`. Its cases are drawn once more for a figure.
+        Of :func:`npTRPO.theory.verify`. Its instances are drawn once more for a figure.
 
     Examples
     --------
