@@ -8,9 +8,9 @@ __all__ = ["plain_text"]
 
 # Each command and its text; the braces ⦃ and ⦄ become plain ones at the end.
 _COMMANDS = """
-alpha α beta β gamma γ delta δ epsilon ε theta θ kappa κ lambda λ mu μ nu ν pi π rho ρ sigma σ tau τ phi φ
-Delta Δ nabla ∇ sum ∑ prod ∏ le ≤ ge ≥ ne ≠ sim \N{TILDE OPERATOR} cdot · dots … mid | parallel ‖ | ‖
-log log exp exp max max min min arg arg { ⦃ } ⦄
+alpha α beta β gamma γ delta δ varepsilon ε theta θ kappa κ lambda λ mu μ nu ν pi π rho ρ sigma σ tau τ
+varphi φ Delta Δ nabla ∇ sum ∑ prod ∏ le ≤ ge ≥ ne ≠ sim \N{TILDE OPERATOR} cdot · dots … mid | parallel ‖ | ‖
+log log exp exp max max min min { ⦃ } ⦄
 """
 _NAMES, _SIGNS = _COMMANDS.split()[::2], _COMMANDS.split()[1::2]
 _SYMBOLS = dict(zip(_NAMES, _SIGNS, strict=True)) | dict.fromkeys(("left", "right", "quad", ","), "")
@@ -33,8 +33,7 @@ def plain_text(latex: str) -> str:
     >>> plain_text(r"\lambda = \sqrt{\frac{g^T H^{-1} g}{2 \delta}}")
     'λ = √((gᵀ H⁻¹ g)/(2 δ))'
     """
-    line = re.sub(r"([_^])(\\[a-zA-Z]+(?![a-zA-Z{])|[^\\{])", r"\1{\2}", latex)
-    line = re.sub(r"([_^])(\\text\{\w+\})", r"\1{\2}", line)
+    line = re.sub(r"([_^])(\\text\{\w+\}|\\[a-zA-Z]+|[^\\{])", r"\1{\2}", latex.replace(r"\left.", ""))
     line = re.sub(r"\\(?!(?:frac|sqrt|hat|text|operatorname)\b)([a-zA-Z]+|.)", lambda m: _SYMBOLS[m[1]], line)
     line = line.replace("-", "−").replace("'", "′")
     while (shorter := _BUILT.sub(_built, line)) != line:
