@@ -22,9 +22,10 @@ from npTRPO.policies.network import FunctionNetwork, Network, NetworkFactory
 from npTRPO.policies.policy import Policy
 from npTRPO.policies.spaces import Space, as_batch
 from npTRPO.sampling.advantages import gae
+from npTRPO.sampling.batch import Batch
 from npTRPO.sampling.environments import check_spaces, make_vector_env
 from npTRPO.sampling.normalization import Moments, RewardScale, standardize
-from npTRPO.sampling.rollout import Batch, Sampler
+from npTRPO.sampling.rollout import Sampler
 from npTRPO.trust_region import value_fit as value
 from npTRPO.trust_region.update import Update, UpdateOutcome, update
 

@@ -221,7 +221,7 @@ def _train(options: argparse.Namespace) -> int:
     from npTRPO.agent.logging import ProgressBar, printer
     from npTRPO.runs.recorder import Failures
     from npTRPO.runs.signals import Interruption
-    from npTRPO.sampling.environments import dismiss
+    from npTRPO.sampling.environments import force_close
 
     steps = options.total_timesteps
     if steps is not None and steps < 1:
@@ -241,7 +241,7 @@ def _train(options: argparse.Namespace) -> int:
         return 0
     with contextlib.ExitStack() as stack:
         environments = run.agent.env
-        stack.callback(dismiss, environments)
+        stack.callback(force_close, environments)
         interruption = stack.enter_context(Interruption())
         failures = Failures(_say)
         watch = printer(options.log_interval)
@@ -381,7 +381,7 @@ def _check_ending(flag: str, file: Path | None, *endings: str) -> None:
 def _render(options: argparse.Namespace) -> int:
     from npTRPO.agent.trpo import TRPO
     from npTRPO.runs.rendering import render_episodes
-    from npTRPO.sampling.environments import id_from_file
+    from npTRPO.sampling.environments import checked_env_id
 
     if options.episodes < 1:
         raise UsageError(f"--episodes must be at least 1, not {options.episodes}")
@@ -395,7 +395,7 @@ def _render(options: argparse.Namespace) -> int:
     if env_id is None:
         raise UsageError("the agent wasn't trained on an environment with an id: name one with --env")
     if options.env is None:
-        id_from_file(env_id, f"name it yourself, with --env {shlex.quote(env_id)}")
+        checked_env_id(env_id, f"name it yourself, with --env {shlex.quote(env_id)}")
     returns = render_episodes(
         agent,
         env_id,

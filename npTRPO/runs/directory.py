@@ -33,7 +33,7 @@ from typing import Any
 
 from npTRPO.agent.checkpoint import versions
 from npTRPO.agent.config import TRPOConfig
-from npTRPO.sampling.environments import TimeLimited
+from npTRPO.sampling.environments import StepTimeout
 from npTRPO.files.writing import UnreadableFileError, last_update, read_text, reason, unfollowed, write_whole
 from npTRPO.runs.recorder import Failures, Keeper, checkpoints
 from npTRPO.agent.record import Callback
@@ -65,7 +65,7 @@ class RunSettings:
         Episodes per evaluation, which happens at each checkpoint boundary; 0 for none.
     env_timeout : float, optional
         Seconds that the environments may take for a step; see
-        :class:`npTRPO.sampling.environments.TimeLimited`.
+        :class:`npTRPO.sampling.environments.StepTimeout`.
     """
 
     env: str
@@ -102,7 +102,7 @@ class RunDirectory:
         self.settings = settings
         self.agent = agent
         if settings.env_timeout is not None and agent.env is not None:
-            agent.env = TimeLimited(agent.env, settings.env_timeout)
+            agent.env = StepTimeout(agent.env, settings.env_timeout)
 
     @classmethod
     def create(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from npTRPO.agent.config import TRPOConfig
-from npTRPO.sampling.environments import id_from_file, make_vector_env
+from npTRPO.sampling.environments import checked_env_id, make_vector_env
 from npTRPO.files.writing import UnreadableFileError, figures_until, read_text, reason
 from npTRPO.policies.mlp import MLP
 from npTRPO.policies.policy import Policy
@@ -54,7 +54,7 @@ def read_description(directory: Path, env: str | None = None) -> Description:
     directory : pathlib.Path
         The run's.
     env : str, optional
-        The run's environment, named by someone who trusts its module; see :func:`id_from_file`.
+        The run's environment, named by someone who trusts its module; see :func:`checked_env_id`.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def read_description(directory: Path, env: str | None = None) -> Description:
             raise ValueError(f"its environment is {description.env!r}, and not {env!r}")
         if env is None:
             words = shlex.join(["nptrpo", "train", description.env, "--resume", str(directory)])
-            id_from_file(description.env, f"say {words}")
+            checked_env_id(description.env, f"say {words}")
     except FileNotFoundError as error:
         raise UnreadableFileError(f"{directory} isn't a run directory: it has no config.json") from error
     except Exception as error:  # whatever a foreign or damaged file leads to, of which there is no list
