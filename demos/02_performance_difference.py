@@ -15,8 +15,8 @@ from _figure import BLACK, BLUE, ORANGE, VERMILION, describe, new_figure, option
 from npTRPO.sampling.advantages import td_residuals
 from npTRPO.theory import penalised_run, practical_run, random_mdp, simulate, tabular_policy, value_iteration
 from npTRPO.theory.bounds import average_bound, worst_case_bound
-from npTRPO.theory.instances import Instance
 from npTRPO.theory.exact import local_approximation
+from npTRPO.theory.instances import Instance
 
 args = options(__file__, __doc__)
 rng = np.random.default_rng(0)
