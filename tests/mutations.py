@@ -170,7 +170,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "the Hessian of the KL is zero, as its value and gradient are",
         f"{_FISHER}:FisherOperator._undamped",
-        (("self._rows.gauss_newton(v, self._metrics) / self._total", "0 * v"),),
+        (("self._rows.gauss_newton(v, self._metrics, self._are_weighted)", "0 * v"),),
         ("trust_region/test_fisher.py::test_e21_e22_e23_the_product_four_ways[Discrete]",),
         slip=5,
     ),
@@ -332,8 +332,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     # The Fisher information and conjugate gradients.
     Mutation(
         "the Fisher information is a sum over states",
-        f"{_FISHER}:FisherOperator._undamped",
-        ((" / self._total", ""),),
+        "npTRPO.trust_region.linearized:LinearizedRows._part",
+        (("total / n * (n / self.n_rows)", "total"),),
         ("trust_region/test_fisher.py::test_e21_e22_e23_the_product_four_ways[Discrete]",),
     ),
     Mutation(
@@ -445,7 +445,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "the preconditioner's factors are sums over states",
         f"{_PRECONDITIONER}:_factors",
-        (("sum(A) / n", "sum(A)"),),
+        (("x.T @ x / m * (m / n)", "x.T @ x"),),
         (
             "trust_region/test_kronecker.py::test_e35_for_a_linear_function_it_is_the_inverse_itself",
             "trust_region/test_kronecker.py::test_e35_each_layers_block_is_the_product_of_its_inputs_and_its_gradients",

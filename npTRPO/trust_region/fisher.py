@@ -84,12 +84,11 @@ class FisherOperator(LinearOperator):  # type: ignore[misc]
         self.damping = float(damping)
         self._rows = LinearizedRows(policy.outputs, theta, observations) if linearized is None else linearized
         self._metrics = [policy.family(lin.value).fisher_product for _, lin in self._rows.blocks]
-        self._total = self._rows.n_rows
+        self._are_weighted = weights is not None
         if weights is not None:
             weights = checked_weights(weights, len(observations)).astype(self.dtype, copy=False)
             pairs = zip(self._metrics, self._rows.blocks, strict=True)
             self._metrics = [partial(_weighted, metric, weights[block]) for metric, (block, _) in pairs]
-            self._total = 1
 
     def _matvec(self, v: Array) -> Array:
         v = np.asarray(v).ravel().astype(self.dtype, copy=False)
@@ -97,7 +96,7 @@ class FisherOperator(LinearOperator):  # type: ignore[misc]
         return product + self.damping * v if self.damping else product
 
     def _undamped(self, v: Array) -> Array:
-        return self._rows.gauss_newton(v, self._metrics) / self._total
+        return self._rows.gauss_newton(v, self._metrics, self._are_weighted)
 
     def quadratic_form(self, v: Array) -> float:
         """vᵀFv ≥ 0 (E24), twice the quadratic model of mean KL along ``v`` (E20), without the damping."""

@@ -79,14 +79,18 @@ def _factors(rows: LinearizedRows, cotangents: Callable[[slice, Any], Any]) -> l
     """A and G of each layer, in their order in θ."""
     chosen = range(0, len(rows.blocks), -(-len(rows.blocks) // MOST_BLOCKS))
     seen: list[tuple[Array, Array]] = []
-    n = 0
+    n = sum(block.stop - block.start for block, _ in (rows.blocks[i] for i in chosen))
     for block, lin in (rows.blocks[i] for i in chosen):
-        lin.see_products(cotangents(block, lin.value), lambda x, g: seen.append((x.T @ x, g.T @ g)))
-        n += block.stop - block.start
+        m = block.stop - block.start
+
+        def see(x: Array, g: Array, m: int = m) -> None:
+            seen.append((x.T @ x / m * (m / n), g.T @ g / m * (m / n)))
+
+        lin.see_products(cotangents(block, lin.value), see)
     # Each block's come from the last layer to the first.
     layers = len(seen) // len(chosen)
     by_layer = (zip(*seen[i::layers], strict=True) for i in reversed(range(layers)))
-    return [(sum(A) / n, sum(G) / n) for A, G in by_layer]
+    return [(sum(A), sum(G)) for A, G in by_layer]
 
 
 def _eigen(symmetric: Array) -> tuple[Array, Array]:

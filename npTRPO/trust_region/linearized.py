@@ -67,13 +67,25 @@ class LinearizedRows:
         """Jᵀ u, shape (p,), for ``u`` shaped as the outputs for all rows."""
         return self._sum(lin.vjp(_rows(u, block)) for block, lin in self.blocks)
 
-    def gauss_newton(self, v: Array, metrics: Sequence[Callable[[Any], Any]]) -> Array:
-        """Jᵀ M J v, shape (p,): one Jacobian-vector product, M, one vector-Jacobian product.
+    def mean_vjp(self, u: Any) -> Array:
+        """1/N Jᵀ u, shape (p,): the mean of the blocks' means."""
+        return self._sum(self._part(block, lin.vjp(_rows(u, block))) for block, lin in self.blocks)
+
+    def _part(self, block: slice, total: Array) -> Array:
+        """The block's mean, times its share in the whole."""
+        n = block.stop - block.start
+        return total / n * (n / self.n_rows)  # type: ignore[no-any-return]
+
+    def gauss_newton(
+        self, v: Array, metrics: Sequence[Callable[[Any], Any]], are_weighted: bool = False
+    ) -> Array:
+        """1/N Jᵀ M J v, or the sum if the metrics have weights, shape (p,).
 
         ``metrics`` has for each block the product with M, which is block-diagonal by rows.
         """
         pairs = zip(self.blocks, metrics, strict=True)
-        return self._sum(lin.vjp(metric(lin.jvp(v))) for (_, lin), metric in pairs)
+        products = ((block, lin.vjp(metric(lin.jvp(v)))) for (block, lin), metric in pairs)
+        return self._sum(total if are_weighted else self._part(block, total) for block, total in products)
 
     def _sum(self, parts: Iterator[Array]) -> Array:
         total = np.zeros_like(self.theta)

@@ -279,8 +279,8 @@ class _Objective:
             part = len(advantage) / rows.n_rows if weights is None else 1.0
             w = None if weights is None else weights[block]
             in_outputs = partial(_surrogate_of_outputs, policy, log_prob, a, advantage, w)
-            score = linearize(in_outputs, outputs).vjp(np.asarray(part))
-            self.gradient += lin.vjp(_as(rows.theta.dtype, score))
+            score = linearize(in_outputs, outputs).vjp(np.asarray(1.0))
+            self.gradient += part * lin.vjp(_as(rows.theta.dtype, score))
             self.at_old += part * float(_mean(advantage.astype(np.float64), w))
             self.entropy += part * float(_mean(old.entropy(), w))
             self.parts.append((part, observations[block], lin.value, log_prob, a, advantage, w))

@@ -97,7 +97,7 @@ def fit_trust_region(
         rows = LinearizedRows(network, theta, observations)
         residual = targets - _values(rows)
         error = _mean_square(residual)
-        gradient = rows.vjp(residual[:, None]) / rows.n_rows  # of −½ error
+        gradient = rows.mean_vjp(residual[:, None])  # of −½ error
         if not np.any(gradient) or not np.all(np.isfinite(gradient)):
             return theta
         if layered is not None and M is None:  # the first step's will do for those after it
@@ -221,7 +221,7 @@ class _GaussNewton:
         self.metrics: list[Callable[[Array], Array]] = [lambda jv: jv] * len(rows.blocks)
 
     def __call__(self, v: Array) -> Array:
-        return self.rows.gauss_newton(v, self.metrics) / self.rows.n_rows + self.damping * v
+        return self.rows.gauss_newton(v, self.metrics) + self.damping * v
 
 
 def _residual(network: Network, theta: Array, observations: Array, targets: Array) -> tuple[Array, Array]:

@@ -89,7 +89,7 @@ def test_e21_gauss_newton_is_jmj_whatever_the_blocks(case: Any, rng: np.random.G
         linearized = LinearizedRows(f, theta, x)
         metrics = [metric_of(f, weights[part]) for part, _ in linearized.blocks]
         product = linearized.gauss_newton(v, metrics)
-    expected = np.einsum("nip,ni,niq,q->p", jacobian, weights, jacobian, v)
+    expected = np.einsum("nip,ni,niq,q->p", jacobian, weights, jacobian, v) / len(x)
     np.testing.assert_allclose(product, expected, rtol=0, atol=rounding(jacobian, v, weights))
 
 
