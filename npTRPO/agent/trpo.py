@@ -413,8 +413,8 @@ class TRPO:
             cg_max_steps=config.cg_steps(isinstance(self.policy.network, MLP)),
             cg_damping=config.cg_damping,
             cg_rtol=config.cg_rtol,
-            cg_beta=config.cg_beta,  # type: ignore[arg-type]
-            cg_preconditioner=config.cg_preconditioner,  # type: ignore[arg-type]
+            cg_beta=config.cg_beta,
+            cg_preconditioner=config.cg_preconditioner,
             line_search_shrinking_factor=config.line_search_shrinking_factor,
             line_search_max_iter=config.line_search_max_iter,
             sub_sampling_factor=config.sub_sampling_factor,

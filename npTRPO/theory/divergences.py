@@ -12,7 +12,8 @@ from npTRPO.policies.distributions import Bernoulli, DiagGaussian, MultiCategori
 from npTRPO.theory.cases import Case
 from npTRPO.theory.exact import local_approximation
 from npTRPO.theory.statements import DIFFERENCES, ROUNDING, SOLVED, AtMost, Comparison, Equal, Kind, states
-from npTRPO.trust_region.update import mean_kl, update
+from npTRPO.trust_region.objective import mean_kl
+from npTRPO.trust_region.update import update
 
 __all__ = ["gaussian_nodes", "joint_actions", "table_kl"]
 
@@ -124,7 +125,7 @@ def _log_prob_of_all(distribution: Any, joint: Array) -> Array:
     return np.stack([distribution.log_prob(actions) for actions in joint])
 
 
-@states("E19", Kind.IDENTITY, DIFFERENCES, "npTRPO.trust_region.update.mean_kl")
+@states("E19", Kind.IDENTITY, DIFFERENCES, "npTRPO.trust_region.objective.mean_kl")
 def batch_kl(case: Case) -> tuple[Comparison, ...]:
     """E19: over a simulated batch, against the table's KLs by how often states occur; and with weights."""
     visited = case.sample.states

@@ -13,7 +13,7 @@ from npTRPO.theory.exact import local_approximation
 from npTRPO.theory.mdp import Evaluation
 from npTRPO.theory.simulation import draw, sample_visitation
 from npTRPO.theory.statements import ROUNDING, SOLVED, AtMost, Comparison, Equal, Estimate, Kind, states
-from npTRPO.trust_region.update import surrogate
+from npTRPO.trust_region.objective import surrogate
 
 __all__: list[str] = []
 
@@ -161,7 +161,7 @@ def first_order_agreement(case: Case) -> tuple[Comparison, ...]:
     )
 
 
-@states("E9", Kind.STATISTICAL, SOLVED, "npTRPO.trust_region.update.surrogate")
+@states("E9", Kind.STATISTICAL, SOLVED, "npTRPO.trust_region.objective.surrogate")
 def importance_sampling(case: Case) -> tuple[Comparison, ...]:
     """E9: the surrogate over all weighted pairs, exactly; and over simulated ones."""
     old, new, gamma = case.old, case.new, case.gamma
@@ -180,7 +180,7 @@ def importance_sampling(case: Case) -> tuple[Comparison, ...]:
     )
 
 
-@states("E10", Kind.IDENTITY, ROUNDING, "npTRPO.trust_region.update.surrogate")
+@states("E10", Kind.IDENTITY, ROUNDING, "npTRPO.trust_region.objective.surrogate")
 def sample_surrogate(case: Case) -> tuple[Comparison, ...]:
     """E10: on a batch of simulated transitions, against a sum of ratios of table entries one by one."""
     s, a = case.sample.states, case.sample.actions

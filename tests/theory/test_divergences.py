@@ -7,8 +7,7 @@ from hypothesis import given
 
 from npTRPO import Categorical, DiagGaussian
 from npTRPO.theory.divergences import gaussian_nodes, joint_actions, table_kl
-from npTRPO.trust_region import update
-from npTRPO.trust_region.update import mean_kl, surrogate
+from npTRPO.trust_region import mean_kl, surrogate, update
 from tests.strategies import cases, generators
 from tests.theory.oracles import assert_holds
 

@@ -574,6 +574,17 @@ def test_float32_stays_float32(beta: Any, dtype_of_A: Any, s: System) -> None:
     assert error <= rounding * solution_error(s.A, s.b, run, 1e-3 / rounding)
 
 
+@pytest.mark.parametrize("size", [1e20, 1e-24])
+def test_in_float32_right_hand_sides_may_be_huge_or_tiny(size: float) -> None:
+    """Their squares are out of float32's range, and inner products are float64's."""
+    b = np.full(3, size, np.float32)
+    with np.errstate(over="ignore"):  # float32's would end NOT_FINITE, or CONVERGED at once with x = 0
+        result = conjugate_gradient(THREE.astype(np.float32), b, rtol=1e-5)
+    assert (result.outcome, result.iterations) == (CGOutcome.CONVERGED, 3)
+    assert result.x.dtype == np.float32
+    np.testing.assert_allclose(result.x / size, [1, 0.5, 0.25], rtol=1e-5)
+
+
 def test_integers_are_solved_in_float64() -> None:
     result = conjugate_gradient([[2, 0], [0, 4]], [2, 2])
     assert result.x.dtype == np.float64
