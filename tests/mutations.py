@@ -572,7 +572,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ),
     ),
     Mutation(
-        "explicit weights, which are parts of the whole already, are multiplied by the block's part once more",
+        "explicit weights, which are parts of the whole already, are multiplied by the block's part too",
         f"{_LINEARIZED}:BatchLinearization.mean",
         (("len(block) / n if self.weights is None else len(self.blocks) / len(blocks)", "len(block) / n"),),
         (
