@@ -404,7 +404,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         (("b.copy() if x0 is None else b - product(x)", "b.copy()"),),
         (
             "theory/test_krylov.py::test_e33_iterates_are_best_in_their_krylov_subspaces",
-            "trust_region/test_conjugate_gradient.py::test_a_given_start_leads_to_the_same_solution",
+            "trust_region/test_conjugate_gradient.py::test_e33_e34_e35_e37_the_path_is_scipys_to_its_end[False-fletcher-reeves]",
         ),
     ),
     Mutation(
