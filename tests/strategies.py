@@ -49,7 +49,6 @@ __all__ = [
     "policy_batches",
     "real_action_spaces",
     "reductions",
-    "repeated_spectra",
     "reshapings",
     "rotation",
     "row_batches",
@@ -355,15 +354,6 @@ def systems(draw: st.DrawFn, max_size: int = 8, max_condition: float = 1e8, min_
     rng = draw(generators())
     eigenvalues = max_condition ** (np.array(sixteenths) / 16)
     return system(eigenvalues, rng.standard_normal(eigenvalues.size), rng)
-
-
-@st.composite
-def repeated_spectra(draw: st.DrawFn) -> tuple[System, int]:
-    """A system with few distinct eigenvalues, each with a share in b, and how many they are."""
-    distinct_values = draw(st.lists(st.sampled_from([1, 2, 4, 8, 16]), min_size=1, max_size=4, unique=True))
-    counts = draw(st.lists(st.integers(1, 3), min_size=len(distinct_values), max_size=len(distinct_values)))
-    eigenvalues = np.repeat(np.array(distinct_values, float), counts)
-    return system(eigenvalues, np.ones(eigenvalues.size), draw(generators())), len(distinct_values)
 
 
 # --- sampling: what an environment may send ----------------------------------------------------------

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from npTRPO.agent.trpo import TRPO
-from npTRPO.trust_region.update import _Objective
+from npTRPO.trust_region import PolicyObjective, Trial
 from tests.endurance import BEST, Corridor, failures, watched
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="it reads Linux's /proc")
@@ -36,13 +36,13 @@ def test_the_best_way_through_the_corridor_is_where_it_is_said_to_be():
 
 
 def test_a_kl_that_drifts_is_noticed():
-    drift, true = itertools.count(1), _Objective.__call__
+    drift, true = itertools.count(1), PolicyObjective.__call__
 
     def drifting(self, theta):
         gain, kl = true(self, theta)
-        return gain, kl * (1 + 1e-12 * next(drift))
+        return Trial(gain, kl * (1 + 1e-12 * next(drift)))
 
-    with mock.patch.object(_Objective, "__call__", drifting):
+    with mock.patch.object(PolicyObjective, "__call__", drifting):
         assert any("KL" in line for line in failures(watched(40, seed=0)))
 
 

@@ -21,7 +21,8 @@ from npTRPO.theory.exact import tabular_policy
 from npTRPO.theory.instances import COMPLEX_STEP, GaussianPair, Instance
 from npTRPO.trust_region.conjugate_gradient import conjugate_gradient
 from npTRPO.trust_region.fisher import FisherOperator
-from npTRPO.trust_region.update import mean_kl, natural_step
+from npTRPO.trust_region.objective import mean_kl
+from npTRPO.trust_region.update import natural_step
 
 __all__ = ["Reparametrised", "cubic_bound", "fisher_of_outputs"]
 

@@ -12,7 +12,8 @@ from npTRPO.policies.distributions import Bernoulli, Categorical, DiagGaussian, 
 from npTRPO.theory.checks import DIFFERENCES, ROUNDING, SOLVED, AtMost, Comparison, Equal, Kind, measures
 from npTRPO.theory.exact import local_approximation
 from npTRPO.theory.instances import Instance
-from npTRPO.trust_region.update import mean_kl, update
+from npTRPO.trust_region.objective import mean_kl
+from npTRPO.trust_region.update import update
 
 __all__ = ["gaussian_nodes", "joint_actions", "table_kl"]
 

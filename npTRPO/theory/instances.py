@@ -19,7 +19,7 @@ from npTRPO.theory.random_mdps import KINDS, random_mdp
 from npTRPO.theory.simulation import Transitions, sample_visitation
 from npTRPO.trust_region.conjugate_gradient import conjugate_gradient
 from npTRPO.trust_region.fisher import FisherOperator
-from npTRPO.trust_region.update import surrogate
+from npTRPO.trust_region.objective import surrogate
 
 __all__ = ["GaussianPair", "Instance", "complex_step_jacobian"]
 

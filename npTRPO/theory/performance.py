@@ -13,7 +13,7 @@ from npTRPO.theory.exact import local_approximation
 from npTRPO.theory.instances import COMPLEX_STEP, SAMPLES, Instance
 from npTRPO.theory.mdp import Evaluation, TabularMDP
 from npTRPO.theory.simulation import draw, sample_visitation
-from npTRPO.trust_region.update import surrogate
+from npTRPO.trust_region.objective import surrogate
 
 __all__ = ["discounted_sum"]
 

@@ -16,13 +16,8 @@ from npTRPO.theory.divergences import table_kl
 from npTRPO.theory.instances import Instance
 from npTRPO.trust_region.conjugate_gradient import conjugate_gradient
 from npTRPO.trust_region.line_search import line_search
-from npTRPO.trust_region.update import (
-    lagrange_multiplier,
-    mean_kl,
-    natural_step,
-    predicted_improvement,
-    update,
-)
+from npTRPO.trust_region.objective import mean_kl
+from npTRPO.trust_region.update import lagrange_multiplier, natural_step, predicted_improvement, update
 
 __all__ = ["compatible_weights"]
 

@@ -22,7 +22,7 @@ from npTRPO.theory.random_mdps import random_mdp
 from npTRPO.theory.simulation import simulate
 from npTRPO.trust_region.conjugate_gradient import conjugate_gradient
 from npTRPO.trust_region.fisher import FisherOperator
-from npTRPO.trust_region.update import mean_kl
+from npTRPO.trust_region.objective import mean_kl
 
 __all__ = [
     "TRAJECTORIES",

@@ -8,7 +8,7 @@ from npTRPO import FisherOperator, conjugate_gradient
 from npTRPO.autograd import grad, hessian
 from npTRPO.theory.instances import GaussianPair, complex_step_jacobian
 from npTRPO.theory.curvature import Reparametrised, cubic_bound
-from npTRPO.trust_region.update import mean_kl, natural_step
+from npTRPO.trust_region import mean_kl, natural_step
 from tests.strategies import instances, generators
 from tests.theory.oracles import assert_holds
 

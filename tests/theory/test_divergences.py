@@ -8,7 +8,7 @@ from hypothesis import given
 from npTRPO import Categorical, DiagGaussian
 from npTRPO.theory.divergences import gaussian_nodes, joint_actions, table_kl
 from npTRPO.trust_region import update
-from npTRPO.trust_region.update import mean_kl, surrogate
+from npTRPO.trust_region import mean_kl, surrogate
 from tests.strategies import instances, generators
 from tests.theory.oracles import assert_holds
 

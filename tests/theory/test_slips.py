@@ -13,7 +13,7 @@ from npTRPO.sampling.advantages import td_residuals
 from npTRPO.theory import curvature, estimators, krylov, performance, random_mdp, steps
 from npTRPO.theory.instances import Instance
 from npTRPO.theory.performance import discounted_sum
-from npTRPO.trust_region.update import mean_kl
+from npTRPO.trust_region import mean_kl
 from tests.theory.oracles import assert_holds, failures, random_policy
 
 CASES = [Instance.draw(np.random.default_rng(seed)) for seed in range(12)]
