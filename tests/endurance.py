@@ -23,7 +23,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from npTRPO import TRPO
-from npTRPO.agent.trpo import Record
+from npTRPO.agent.record import Record
 from npTRPO.trust_region import Update, UpdateOutcome, update
 from tests.policies.oracles import family_of
 from tests.trust_region.exact import exact
@@ -126,7 +126,7 @@ def watched(updates: int, seed: int, **options: Any) -> Watch:
     )
     tracemalloc.start()
     try:
-        with mock.patch("npTRPO.agent.trpo.update", watch.update):
+        with mock.patch("npTRPO.agent.learner.update", watch.update):
             agent.learn(64 * updates, callback=watch)
     finally:
         tracemalloc.stop()

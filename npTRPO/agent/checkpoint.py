@@ -50,7 +50,7 @@ LONGEST_HEADER, LEAST_ROOM = 2**20, 2**20
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds of an agent.
+    """The content of an agent's file.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
         "observation_space": space_to_json(model.policy.observation_space),
         "action_space": space_to_json(model.policy.action_space),
         "observation_count": None,
-        **{name: kept[name] for name in kept.keys() - arrays.keys()},
+        **{name: leaf for name, leaf in kept.items() if name not in arrays},
     }
     text = json.dumps(header).encode()
     if len(text) > LONGEST_HEADER:

@@ -1,4 +1,4 @@
-"""What learning changes, as a value, and learning from a batch as a pure function of it."""
+"""The learner as an immutable value, and learning from a batch as a pure function of it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from npTRPO.trust_region.update import Update, UpdateOutcome, update
 __all__ = ["PURPOSES", "Learner", "Model", "act", "fit_values", "learn", "map_leaves", "normalized"]
 
 PURPOSES = ("initialisation", "sampling", "value fit", "reset", "predict")
-"""What random numbers are drawn for. The position is part of the seed, so never reorder these."""
+"""Purposes that random numbers are drawn for. The position is part of the seed, so never reorder these."""
 
 # Options that the update of a policy takes by the same names.
 _OF_UPDATE = (
@@ -39,7 +39,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Model:
-    """What learning leaves as it is.
+    """Everything that learning leaves as it is.
 
     Attributes
     ----------
@@ -106,9 +106,10 @@ class Model:
 
 @dataclass(frozen=True)
 class Learner:
-    """All that learning changes.
+    """Everything that learning changes.
 
-    Learning replaces arrays and never writes into them, so a learner that is kept stays as it is.
+    Learning returns new learners and never writes into the arrays of an old one, so one that is kept stays as
+    it is.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Watching a training run: its figures, a line per update, a progress bar, TensorBoard."""
+"""Logs of training: figures by name, a line per update, a progress bar, TensorBoard events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["ProgressBar", "TensorBoardWriter", "format_metrics", "header", "list
 
 
 def metrics(record: Record) -> dict[str, int | float | str]:
-    """The figures of a record by name, as ``progress.csv`` holds them."""
+    """Return the figures of a record by name, as ``progress.csv`` holds them."""
     update = record.update
     cg, search = update.cg, update.line_search
     return {
@@ -63,17 +63,17 @@ _COLUMNS: tuple[tuple[str, int, Callable[[dict[str, Any]], str]], ...] = (
 
 
 def header() -> str:
-    """The columns' names."""
+    """Return the line of the columns' names."""
     return "".join(f" {name:>{width - 1}}" for name, width, _ in _COLUMNS)
 
 
 def format_metrics(figures: dict[str, Any]) -> str:
-    """One update's figures as a line under :func:`header`."""
+    """Return the figures of an update as a line under :func:`header`."""
     return "".join(f" {text(figures):>{width - 1}}" for _, width, text in _COLUMNS)
 
 
 def printer(log_interval: int = 1) -> Callback:
-    """Callback that prints the header, and then a line every ``log_interval`` updates."""
+    """Return a callback that prints the header, and then a line every ``log_interval`` updates."""
     if log_interval < 1:
         raise ValueError(f"log_interval must be at least 1, not {log_interval}")
     started = False
@@ -90,7 +90,7 @@ def printer(log_interval: int = 1) -> Callback:
 
 
 class ProgressBar:
-    """A bar with return, KL against δ, speed and time left; plain lines where there is no terminal.
+    """Show a bar with return, KL against δ, speed and time left, or plain lines where there is no terminal.
 
     Use as a context manager and as a callback.
 
@@ -133,7 +133,7 @@ class ProgressBar:
 
     @property
     def plain(self) -> bool:
-        """Whether it prints lines, for want of a terminal."""
+        """Whether lines are printed, as there is no terminal."""
         return self._line is not None
 
     def __enter__(self) -> ProgressBar:
@@ -189,7 +189,7 @@ def _numbered(directory: str | os.PathLike[str], name: str, *, new: bool) -> Pat
 
 
 class TensorBoardWriter:
-    """Callback that writes events for TensorBoard, under the names Stable-Baselines3 uses.
+    """Write events for TensorBoard, as a callback, under the names that Stable-Baselines3 uses.
 
     Events are written as they come, without the thread of tensorboardX's own writer: once a disk is full,
     that one waits for ever, and what waits in it is lost when the process is killed.
@@ -234,7 +234,7 @@ class TensorBoardWriter:
         self.append(self.encoded(record))
 
     def encoded(self, record: Record) -> bytes:
-        """The figures of an update as they stand in the file."""
+        """Return the figures of an update as they are written to the file."""
         figures = metrics(record)
         named = {name: figures[key] for name, key in _TENSORBOARD_NAMES.items()}
         return self._records(
@@ -246,11 +246,11 @@ class TensorBoardWriter:
         )
 
     def append(self, records: bytes) -> None:
-        """Write what :meth:`encoded` gave."""
+        """Append bytes that :meth:`encoded` returned."""
         append_whole(self._file, records)
 
     def _records(self, *events: dict[str, Any]) -> bytes:
-        """Events as TFRecords: length, its checksum, content, its checksum."""
+        """Return events as TFRecords: length, its checksum, content, its checksum."""
         records = bytearray()
         for content in events:
             event = self._event(wall_time=time.time(), **content).SerializeToString()
@@ -273,7 +273,7 @@ def listeners(
     reset_num_timesteps: bool,
     progress_bar: bool,
 ) -> Iterator[list[Callback]]:
-    """Yield all that is called after an update, for the arguments of :meth:`TRPO.learn`, the user's first.
+    """Yield the callbacks that the arguments of :meth:`TRPO.learn` ask for, the user's own first.
 
     Their files and the bar are closed at the end.
 

@@ -1,4 +1,4 @@
-"""What callbacks and logs are told of an update."""
+"""The record of an update that callbacks and logs are given."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Callback = Callable[["Record"], Any]
 
 
 class Agent(Protocol):
-    """What a callback or an evaluation may use of :class:`npTRPO.TRPO`, where each part is explained."""
+    """The part of :class:`npTRPO.TRPO` that callbacks and evaluations use; see there for explanations."""
 
     config: TRPOConfig
     policy: Policy
@@ -66,7 +66,7 @@ class Agent(Protocol):
 
 @dataclass(frozen=True)
 class Record:
-    """What one iteration of training did.
+    """Figures of one iteration of training.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What Stable-Baselines3 says differently, or says where there is nothing to choose here."""
+"""Arguments in the form that Stable-Baselines3 gives them, turned into a config."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _OWN_CODE = ("network", "distribution")
 
 _IN_POLICY_KWARGS = ("net_arch", "activation_fn", "log_std_init", "ortho_init")
 
-# What an agent can't be given anew, as what it has learned, or its seed, hangs on it.
+# Options that can't be changed later, as what was learned, or the seed, depends on them.
 _INBORN = (*_IN_POLICY_KWARGS, "normalize_observations", "dtype", "seed")
 
 # Arguments of Stable-Baselines3's with their only possible values, as strings, and why there are no others.
@@ -64,7 +64,7 @@ def config_and_code(
 
 
 def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options without those of Stable-Baselines3's that have only one possible value here.
+    """Return the options without those of Stable-Baselines3 that have only one possible value here.
 
     Raises
     ------
@@ -84,15 +84,15 @@ def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
         raise NotImplementedError("use_sde=True isn't supported: exploration noise is drawn at every step")
     if callable(options.get("learning_rate")):
         raise TypeError(
-            "learning_rate must be a number, as a schedule is code, which no file holds. A way out: leave it "
-            "away, as the default value_fit needs none; or give a number, for value_fit='adam'"
+            "learning_rate must be a number, as a schedule is code, which no file holds. A way out: "
+            "omit it, as the default value_fit needs none; or give a number, for value_fit='adam'"
         )
     needless = (*_ONLY, "use_sde", "sde_sample_freq")
     return {name: value for name, value in options.items() if name not in needless}
 
 
 def _policy_options(policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of the config from ``policy_kwargs``; a class of torch.nn stands for its activation."""
+    """Return the config's options in ``policy_kwargs``; a class of torch.nn stands for its activation."""
     for key in policy_kwargs:
         if key not in _IN_POLICY_KWARGS:
             raise TypeError(
@@ -110,7 +110,7 @@ def _policy_options(policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def changed(config: TRPOConfig, options: Mapping[str, Any]) -> TRPOConfig:
-    """The config of an agent that goes on with other options.
+    """Return the config of an agent that goes on with other options.
 
     Raises
     ------

@@ -40,22 +40,18 @@ from npTRPO.sampling.rollout import Sampler
 __all__ = ["TRPO"]
 
 
-def _of_learner(name: str) -> Any:
-    """Make an attribute of the learner one of the agent; what is assigned to it goes into a new learner."""
+def _part(whole: str, name: str) -> Any:
+    """Make a part of an agent's learner or model its attribute; what is assigned goes into a new whole."""
 
     def put(agent: TRPO, value: Any) -> None:
-        old = getattr(agent.learner, name)
-        if isinstance(old, np.ndarray):
-            value = np.array(value, dtype=old.dtype)
-            if value.shape != old.shape:
-                raise ValueError(f"{name} must have shape {old.shape}, not {value.shape}")
-        agent.learner = replace(agent.learner, **{name: value})
+        old = getattr(agent, whole)
+        if isinstance(array := getattr(old, name), np.ndarray):
+            value = np.array(value, dtype=array.dtype)
+            if value.shape != array.shape:
+                raise ValueError(f"{name} must have shape {array.shape}, not {value.shape}")
+        setattr(agent, whole, replace(old, **{name: value}))
 
-    return property(attrgetter(f"learner.{name}"), put)
-
-
-def _read_only(path: str) -> Any:
-    return property(attrgetter(path))
+    return property(attrgetter(f"{whole}.{name}"), put)
 
 
 class TRPO:
@@ -90,7 +86,7 @@ class TRPO:
     learner : Learner
         All that it has learned, as a value; what follows is in it.
     theta, value_theta : array, shape (p,) and (q,)
-        Parameters of policy and value function. An array that is assigned is copied into a new learner;
+        Parameters of policy and value function. An array that is assigned is copied into a new learner, and
         writing into ``theta[...]`` changes the learner that is there.
     num_timesteps, n_updates : int
         Environment steps trained on, and updates.
@@ -115,17 +111,17 @@ class TRPO:
     env: VectorEnv[Any, Any, Any] | None
     env_id: str | None
 
-    theta: Array = _of_learner("theta")
-    value_theta: Array = _of_learner("value_theta")
-    observation_moments: Moments | None = _of_learner("observation_moments")
-    num_timesteps: int = _of_learner("num_timesteps")
-    n_updates: int = _of_learner("n_updates")
-    entropy: int = _read_only("learner.entropy")
-    config: TRPOConfig = _read_only("model.config")
-    policy: Policy = _read_only("model.policy")
-    value_network: Network = _read_only("model.value_network")
-    observation_space: Space = _read_only("model.policy.observation_space")
-    action_space: Space = _read_only("model.policy.action_space")
+    theta: Array = _part("learner", "theta")
+    value_theta: Array = _part("learner", "value_theta")
+    observation_moments: Moments | None = _part("learner", "observation_moments")
+    num_timesteps: int = _part("learner", "num_timesteps")
+    n_updates: int = _part("learner", "n_updates")
+    entropy: int = _part("learner", "entropy")
+    config: TRPOConfig = _part("model", "config")
+    policy: Policy = _part("model", "policy")
+    value_network: Network = _part("model", "value_network")
+    observation_space: Space = _part("policy", "observation_space")
+    action_space: Space = _part("policy", "action_space")
 
     def __init__(
         self,
@@ -213,10 +209,7 @@ class TRPO:
         return self.env
 
     def set_env(self, env: str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> None:
-        """Learn in another environment from now on.
-
-        Raises a ValueError that names both unless its spaces are the policy's.
-        """
+        """Learn in another environment from now on; a ValueError names both spaces if they differ."""
         made = make_vector_env(env, self.config.n_envs, self.config.vectorization_mode)
         try:
             check_spaces(self.policy, made)
@@ -315,8 +308,6 @@ class TRPO:
         except BaseException:
             self.leave_episodes()  # it stopped on the way
             raise
-
-    # --- keeping ------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy has: all but the environment and the episodes under way in it."""

@@ -291,6 +291,5 @@ def test_counts_and_moments_can_be_assigned_too():
     agent.observation_moments = other.observation_moments
     assert (agent.learner.num_timesteps, agent.learner.n_updates) == (5, 7)
     assert agent.learner.observation_moments is other.learner.observation_moments
-    for name in ("entropy", "config", "policy", "observation_space"):
-        with pytest.raises(AttributeError):
-            setattr(agent, name, None)
+    agent.config = replace(agent.config, gamma=0.5)
+    assert agent.model.config.gamma == 0.5

@@ -269,7 +269,9 @@ ACTIONS = {"discrete": spaces.Discrete(3), "box": spaces.Box(-1, 1, (2,), np.flo
 
 def numbers(agent):
     """All that learning changes."""
-    return [*agent.learner.arrays().values(), np.array(agent.recent_returns)]
+    arrays = agent.learner.arrays()
+    del arrays["reward_scale_running"]  # which a change of environment sets to zero
+    return [*arrays.values(), np.array(agent.recent_returns)]
 
 
 def trained(flaw, fit, action, normal, **options):
