@@ -1,5 +1,7 @@
 """Watching a policy: on the screen, as a video, as a GIF."""
 
+from __future__ import annotations
+
 import contextlib
 import importlib.util
 import os

@@ -208,6 +208,7 @@ def process(*arguments):
 def test_python_m_trains():
     done = process("train", "CartPole-v1", "--total-timesteps", 64, "--out", "run", *QUICK)
     assert (done.returncode, done.stderr) == (0, "")
+    assert "\x1b" not in done.stdout
     assert done.stdout.splitlines()[-1].startswith("saved run/agent.npz")
     assert TRPO.load("run/agent.npz").num_timesteps == 64
 
