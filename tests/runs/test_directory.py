@@ -5,9 +5,9 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -463,7 +463,8 @@ def test_a_run_that_is_killed_at_twenty_moments_ends_as_one_that_was_not(nursery
 
 
 def test_a_run_that_is_killed_at_any_change_of_its_files_ends_as_one_that_was_not(nursery, tmp_path):
-    stages = faults.kill_at_changes(nursery, tmp_path, UPDATES)
+    words = partial(faults.command, updates=UPDATES, eval_episodes=1)
+    stages = faults.kill_at_changes(nursery, tmp_path, UPDATES, words)
     assert len(stages) > 15  # more with TensorBoard events
     assert "while it wrote a checkpoint" in stages
 
@@ -471,30 +472,21 @@ def test_a_run_that_is_killed_at_any_change_of_its_files_ends_as_one_that_was_no
 def test_a_resuming_that_is_killed_at_any_change_of_its_files_can_be_resumed(
     nursery, broken_off, whole, tmp_path
 ):
-    counted = shutil.copytree(broken_off, tmp_path / "counted")
-    moments = nursery.run("train", "--resume", counted, cwd=tmp_path).moments
-    assert moments > 5  # more with TensorBoard events
-    for moment in range(moments):
-        directory = shutil.copytree(broken_off, tmp_path / f"victim-{moment}")
-        resuming = ["train", "--resume", directory]
-        killed = nursery.run(*resuming, cwd=tmp_path, signals_at=[(moment, signal.SIGKILL)])
-        assert killed.status == -9
-        done = nursery.run(*resuming, cwd=tmp_path)
-        assert (done.status, done.err) == (0, "")
-        assert_same_run(directory, whole, UPDATES)
+    prepare = partial(shutil.copytree, broken_off)
+
+    def words(directory):
+        return ["train", "--resume", directory]
+
+    assert len(faults.kill_at_changes(nursery, tmp_path, UPDATES, words, prepare, whole)) > 5
 
 
-def test_an_overwriting_that_is_killed_leaves_what_can_be_overwritten(nursery, copy, tmp_path):
-    expected = train(tmp_path / "new", updates=2, eval_episodes=0)
-    begin = ["train", *flags(2, 0), "--out", copy, "--overwrite"]
-    assert nursery.run(*begin, cwd=tmp_path).status == 0
-    moments = nursery.run(*begin, cwd=tmp_path).moments
-    assert moments > 5  # more with TensorBoard events
-    for moment in range(moments):
-        assert nursery.run(*begin, cwd=tmp_path, signals_at=[(moment, signal.SIGKILL)]).status == -9
-        done = nursery.run(*begin, cwd=tmp_path)
-        assert (done.status, done.err) == (0, "")
-        assert_same_run(copy, expected, 2)
+def test_an_overwriting_that_is_killed_leaves_what_can_be_overwritten(nursery, whole, tmp_path):
+    prepare, expected = partial(shutil.copytree, whole), train(tmp_path / "new", updates=2, eval_episodes=0)
+
+    def words(directory):
+        return ["train", *flags(2, 0), "--overwrite", "--out", directory]
+
+    assert len(faults.kill_at_changes(nursery, tmp_path, 2, words, prepare, expected)) > 5
 
 
 # --- two processes ---------------------------------------------------------------------------------------
