@@ -13,15 +13,8 @@ import scipy.stats
 
 from npTRPO import TRPOConfig, cli
 from npTRPO.runs.directory import RunDirectory, RunSettings
-from npTRPO.runs.plotting import (
-    PALETTE,
-    bootstrap_interval,
-    draw_runs,
-    group_runs,
-    interquartile_mean,
-    plot_runs,
-    read_run,
-)
+from npTRPO.runs.plotting import PALETTE, draw_runs, group_runs, plot_runs, read_run
+from npTRPO.runs.statistics import bootstrap_interval, interquartile_mean
 
 CONFIG = TRPOConfig(n_envs=2, n_steps=16, net_arch=(4,), checkpoint_interval=10).to_dict()
 
