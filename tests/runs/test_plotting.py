@@ -4,7 +4,6 @@ import json
 import operator
 import re
 import shutil
-import sys
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -172,16 +171,6 @@ def test_only_formats_that_are_offered_are_drawn(name, tmp_path):
         plot_runs([make_run(tmp_path / "run")], tmp_path / name)
     with pytest.raises(ValueError, match="at least one run"):
         plot_runs([], tmp_path / "out.png")
-
-
-def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    run = make_run(tmp_path / "run")
-    with pytest.raises(ModuleNotFoundError, match=r'drawing needs matplotlib: pip install "npTRPO\[plot\]"'):
-        plot_runs([run], tmp_path / "out.png")
-    assert cli.main(["plot", str(run), "--out", str(tmp_path / "out.png")]) == 1
-    assert "npTRPO[plot]" in capsys.readouterr().err
-    assert not (tmp_path / "out.png").exists()
 
 
 # --- groups ----------------------------------------------------------------------------------------------
