@@ -1,4 +1,4 @@
-"""Files that nobody vouches for: damaged, foreign, or made to do harm. The fuzzer has many more."""
+"""Untrusted files: damaged, foreign, or made to do harm. The fuzzer has many more."""
 
 import contextlib
 import io
@@ -379,7 +379,7 @@ def bombs(directory):
     inflating = forged("'<f4'", f"({50 * 2**20},)", bytes(200 * 2**20))
     archives["inflates"] = packed(parts | {"theta.npy": inflating}, compression=8)
     wide = {"kind": "Tuple", "spaces": [BIG_BOX] * 1000}
-    described = {
+    headers = {
         "box": {"observation_space": BIG_BOX},
         "boxes": {"observation_space": wide},
         "discrete": {"observation_space": {"kind": "Discrete", "n": 10**12, "start": 0, "dtype": "int64"}},
@@ -391,8 +391,8 @@ def bombs(directory):
     }
     config = json.loads(np.load(SAMPLES / "categorical.npz")["header"].tobytes())["config"]
     widths = {"net": [10**9], "nets": {"pi": [2], "vf": [10**5, 10**5]}, "layers": [1] * 400_000}
-    described |= {name: {"config": config | {"net_arch": arch}} for name, arch in widths.items()}
-    archives |= {name: with_header(AGENT, **changes) for name, changes in described.items()}
+    headers |= {name: {"config": config | {"net_arch": arch}} for name, arch in widths.items()}
+    archives |= {name: with_header(AGENT, **changes) for name, changes in headers.items()}
     for name, content in archives.items():
         (directory / f"{name}.npz").write_bytes(content)
         yield "agent", directory / f"{name}.npz"

@@ -102,16 +102,16 @@ def test_only_the_last_two_checkpoints_are_kept_and_without_evaluations_no_best_
 
 
 def test_the_config_says_what_was_asked_for_and_with_what(whole):
-    described = json.loads((whole / "config.json").read_text())
-    assert described["env"] == "CartPole-v1"
-    assert described["total_timesteps"] == UPDATES * BATCH
-    assert described["eval_episodes"] == 2
-    assert TRPOConfig.from_dict(described["config"]) == CONFIG
-    assert described["config"]["seed"] == 0
-    assert described["versions"]["numpy"] == np.__version__
-    assert {"npTRPO", "scipy", "gymnasium", "python"} < set(described["versions"])
-    assert described["machine"]["cores"] == os.cpu_count()
-    assert "commit" in described
+    found = json.loads((whole / "config.json").read_text())
+    assert found["env"] == "CartPole-v1"
+    assert found["total_timesteps"] == UPDATES * BATCH
+    assert found["eval_episodes"] == 2
+    assert TRPOConfig.from_dict(found["config"]) == CONFIG
+    assert found["config"]["seed"] == 0
+    assert found["versions"]["numpy"] == np.__version__
+    assert {"npTRPO", "scipy", "gymnasium", "python"} < set(found["versions"])
+    assert found["machine"]["cores"] == os.cpu_count()
+    assert "commit" in found
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="the commit is git's to say")
