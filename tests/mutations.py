@@ -103,7 +103,7 @@ _SEARCH = "npTRPO.trust_region.line_search:line_search"
 _ADVANTAGES = "npTRPO.sampling.advantages"
 _ROLLOUT = "npTRPO.sampling.rollout"
 _THEORY = "npTRPO.theory"
-_AGENT = "npTRPO.agent.trpo"
+_LEARNER = "npTRPO.agent.learner"
 
 MUTATIONS: tuple[Mutation, ...] = (
     # The eight slips.
@@ -632,9 +632,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "the value function is fitted to advantages",
-        f"{_AGENT}:TRPO._learn_from",
+        f"{_LEARNER}:_learn_from",
         (("returns = chosen + values[valid]", "returns = chosen"),),
-        ("agent/test_trpo.py::test_a_batch_is_learned_from_as_the_algorithm_says[trust_region]",),
+        ("agent/test_learner.py::test_a_batch_is_learned_from_as_the_algorithm_says[True-trust_region]",),
     ),
     Mutation(
         "V is bootstrapped after a termination",
@@ -652,24 +652,53 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "advantages are scaled but not centred",
-        f"{_AGENT}:_standardized",
+        f"{_LEARNER}:normalized",
         (("(advantages - np.mean(advantages)) / spread", "advantages / spread"),),
-        ("agent/test_trpo.py::test_advantages_get_mean_0_and_deviation_1_and_are_zero_if_they_do_not_vary",),
+        (
+            "agent/test_learner.py::test_advantages_get_mean_0_and_deviation_1_and_are_zero_if_they_do_not_vary",
+        ),
+    ),
+    Mutation(
+        "rewards are scaled by what was known before the batch, and so not at all in the first update",
+        f"{_LEARNER}:_learn_from",
+        (("rewards = scale.apply(rewards)", "rewards = learner.reward_scale.apply(rewards)"),),
+        ("agent/test_learner.py::test_a_batch_is_learned_from_as_the_algorithm_says[True-trust_region]",),
+    ),
+    Mutation(
+        "what isn't finite is learned",
+        f"{_LEARNER}:learn",
+        (("if all(np.all(np.isfinite(array))", "if any(np.all(np.isfinite(array))"),),
+        (
+            "agent/test_learner.py::test_an_update_that_is_not_finite_is_refused_and_the_learner_kept_but_for_its_counts[adam]",
+        ),
+    ),
+    Mutation(
+        "a copy of an agent draws other actions than the original",
+        "npTRPO.agent.trpo:TRPO.__getstate__",
+        (
+            (
+                '{"env": None, "_sampler": None}',
+                '{"env": None, "_sampler": None, "_rng_act": np.random.default_rng(0)}',
+            ),
+        ),
+        (
+            "agent/test_copies.py::test_copies_with_ones_own_code_act_and_learn_on_as_the_original[True-network-adam]",
+        ),
     ),
     Mutation(
         "steps that only reset are counted among the observations",
-        f"{_AGENT}:TRPO._learn_from",
+        f"{_LEARNER}:_learn_from",
         (
             (
                 "batch.raw_observations[valid]",
                 "batch.raw_observations.reshape(-1, batch.raw_observations.shape[-1])",
             ),
         ),
-        ("agent/test_trpo.py::test_moments_are_updated_once_per_batch_and_after_it",),
+        ("agent/test_learner.py::test_moments_are_updated_once_per_batch_and_after_it",),
     ),
     Mutation(
         "an agent predicts from observations that aren't normalised",
-        f"{_AGENT}:TRPO.predict",
+        f"{_LEARNER}:act",
         (("rows = standardize(rows, ", "_ = standardize(rows, "),),
         ("agent/test_trpo.py::test_predict_normalises_as_training_does",),
     ),

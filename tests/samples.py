@@ -51,7 +51,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def described(agent: TRPO) -> dict[str, Any]:
+def answered(agent: TRPO) -> dict[str, Any]:
     """What an agent is and does, as JSON; of observations, the flattened ones."""
     space = agent.policy.observation_space
     space.seed(0)
@@ -93,7 +93,7 @@ def write(directory: Path) -> None:
     file = directory / "run" / "config.json"
     machine_apart = json.loads(file.read_text()) | {"machine": {}, "commit": None}
     file.write_text(json.dumps(machine_apart, indent=2) + "\n")
-    expected = {name: described(agent) for name, agent in agents.items()}
+    expected = {name: answered(agent) for name, agent in agents.items()}
     (directory / "expected.json").write_text(json.dumps(expected, indent=2) + "\n")
 
 

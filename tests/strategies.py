@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from npTRPO import Policy
 from npTRPO.theory import TabularMDP, random_mdp
-from npTRPO.theory.cases import Case
+from npTRPO.theory.instances import Instance
 from npTRPO.theory.random_mdps import KINDS
 from tests.policies.oracles import Family
 
@@ -25,7 +25,6 @@ __all__ = [
     "axes_of",
     "boxes",
     "broadcastable",
-    "cases",
     "countable_action_spaces",
     "detailed_action_spaces",
     "detailed_spaces",
@@ -40,6 +39,7 @@ __all__ = [
     "gaussian_families",
     "generators",
     "indexings",
+    "instances",
     "joinings",
     "lifetimes",
     "matmul_operands",
@@ -531,6 +531,6 @@ def mdps(
 
 
 @st.composite
-def cases(draw: st.DrawFn, **limits: Any) -> Case:
+def instances(draw: st.DrawFn, **limits: Any) -> Instance:
     """An MDP of the limits given, an old and a new policy in it, and a pair of Gaussian policies."""
-    return Case.draw(draw(generators()), draw(mdps(**limits)))
+    return Instance.draw(draw(generators()), draw(mdps(**limits)))

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import graphlib
 import importlib
 import inspect
 import json
@@ -120,6 +121,52 @@ def test_the_reader_of_imports_finds_those_that_point_up(source, module, up):
     assert upward_imports(source, module.split(".")) == up
 
 
+def import_graph(sources):
+    """For each module of the package, given by its source, those that it imports, for whatever reason."""
+    graph = {}
+    for name, source in sources.items():
+        package = name.split(".") if name in PACKAGES else name.split(".")[:-1]
+        found = imported(ast.parse(source), package)
+        targets = {each if each in sources else each.rpartition(".")[0] for each in found}
+        graph[name] = (targets & set(sources)) - {name}
+    return graph
+
+
+PACKAGES = {name for name in MODULES if (ROOT.parent / name.replace(".", "/")).is_dir()}
+
+
+def test_no_imports_go_in_a_circle():
+    """Neither deferred ones nor those for types alone."""
+    files = {name: Path(importlib.import_module(name).__file__).read_text() for name in MODULES}
+    graphlib.TopologicalSorter(import_graph(files)).prepare()
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        "def f():\n    from npTRPO.files.a import x",
+        "if TYPE_CHECKING:\n    from npTRPO.files import a",
+        "from . import a",
+        "import npTRPO.files.a",
+    ],
+)
+def test_the_reader_of_imports_finds_a_circle(second):
+    graph = import_graph({"npTRPO.files.a": "from npTRPO.files.b import y", "npTRPO.files.b": second})
+    with pytest.raises(graphlib.CycleError):
+        graphlib.TopologicalSorter(graph).prepare()
+
+
+@each_source
+def test_a_file_a_class_and_a_function_fit_in_the_head(path):
+    source = path.read_text()
+    assert source.count("\n") <= 400
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            text = node.body[1:] if ast.get_docstring(node) is not None else node.body
+            lines = node.end_lineno - text[0].lineno + 1 if text else 0
+            assert lines <= (320 if isinstance(node, ast.ClassDef) else 80), node.name
+
+
 @each_source
 def test_only_the_core_dependencies_are_imported_at_the_top_of_a_module(path):
     """All others are extras, imported where they are used."""
@@ -200,7 +247,7 @@ RUNNING = {"eval", "exec", "compile", "__import__"}
 LOADING = {"load", "fromfile", "loadtxt", "genfromtxt", "memmap"}
 
 # Where the module that is imported, or the environment that is made, isn't named in the source: the package's
-# own names, made when they are asked for; and what someone names, whom id_from_file tells from a file.
+# own names, made when they are asked for; and what someone names, whom checked_env_id tells from a file.
 NAMED_ELSEWHERE = {
     "__init__.py": ["importlib.import_module(f'npTRPO.{room}')"],
     "sampling/environments.py": [

@@ -1,4 +1,4 @@
-"""What to do after an update: evaluate, keep, stop. Combine them in a list.
+"""Callbacks that evaluate, save and stop training. Combine them in a list.
 
 A callback is any callable that takes a :class:`npTRPO.agent.Record`; training stops when one returns
 False. Names and meanings follow Stable-Baselines3, where it has them.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import os
+from dataclasses import KW_ONLY, InitVar, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +28,22 @@ __all__ = [
 ]
 
 
+@dataclass(eq=False)
 class _Every:
-    """Says when so many steps have passed; a count of steps that begins again is no surprise to it."""
+    """Tell when so many steps have passed, also after their count begins again."""
 
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-        self._last = 0
+    steps: int
+    last: int = 0
 
     def due(self, num_timesteps: int) -> bool:
-        if num_timesteps < self._last:
-            self._last = 0
-        passed = num_timesteps - self._last >= self.steps
+        self.last = self.last if num_timesteps >= self.last else 0
+        passed = num_timesteps - self.last >= self.steps
         if passed:
-            self._last = num_timesteps
+            self.last = num_timesteps
         return passed
 
 
+@dataclass(eq=False)
 class EvalCallback:
     """Evaluate the agent periodically, and keep the best one.
 
@@ -82,58 +83,46 @@ class EvalCallback:
         Latest mean return; NaN before the first evaluation.
     """
 
-    def __init__(
-        self,
-        eval_env: Any = None,
-        callback_on_new_best: Callback | None = None,
-        callback_after_eval: Callback | None = None,
-        n_eval_episodes: int = 10,
-        eval_freq: int = 10_000,
-        log_path: str | os.PathLike[str] | None = None,
-        best_model_save_path: str | os.PathLike[str] | None = None,
-        deterministic: bool = True,
-        render: bool = False,
-        verbose: int = 0,
-        warn: bool = True,
-        *,
-        seed: int = 0,
-        max_episode_steps: int | None = None,
-        env_timeout: float | None = None,
-    ) -> None:
-        if eval_freq < 1 or n_eval_episodes < 1:
+    eval_env: Any = None
+    callback_on_new_best: Callback | None = None
+    callback_after_eval: Callback | None = None
+    n_eval_episodes: int = 10
+    eval_freq: int = 10_000
+    log_path: str | os.PathLike[str] | None = None
+    best_model_save_path: str | os.PathLike[str] | None = None
+    deterministic: bool = True
+    render: InitVar[bool] = False
+    verbose: InitVar[int] = 0
+    warn: InitVar[bool] = True
+    _: KW_ONLY
+    seed: int = 0
+    max_episode_steps: int | None = None
+    env_timeout: float | None = None
+
+    def __post_init__(self, render: bool, verbose: int, warn: bool) -> None:
+        if self.eval_freq < 1 or self.n_eval_episodes < 1:
             raise ValueError(
-                f"eval_freq and n_eval_episodes must be at least 1, not {eval_freq} and {n_eval_episodes}"
+                f"eval_freq and n_eval_episodes must be at least 1, not {self.eval_freq} and "
+                f"{self.n_eval_episodes}"
             )
         if render:
             raise NotImplementedError(
                 'render=True isn\'t supported: give an eval_env that is made with render_mode="human"'
             )
-        self.eval_env = eval_env
-        self.callback_on_new_best = callback_on_new_best
-        self.callback_after_eval = callback_after_eval
-        for child in (callback_on_new_best, callback_after_eval):
+        for child in (self.callback_on_new_best, self.callback_after_eval):
             if isinstance(child, (StopTrainingOnRewardThreshold, StopTrainingOnNoModelImprovement)):
                 child.evaluation = child.evaluation or self
-        self.n_eval_episodes = n_eval_episodes
-        self.eval_freq = eval_freq
-        self.log_path = log_path
-        self.best_model_save_path = best_model_save_path
-        self.deterministic = deterministic
-        self.seed = seed
-        self.max_episode_steps = max_episode_steps
-        self.env_timeout = env_timeout
         self.evaluations: list[tuple[int, float, float]] = []
-        self.best_mean_reward = -math.inf
-        self.last_mean_reward = math.nan
+        self.best_mean_reward, self.last_mean_reward = -math.inf, math.nan
         self._episodes: list[tuple[Array, Array]] = []
-        self._every = _Every(eval_freq)
+        self._every = _Every(self.eval_freq)
 
     def __call__(self, record: Record) -> bool:
-        """Evaluate, if it is time to; False, to stop, if a callback of its own says so."""
+        """Evaluate if it is due; return False, to stop, if a callback of its own does."""
         return not self._every.due(record.num_timesteps) or self.evaluate(record)
 
     def evaluate(self, record: Record) -> bool:
-        """Evaluate now; False, to stop, if a callback of its own says so."""
+        """Evaluate now; return False, to stop, if a callback of its own does."""
         returns, lengths = run_episodes(
             record.agent,
             self.eval_env,
@@ -148,8 +137,7 @@ class EvalCallback:
         self._episodes.append((returns, lengths))
         if self.log_path is not None:
             self._write_log(Path(self.log_path))
-        self.last_mean_reward = mean
-        goes_on = True
+        self.last_mean_reward, goes_on = mean, True
         if mean > self.best_mean_reward:
             self.best_mean_reward = mean
             if self.best_model_save_path is not None:
@@ -170,6 +158,7 @@ class EvalCallback:
         write_whole(directory / "evaluations.npz", lambda file: file.write(content.getbuffer()))
 
 
+@dataclass(eq=False)
 class CheckpointCallback:
     """Save the agent periodically as ``{name_prefix}_{num_timesteps}_steps.npz``.
 
@@ -185,28 +174,25 @@ class CheckpointCallback:
         Taken for compatibility; an agent's file has all that belongs to it.
     """
 
-    def __init__(
-        self,
-        save_freq: int,
-        save_path: str | os.PathLike[str],
-        name_prefix: str = "rl_model",
-        save_replay_buffer: bool = False,
-        save_vecnormalize: bool = False,
-        verbose: int = 0,
-    ) -> None:
-        if save_freq < 1:
-            raise ValueError(f"save_freq must be at least 1, not {save_freq}")
-        self.save_freq = save_freq
-        self.directory = Path(save_path)
-        self.name_prefix = name_prefix
-        self._every = _Every(save_freq)
+    save_freq: int
+    save_path: str | os.PathLike[str]
+    name_prefix: str = "rl_model"
+    save_replay_buffer: InitVar[bool] = False
+    save_vecnormalize: InitVar[bool] = False
+    verbose: InitVar[int] = 0
+
+    def __post_init__(self, *_: object) -> None:
+        if self.save_freq < 1:
+            raise ValueError(f"save_freq must be at least 1, not {self.save_freq}")
+        self._every = _Every(self.save_freq)
 
     def __call__(self, record: Record) -> None:
-        """Save, if it is time to."""
+        """Save if it is due."""
         if self._every.due(record.num_timesteps):
-            record.agent.save(self.directory / f"{self.name_prefix}_{record.num_timesteps}_steps")
+            record.agent.save(Path(self.save_path) / f"{self.name_prefix}_{record.num_timesteps}_steps")
 
 
+@dataclass(eq=False)
 class StopTrainingOnRewardThreshold:
     """Stop when the mean return reaches a threshold.
 
@@ -221,26 +207,25 @@ class StopTrainingOnRewardThreshold:
         Taken for compatibility.
     """
 
-    def __init__(
-        self, reward_threshold: float, evaluation: EvalCallback | None = None, verbose: int = 0
-    ) -> None:
-        self.reward_threshold = reward_threshold
-        self.evaluation = evaluation
+    reward_threshold: float
+    evaluation: EvalCallback | None = None
+    verbose: InitVar[int] = 0
 
     def __call__(self, record: Record) -> bool:
-        """False, to stop, once the threshold is reached."""
+        """Return False, to stop, once the threshold is reached."""
         source = self.evaluation
         reached = record.episode_return if source is None else source.last_mean_reward
         return not reached >= self.reward_threshold
 
 
+@dataclass(eq=False)
 class StopTrainingOnNoModelImprovement:
     """Stop when several evaluations in a row brought no new best mean return.
 
     Parameters
     ----------
     max_no_improvement_evals : int
-        Evaluations without a new best that are put up with.
+        Evaluations in a row without a new best that don't stop training yet.
     min_evals : int
         Evaluations before which training doesn't stop.
     evaluation : EvalCallback, optional
@@ -250,19 +235,13 @@ class StopTrainingOnNoModelImprovement:
         Taken for compatibility.
     """
 
-    def __init__(
-        self,
-        max_no_improvement_evals: int,
-        min_evals: int = 0,
-        evaluation: EvalCallback | None = None,
-        verbose: int = 0,
-    ) -> None:
-        self.evaluation = evaluation
-        self.max_no_improvement_evals = max_no_improvement_evals
-        self.min_evals = min_evals
+    max_no_improvement_evals: int
+    min_evals: int = 0
+    evaluation: EvalCallback | None = None
+    verbose: InitVar[int] = 0
 
     def __call__(self, record: Record) -> bool:
-        """False, to stop, once too many evaluations have not improved."""
+        """Return False, to stop, once too many evaluations have not improved."""
         if self.evaluation is None:
             raise ValueError("it looks at no evaluation: give it one, or to one, as its callback_after_eval")
         means = [mean for _, mean, _ in self.evaluation.evaluations]

@@ -8,169 +8,146 @@ import math
 import os
 import platform
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
 import scipy
 
+from npTRPO._checks import environment_id, whole_number
 from npTRPO._typing import Array
 from npTRPO._version import __version__
 from npTRPO.agent.config import TRPOConfig
-from npTRPO.agent.sb3 import changed
-from npTRPO.agent.spaces_json import describe, described_size, described_space
+from npTRPO.agent.learner import Learner, Model, map_leaves
+from npTRPO.agent.spaces_json import json_space_size, space_from_json, space_to_json
 from npTRPO.files.errors import UnreadableFileError as CheckpointError
 from npTRPO.files.errors import reason
 from npTRPO.files.npz import NpzReader
 from npTRPO.files.reading import open_regular
 from npTRPO.files.writing import write_whole
-from npTRPO.policies.mlp import MLP
-from npTRPO.policies.policy import Policy
 from npTRPO.policies.spaces import Space
-from npTRPO.sampling.normalization import Moments
+from npTRPO.sampling.normalization import Moments, RewardScale
 from npTRPO.trust_region.value_fit import AdamState
 
-if TYPE_CHECKING:
-    from npTRPO.agent.trpo import TRPO
-
-__all__ = ["CheckpointError", "load", "save", "versions"]
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "checkpoint_file",
+    "read_checkpoint",
+    "versions",
+    "write_checkpoint",
+]
 
 FORMAT = "npTRPO agent"
 FORMAT_VERSION = 1
-ARRAYS = (
-    *("theta", "value_theta", "adam_mean", "adam_square", "reward_mean", "reward_variance"),
-    *("observation_mean", "observation_variance", "recent_returns", "recent_lengths"),
-)
 
 # What a file may have: bytes of JSON; and numbers in an observation or an action, if its arrays hold fewer.
 LONGEST_HEADER, LEAST_ROOM = 2**20, 2**20
 
 
-def save(agent: TRPO, path: str | os.PathLike[str]) -> None:
-    """Write an agent, in a directory that is made if need be; the file appears whole or not at all."""
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds of an agent.
+
+    Attributes
+    ----------
+    model, learner
+        What the agent is, and what it has learned. Running returns aren't kept, as learning goes on from a
+        reset.
+    env_id : str or None
+        Id of the environment that it learned in.
+    recent_returns, recent_lengths : tuple of float
+        Of its latest episodes, at most 100.
+    """
+
+    model: Model
+    learner: Learner
+    env_id: str | None = None
+    recent_returns: tuple[float, ...] = ()
+    recent_lengths: tuple[float, ...] = ()
+
+
+def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
+    """Write an agent to a file, in a directory that is made if need be.
+
+    The file appears whole or not at all.
+
+    Raises
+    ------
+    ValueError
+        If the path names no file, or options and spaces are too long for one.
+    OSError
+        If it can't be written.
+    """
     if not Path(path).name:
         raise ValueError(f"{os.fspath(path)!r} is no name of a file")
-    target = _with_suffix(path)
-    moments = agent.observation_moments
+    target, model = _with_suffix(path), checkpoint.model
+    kept = {_file_name(name): leaf for name, leaf in checkpoint.learner.leaves().items()}
+    kept.pop("reward_running")
+    kept["entropy"] = str(kept["entropy"])
+    arrays = {name: leaf for name, leaf in kept.items() if isinstance(leaf, np.ndarray)}
     header = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "versions": versions(),
-        "config": agent.config.to_dict(),
-        "env_id": agent.env_id,
-        "own_code": agent.own_code,
-        "observation_space": describe(agent.policy.observation_space),
-        "action_space": describe(agent.policy.action_space),
-        "entropy": str(agent.entropy),
-        "num_timesteps": agent.num_timesteps,
-        "n_updates": agent.n_updates,
-        "observation_count": moments.count if moments else None,
-        "reward_count": agent.reward_moments.count,
-        "adam_steps": agent.adam.steps,
+        "config": model.config.to_dict(),
+        "env_id": checkpoint.env_id,
+        "own_code": sorted(model.own),
+        "observation_space": space_to_json(model.policy.observation_space),
+        "action_space": space_to_json(model.policy.action_space),
+        "observation_count": None,
+        **{name: kept[name] for name in kept.keys() - arrays.keys()},
     }
     text = json.dumps(header).encode()
     if len(text) > LONGEST_HEADER:
         raise ValueError(
             f"the agent's options and spaces take {len(text):,} bytes, more than a file may have"
         )
-    arrays = {
-        "header": np.frombuffer(text, dtype=np.uint8),
-        "theta": agent.theta,
-        "value_theta": agent.value_theta,
-        "adam_mean": agent.adam.mean,
-        "adam_square": agent.adam.square,
-        "reward_mean": agent.reward_moments.mean,
-        "reward_variance": agent.reward_moments.variance,
-        "recent_returns": np.array(agent.recent_returns, dtype=np.float64),
-        "recent_lengths": np.array(agent.recent_lengths, dtype=np.float64),
-    }
-    if moments is not None:
-        arrays |= {"observation_mean": moments.mean, "observation_variance": moments.variance}
+    arrays |= {name: np.array(getattr(checkpoint, name), dtype=np.float64) for name in _RECENT}
     content = io.BytesIO()  # the first versions of NumPy 2 leave a file half-open that they can't write
-    np.savez(content, **arrays)  # type: ignore[arg-type]
+    np.savez(content, header=np.frombuffer(text, dtype=np.uint8), **arrays)  # type: ignore[arg-type]
     target.parent.mkdir(parents=True, exist_ok=True)
     write_whole(target, lambda file: file.write(content.getbuffer()))
 
 
-def load(
-    path: str | os.PathLike[str],
-    env: Any = None,
-    policy_kwargs: Mapping[str, Any] | None = None,
-    options: Mapping[str, Any] | None = None,
-) -> TRPO:
-    """Read an agent that :func:`save` wrote, to go on with other ``options`` where they are given."""
-    target = _with_suffix(path)
-    if Path(path).exists() and not target.exists():
-        target = Path(path)
+def read_checkpoint(path: str | os.PathLike[str], own: Mapping[str, Any]) -> Checkpoint:
+    """Read what :func:`write_checkpoint` wrote.
+
+    Parameters
+    ----------
+    path : path
+        With or without ``.npz``.
+    own : dict
+        ``network`` and ``distribution``, if the agent was made with one's own: no file has code.
+
+    Raises
+    ------
+    CheckpointError
+        If it isn't such a file, or is damaged.
+    """
+    file = checkpoint_file(path)
     try:
-        with open_regular(target) as stream:
-            reader = NpzReader(stream)
-            agent = _restored(_header(reader), reader, policy_kwargs or {})
+        with open_regular(file) as stream:
+            return _parsed(NpzReader(stream), own)
     except OSError as error:
-        inside = target / "agent.npz"
+        inside = file / "agent.npz"
         hint = f"; the agent of this run is {inside}" if inside.is_file() else ""
-        raise CheckpointError(f"{target} can't be read: {error.strerror or error}{hint}") from error
+        raise CheckpointError(f"{file} can't be read: {error.strerror or error}{hint}") from error
     except Exception as error:  # whatever a foreign or damaged file leads to, of which there is no list
-        raise CheckpointError(f"{target} is no agent that can be loaded: {reason(error)}") from error
-    agent.config = changed(agent.config, options or {})
-    if env is not None:
-        try:
-            agent.set_env(env)
-        except (ValueError, ImportError, gymnasium.error.Error) as error:
-            raise CheckpointError(
-                f"{target} can't go on in the environment given: {reason(error)}"
-            ) from error
-    return agent
+        raise CheckpointError(f"{file} is no agent that can be loaded: {reason(error)}") from error
 
 
-@np.errstate(over="ignore", invalid="ignore")  # what isn't finite is refused, or replaced
-def _restored(header: dict[str, Any], arrays: NpzReader, policy_kwargs: Mapping[str, Any]) -> TRPO:
-    """The agent that a file holds."""
-    from npTRPO.agent.trpo import TRPO
-
-    config = TRPOConfig.from_dict(header["config"])
-    # Observations are as long as their moments, and networks have more parameters than inputs or outputs.
-    kept = [name for name in ARRAYS if _member(name) in arrays.members]
-    both = _spaces(header, max(LEAST_ROOM, sum(math.prod(arrays.header(name)[0]) for name in kept)))
-    entropy = int(header["entropy"])
-    if entropy < 0:
-        raise CheckpointError(f"its entropy is {entropy}")
-    needed, given = list(header["own_code"]), sorted(policy_kwargs)
-    if needed != given:
-        raise CheckpointError(
-            f"it was made with {needed or 'nothing'} of one's own in policy_kwargs, and load needs "
-            f"the same, but was given {given or 'nothing'}"
-        )
-    _check_sizes(config, both, policy_kwargs, arrays)
-    agent = TRPO("MlpPolicy", None, config, policy_kwargs=policy_kwargs, spaces=both, entropy=entropy)
-    counts = header["num_timesteps"], header["n_updates"], header["reward_count"], header["adam_steps"]
-    agent.num_timesteps, agent.n_updates, reward_count, adam_steps = (_count(n) for n in counts)
-    agent.env_id = _env_id(header["env_id"])
-    agent.theta = _like(arrays, "theta", agent.theta)
-    agent.value_theta = _like(arrays, "value_theta", agent.value_theta)
-    agent.adam = AdamState(
-        _like(arrays, "adam_mean", agent.adam.mean),
-        _like(arrays, "adam_square", agent.adam.square),
-        adam_steps,
-    )
-    agent.reward_moments = _moments(arrays, "reward", agent.reward_moments, reward_count)
-    agent.recent_returns.extend(_recent(arrays, "recent_returns"))
-    agent.recent_lengths.extend(_recent(arrays, "recent_lengths"))
-    if agent.observation_moments is not None:
-        count = _count(header["observation_count"])
-        agent.observation_moments = _moments(arrays, "observation", agent.observation_moments, count)
-    return agent
-
-
-def _with_suffix(path: str | os.PathLike[str]) -> Path:
-    target = Path(path)
-    return target if target.suffix in (".npz", ".zip") else target.parent / f"{target.name}.npz"
+def checkpoint_file(path: str | os.PathLike[str]) -> Path:
+    """Return the file that a path means: the one that has ``.npz`` behind, unless only the other exists."""
+    file = _with_suffix(path)
+    return Path(path) if Path(path).exists() and not file.exists() else file
 
 
 def versions() -> dict[str, str]:
-    """Versions of everything that results depend on."""
+    """Return the versions of everything that results depend on."""
     return {
         "npTRPO": __version__,
         "numpy": np.__version__,
@@ -180,94 +157,117 @@ def versions() -> dict[str, str]:
     }
 
 
-def _header(reader: NpzReader) -> dict[str, Any]:
-    """The header of a file, with its format checked."""
-    if _member("header") not in reader.members:
+def _with_suffix(path: str | os.PathLike[str]) -> Path:
+    file = Path(path)
+    return file if file.suffix in (".npz", ".zip") else file.parent / f"{file.name}.npz"
+
+
+def _file_name(name: str) -> str:
+    """Return the name that a learner's array or number has in a file."""
+    return name.replace("_scale", "").replace("_moments", "")
+
+
+_RECENT = ("recent_returns", "recent_lengths")
+_LEFT_OUT = ("reward_running", "entropy")  # learning goes on from a reset; entropy is written as text
+_NONE = np.zeros(0)
+_LEAVES = Learner(
+    _NONE, _NONE, AdamState.zero(_NONE), RewardScale.empty(0), Moments.empty(0), 0, 0, 0
+).leaves()
+_MEMBERS = {f"{name}.npy" for name in ("header", *_RECENT, *map(_file_name, _LEAVES))}
+
+
+@np.errstate(over="ignore", invalid="ignore")  # what isn't finite is refused, or replaced
+def _parsed(arrays: NpzReader, own: Mapping[str, Any]) -> Checkpoint:
+    header = _header(arrays)
+    config = TRPOConfig.from_dict(header["config"])
+    spaces = _spaces(header, arrays)
+    entropy = whole_number("entropy", int(header["entropy"]))
+    needed, given = list(header["own_code"]), sorted(own)
+    if needed != given:
+        raise CheckpointError(
+            f"it was made with {needed or 'nothing'} of one's own in policy_kwargs, and load needs "
+            f"the same, but was given {given or 'nothing'}"
+        )
+    model = Model.for_spaces(*spaces, config, own)
+    _check(arrays, "theta", model.policy.n_parameters, config.dtype)  # before arrays of that size are made
+    _check(arrays, "value_theta", model.value_network.n_parameters, config.dtype)
+
+    def read(name: str, leaf: Any) -> Any:
+        name = _file_name(name)
+        if name in _LEFT_OUT:
+            return leaf
+        if isinstance(leaf, np.ndarray):
+            return _array_like(arrays, name, leaf)
+        return whole_number(name, header[name], most=2**63 - 1)
+
+    return Checkpoint(
+        model,
+        map_leaves(read, Learner.blank(model, entropy)),
+        None if header["env_id"] is None else environment_id("env_id", header["env_id"]),
+        *(_recent(arrays, name) for name in _RECENT),
+    )
+
+
+def _header(arrays: NpzReader) -> dict[str, Any]:
+    """Return the header of a file whose format is this one, and which has no other members."""
+    if "header.npy" not in arrays.members:
         raise CheckpointError("it has no npTRPO header")
-    shape, dtype = reader.header("header")
+    shape, dtype = arrays.header("header")
     if dtype != np.uint8:
         raise CheckpointError("its header is no text")
     if math.prod(shape) > LONGEST_HEADER:
         raise CheckpointError(f"its header has more than {LONGEST_HEADER:,} bytes")
-    header = json.loads(reader.read("header").tobytes().decode())
+    header = json.loads(arrays.read("header").tobytes().decode())
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise CheckpointError("its header isn't npTRPO's")
     version = header.get("format_version")
     if version != FORMAT_VERSION:
         raise CheckpointError(f"its format version is {version!r}, and this is version {FORMAT_VERSION}")
-    foreign = sorted(set(reader.members) - {_member(name) for name in ("header", *ARRAYS)})
+    foreign = sorted(set(arrays.members) - _MEMBERS)
     if foreign:
         raise CheckpointError(f"its member {foreign[0]!r} is none of an agent's")
     return header
 
 
-def _member(name: str) -> str:
-    return f"{name}.npy"
+def _spaces(header: dict[str, Any], arrays: NpzReader) -> tuple[Space, Space]:
+    """Return the spaces of observations and actions, neither with more numbers than there is room for.
+
+    Observations are as long as their moments, and networks have more parameters than inputs or outputs.
+    """
+    kept = [name.removesuffix(".npy") for name in arrays.members if name != "header.npy"]
+    room = max(LEAST_ROOM, sum(math.prod(arrays.header(name)[0]) for name in kept))
+    both = header["observation_space"], header["action_space"]
+    for size in map(json_space_size, both):
+        if size > room:
+            raise CheckpointError(f"its space has {size} numbers, and its arrays have room for {room}")
+    return space_from_json(both[0]), space_from_json(both[1])
 
 
-def _check_sizes(
-    config: TRPOConfig, both: tuple[Space, Space], own: Mapping[str, Any], arrays: NpzReader
-) -> None:
-    """Raise an error unless the networks have as many parameters as the file, before they are made."""
-    policy = Policy.for_spaces(*both, config.policy_arch, config.activation_fn, **own)
-    value_network = MLP((policy.n_features, *config.value_arch, 1))
-    if "network" not in own:
-        _check(arrays, "theta", (policy.n_parameters,), config.dtype)
-        _check(arrays, "value_theta", (value_network.n_parameters,), config.dtype)
-
-
-def _check(arrays: NpzReader, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
-    """Raise an error unless an array of the file has the shape and dtype that the config asks for."""
+def _check(arrays: NpzReader, name: str, size: int, dtype: npt.DTypeLike) -> None:
+    """Raise an error unless an array of the file is a vector of this size and dtype."""
     found, kind = arrays.header(name)
-    if found != shape or kind != dtype:
+    if found != (size,) or kind != dtype:
         raise CheckpointError(
-            f"{name} has shape {found} and dtype {kind}, where its config asks for {shape} and {dtype}"
+            f"{name} has shape {found} and dtype {kind}, where its config asks for {(size,)} and {dtype}"
         )
 
 
-def _like(arrays: NpzReader, name: str, expected: Array) -> Array:
-    """An array of the file, like the one that is there, finite."""
-    _check(arrays, name, expected.shape, expected.dtype)
+def _array_like(arrays: NpzReader, name: str, expected: Array) -> Array:
+    """Return an array of the file, if it is finite and of the expected size and dtype."""
+    _check(arrays, name, expected.size, expected.dtype)
     array = arrays.read(name)
     if not np.all(np.isfinite(array)):
         raise CheckpointError(f"{name} is not finite")
+    if name.endswith("_variance") and np.any(array < 0):
+        raise CheckpointError(f"{name} is negative")
     return array
 
 
-def _moments(arrays: NpzReader, name: str, expected: Moments, count: int) -> Moments:
-    variance = _like(arrays, f"{name}_variance", expected.variance)
-    if np.any(variance < 0):
-        raise CheckpointError(f"{name}_variance is negative")
-    return Moments(_like(arrays, f"{name}_mean", expected.mean), variance, count)
-
-
-def _recent(arrays: NpzReader, name: str) -> list[float]:
-    """Figures of the latest episodes: up to 100 finite numbers."""
+def _recent(arrays: NpzReader, name: str) -> tuple[float, ...]:
+    """Return figures of the latest episodes: up to 100 finite numbers."""
     shape, dtype = arrays.header(name)
     if len(shape) == 1 and shape[0] <= 100 and dtype == np.float64:
         array = arrays.read(name)
         if np.all(np.isfinite(array)):
-            return list(array.tolist())
+            return tuple(array.tolist())
     raise CheckpointError(f"{name} isn't a list of up to 100 finite numbers")
-
-
-def _count(number: Any) -> int:
-    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**63:
-        raise CheckpointError(f"a count is {number!r}")
-    return number
-
-
-def _env_id(name: Any) -> str | None:
-    if name is not None and not (isinstance(name, str) and name.isprintable() and len(name) <= 1000):
-        raise CheckpointError(f"the id of its environment is {name!r}")
-    return name
-
-
-def _spaces(header: dict[str, Any], room: int) -> tuple[Space, Space]:
-    """The spaces of observations and actions, neither with more numbers than there is room for."""
-    both = header["observation_space"], header["action_space"]
-    for description in both:
-        size = described_size(description)
-        if size > room:
-            raise CheckpointError(f"its space has {size} numbers, and its arrays have room for {room}")
-    return described_space(both[0]), described_space(both[1])

@@ -1,4 +1,4 @@
-"""The one place where an option has its default, its limits, its meaning and its source."""
+"""Options of the algorithm: each has its default, limits, meaning and source in one place, its field."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from npTRPO._checks import is_whole
 from npTRPO.policies.mlp import ACTIVATIONS
 
 __all__ = ["TRPOConfig"]
@@ -26,18 +27,14 @@ def _is_number(x: Any) -> bool:
     return isinstance(x, (int, float)) and not isinstance(x, bool) and abs(x) <= sys.float_info.max
 
 
-def _is_integer(x: Any) -> bool:
-    return isinstance(x, int) and not isinstance(x, bool)
-
-
 _POSITIVE: _Check = (lambda x: _is_number(x) and x > 0, "a positive number")
 _NOT_NEGATIVE: _Check = (lambda x: _is_number(x) and x >= 0, "a number that isn't negative")
 _FRACTION: _Check = (lambda x: _is_number(x) and 0 <= x <= 1, "a number from 0 to 1")
 _INSIDE: _Check = (lambda x: _is_number(x) and 0 < x < 1, "a number between 0 and 1, exclusive")
-_COUNT: _Check = (lambda x: _is_integer(x) and x >= 1, "a whole number, at least 1")
-_COUNT_OR_NONE: _Check = (lambda x: x is None or _COUNT[0](x), f"{_COUNT[1]}, or None")
+_COUNT: _Check = (lambda x: is_whole(x, 1), "a whole number, at least 1")
+_COUNT_OR_NONE: _Check = (lambda x: x is None or is_whole(x, 1), "a whole number, at least 1, or None")
 _NUMBER: _Check = (_is_number, "a finite number")
-_COPIES: _Check = (lambda x: _is_integer(x) and 1 <= x <= 4096, "a whole number from 1 to 4096")
+_COPIES: _Check = (lambda x: is_whole(x, 1, 4096), "a whole number from 1 to 4096")
 _BOOL: _Check = (lambda x: isinstance(x, bool), "True or False")
 
 
@@ -47,17 +44,15 @@ def _one_of(*choices: Any) -> _Check:
 
 def _is_net_arch(x: Any) -> bool:
     if isinstance(x, Mapping):
-        return set(x) == {"pi", "vf"} and all(
-            _is_net_arch(v) and not isinstance(v, Mapping) for v in x.values()
-        )
-    return isinstance(x, (list, tuple)) and len(x) <= 1000 and all(_is_integer(n) and n >= 1 for n in x)
+        return set(x) == {"pi", "vf"} and all(isinstance(v, tuple) and _is_net_arch(v) for v in x.values())
+    return isinstance(x, tuple) and len(x) <= 1000 and all(is_whole(n, 1) for n in x)
 
 
 _NET_ARCH: _Check = (_is_net_arch, "a list of layer widths, or dict(pi=[...], vf=[...]), at most 1000")
 
 
 def _option(default: Any, meaning: str, check: _Check, choices: tuple[Any, ...] = ()) -> Any:
-    """A field with its meaning, and the test of its values."""
+    """Make a field with its meaning and the test of its values."""
     metadata = {"meaning": meaning, "check": check, "choices": choices}
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -114,10 +109,7 @@ class TRPOConfig:
         _NOT_NEGATIVE,
     )
     cg_beta: str = _choice(
-        "fletcher-reeves",
-        "Formula for β in conjugate gradients (E34).",
-        "fletcher-reeves",
-        "polak-ribiere",
+        "fletcher-reeves", "Formula for β in conjugate gradients (E34).", "fletcher-reeves", "polak-ribiere"
     )
     cg_preconditioner: str = _choice(
         "kronecker",
@@ -130,7 +122,7 @@ class TRPOConfig:
     )
     line_search_max_iter: int = _option(10, "Largest number of steps the line search tries (E38).", _COUNT)
     sub_sampling_factor: int = _option(
-        1, "Every so-manieth state is used for the Fisher information; all else uses all.", _COUNT
+        1, "Use every k-th state for the Fisher information, and all of them for all else.", _COUNT
     )
     value_fit: str = _choice(
         "trust_region",
@@ -166,7 +158,7 @@ class TRPOConfig:
     seed: int | None = _option(
         None,
         "Seed of everything random; the same seed gives the same bits. None takes one from the system.",
-        (lambda x: x is None or (_is_integer(x) and x >= 0), "a whole number that isn't negative, or None"),
+        (lambda x: x is None or is_whole(x, 0), "a whole number that isn't negative, or None"),
     )
 
     def __post_init__(self) -> None:
@@ -179,7 +171,7 @@ class TRPOConfig:
 
     @classmethod
     def from_dict(cls, options: Mapping[str, Any]) -> TRPOConfig:
-        """Config with the given options and defaults for the rest.
+        """Return the config with the given options, and defaults for the rest.
 
         Raises
         ------
@@ -197,11 +189,11 @@ class TRPOConfig:
         return cls(**options)
 
     def to_dict(self) -> dict[str, Any]:
-        """The options as numbers, strings and lists, as a JSON file holds them."""
+        """Return the options as numbers, strings and lists, as a JSON file holds them."""
         return {field.name: _listed(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
     def steps_per_env(self, n_envs: int) -> int:
-        """Steps in each of ``n_envs`` environments per update."""
+        """Return the number of steps in each of ``n_envs`` environments per update."""
         return self.n_steps or -(-USUAL_BATCH // n_envs)
 
     @property
@@ -211,7 +203,7 @@ class TRPOConfig:
         return self.n_critic_updates or usual[self.value_fit]
 
     def cg_steps(self, layered: bool) -> int:
-        """Largest number of conjugate-gradient steps, for a network with Kronecker factors or without."""
+        """Return the most steps of conjugate gradients, for a network with Kronecker factors or without."""
         return self.cg_max_steps or (3 if layered and self.cg_preconditioner == "kronecker" else 15)
 
     @property
@@ -226,7 +218,7 @@ class TRPOConfig:
 
 
 def _plain(value: Any) -> Any:
-    """NumPy scalars as Python numbers, sequences as tuples."""
+    """Turn NumPy scalars into Python numbers, and sequences into tuples."""
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
         return value.item()
     if isinstance(value, (list, tuple)):

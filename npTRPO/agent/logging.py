@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import math
 import os
@@ -9,14 +10,14 @@ import platform
 import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from npTRPO.agent.record import Callback, Record
+from npTRPO.agent.record import Agent, Callback, Record
 from npTRPO.files.writing import append_whole
 
-__all__ = ["ProgressBar", "TensorBoardWriter", "format_metrics", "header", "metrics", "printer"]
+__all__ = ["ProgressBar", "TensorBoardWriter", "format_metrics", "header", "listeners", "metrics", "printer"]
 
 
 def metrics(record: Record) -> dict[str, int | float | str]:
@@ -175,7 +176,7 @@ _TENSORBOARD_NAMES = {
 }
 
 
-def numbered(directory: str | os.PathLike[str], name: str, *, new: bool) -> Path:
+def _numbered(directory: str | os.PathLike[str], name: str, *, new: bool) -> Path:
     """``directory/name_1``, or the last with a higher number that is there; the one after it if ``new``."""
     if not isinstance(name, str):
         raise TypeError(f"tb_log_name must be a string, not {name!r}")
@@ -260,3 +261,42 @@ class TensorBoardWriter:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+@contextlib.contextmanager
+def listeners(
+    agent: Agent,
+    callback: Callback | Sequence[Callback] | None,
+    total_timesteps: int,
+    log_interval: int,
+    tb_log_name: str,
+    reset_num_timesteps: bool,
+    progress_bar: bool,
+) -> Iterator[list[Callback]]:
+    """Yield all that is called after an update, for the arguments of :meth:`TRPO.learn`, the user's first.
+
+    Their files and the bar are closed at the end.
+
+    Raises
+    ------
+    TypeError
+        For what can't be called.
+    """
+    callbacks = list(callback) if isinstance(callback, Sequence) else [callback] if callback else []
+    for each in callbacks:
+        if not callable(each):
+            raise TypeError(f"a callback is a function of a Record, which {each!r} is not")
+    printing, done = bool(agent.verbose), 0 if reset_num_timesteps else agent.num_timesteps
+    with contextlib.ExitStack() as stack:
+        if progress_bar:
+            bar = stack.enter_context(ProgressBar(done + total_timesteps, done, log_interval))
+            callbacks.append(bar)
+            printing = printing and not bar.plain
+        if printing:
+            callbacks.append(printer(log_interval))
+        if agent.tensorboard_log is not None:
+            directory = _numbered(agent.tensorboard_log, tb_log_name, new=reset_num_timesteps)
+            writer = TensorBoardWriter(directory)
+            stack.callback(writer.close)
+            callbacks.append(writer)
+        yield callbacks

@@ -2,26 +2,71 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
+from gymnasium.vector import VectorEnv
 
+from npTRPO._typing import Array
+from npTRPO.agent.checkpoint import Checkpoint
+from npTRPO.agent.config import TRPOConfig
+from npTRPO.agent.learner import Learner
+from npTRPO.policies.policy import Policy
+from npTRPO.sampling.normalization import Moments
 from npTRPO.trust_region.update import Update
 
-if TYPE_CHECKING:
-    from npTRPO.agent.trpo import TRPO
-
-__all__ = ["Callback", "Record", "stops"]
+__all__ = ["Agent", "Callback", "Record"]
 
 Callback = Callable[["Record"], Any]
 """Called after each update; training stops when it returns False."""
 
 
+class Agent(Protocol):
+    """What a callback or an evaluation may use of :class:`npTRPO.TRPO`, where each part is explained."""
+
+    config: TRPOConfig
+    policy: Policy
+    learner: Learner
+    theta: Array
+    observation_moments: Moments | None
+    num_timesteps: int
+    n_updates: int
+    env: VectorEnv[Any, Any, Any] | None
+    env_id: str | None
+    verbose: int
+    tensorboard_log: str | os.PathLike[str] | None
+
+    def act(
+        self, observations: Any, deterministic: bool = False, rng: np.random.Generator | None = None
+    ) -> Array:
+        """Choose an action for each observation of a batch."""
+        ...
+
+    def predict(
+        self, observation: Any, state: None = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[Any, None]:
+        """Choose an action for one observation or for each of a batch."""
+        ...
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the agent to a file."""
+        ...
+
+    def checkpoint(self) -> Checkpoint:
+        """Return what a file holds, as it is now."""
+        ...
+
+    def leave_episodes(self) -> None:
+        """Go on learning from a reset of the environments."""
+        ...
+
+
 @dataclass(frozen=True)
 class Record:
-    """What one iteration of training did, for logs and callbacks.
+    """What one iteration of training did.
 
     Attributes
     ----------
@@ -34,8 +79,6 @@ class Record:
     episode_return, episode_length : float
         Mean over the last 100 finished episodes of undiscounted return and of steps; NaN before the
         first.
-    explained_variance : float
-        Of the returns, by the values before their fit.
     steps_per_second : float
         Of this iteration.
     time_elapsed : float
@@ -44,18 +87,22 @@ class Record:
         What the policy update did.
     """
 
-    agent: TRPO
+    agent: Agent
     num_timesteps: int
     n_updates: int
     episode_return: float
     episode_length: float
-    explained_variance: float
     steps_per_second: float
     time_elapsed: float
     update: Update
 
+    @property
+    def explained_variance(self) -> float:
+        """Explained variance of the returns by the values before their fit."""
+        return self.update.explained_variance
+
 
 def stops(callback: Callback | None, record: Record) -> bool:
-    """Whether a callback, if there is one, says that training is to stop: by False, and nothing else."""
+    """Call a callback, if there is one, and return whether it asks to stop: by False, and nothing else."""
     answer = None if callback is None else callback(record)
     return isinstance(answer, (bool, np.bool_)) and not answer

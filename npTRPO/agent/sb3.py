@@ -8,10 +8,10 @@ from typing import Any
 
 from npTRPO.agent.config import TRPOConfig
 
-__all__ = ["OWN_CODE", "changed", "check_policy", "checked_options", "policy_options"]
+__all__ = ["changed", "checked_options", "config_and_code"]
 
 # What policy_kwargs may hold that is code, and so can't be kept in a file.
-OWN_CODE = ("network", "distribution")
+_OWN_CODE = ("network", "distribution")
 
 _IN_POLICY_KWARGS = ("net_arch", "activation_fn", "log_std_init", "ortho_init")
 
@@ -31,8 +31,19 @@ _ONLY: dict[str, tuple[tuple[str, ...], str]] = {
 }
 
 
-def check_policy(policy: Any) -> None:
-    """Raise an error for a kind of policy that isn't there."""
+def config_and_code(
+    policy: Any,
+    config: TRPOConfig | None,
+    policy_kwargs: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+) -> tuple[TRPOConfig, dict[str, Any]]:
+    """Return the config that the arguments of ``TRPO()`` ask for, and the code of one's own among them.
+
+    Raises
+    ------
+    ValueError, TypeError, NotImplementedError
+        For arguments that are unknown, impossible or contradict each other.
+    """
     if policy not in ("MlpPolicy", "MultiInputPolicy"):
         way_out = (
             "; for images, give a network of your own: policy_kwargs=dict(network=...)"
@@ -40,6 +51,16 @@ def check_policy(policy: Any) -> None:
             else ""
         )
         raise ValueError(f"policy must be 'MlpPolicy' or 'MultiInputPolicy', not {policy!r}{way_out}")
+    if config is not None and not isinstance(config, TRPOConfig):
+        raise TypeError(f"config must be a TRPOConfig, not {config!r}; options are given by name")
+    options = checked_options(options)
+    given = dict(policy_kwargs or {})
+    code = {name: given.pop(name) for name in _OWN_CODE if name in given}
+    if config is None:
+        return TRPOConfig.from_dict({**options, **_policy_options(given)}), code
+    if options or given:
+        raise TypeError("give a config or options, not both")
+    return config, code
 
 
 def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,13 +91,13 @@ def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name not in needless}
 
 
-def policy_options(policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def _policy_options(policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Options of the config from ``policy_kwargs``; a class of torch.nn stands for its activation."""
     for key in policy_kwargs:
         if key not in _IN_POLICY_KWARGS:
             raise TypeError(
                 f"{key!r} is no option in policy_kwargs; the options are "
-                f"{', '.join(_IN_POLICY_KWARGS + OWN_CODE)}"
+                f"{', '.join(_IN_POLICY_KWARGS + _OWN_CODE)}"
             )
     options = dict(policy_kwargs)
     match options.get("net_arch"):

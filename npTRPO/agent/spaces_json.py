@@ -1,4 +1,4 @@
-"""Gymnasium's spaces as JSON, and back from JSON that nobody vouches for."""
+"""Gymnasium's spaces as JSON, and back from JSON of any origin."""
 
 from __future__ import annotations
 
@@ -9,58 +9,55 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from npTRPO._typing import Array
+from npTRPO._checks import whole_number
 from npTRPO.files.errors import UnreadableFileError as CheckpointError
 
-__all__ = ["describe", "described_size", "described_space"]
+__all__ = ["json_space_size", "space_from_json", "space_to_json"]
 
 # As their text, in either order of bytes; spaces hold numbers in the machine's own.
 _DTYPES = {str(np.dtype(order + code)): np.dtype(code) for order in "<>" for code in "?bhilqBHILQefdg"}
 _MOST_AXES = 32
+_SIZE = "a size of its space"
+_ATTRIBUTES: dict[type[gymnasium.Space[Any]], tuple[str, ...]] = {
+    spaces.Box: ("low", "high", "shape", "dtype"),
+    spaces.Discrete: ("n", "start", "dtype"),
+    spaces.MultiDiscrete: ("nvec", "start", "dtype"),
+    spaces.MultiBinary: ("n",),
+}
 
 
-def describe(space: gymnasium.Space[Any]) -> dict[str, Any]:
-    """A space as JSON.
+def space_to_json(space: gymnasium.Space[Any]) -> dict[str, Any]:
+    """Return a space as JSON.
 
     Raises
     ------
     NotImplementedError
         For a space of another kind.
     """
-    if isinstance(space, spaces.Box):
-        return {
-            "kind": "Box",
-            "low": _bounds(space.low),
-            "high": _bounds(space.high),
-            "shape": list(space.shape),
-            "dtype": str(space.dtype),
-        }
-    if isinstance(space, spaces.Discrete):
-        return {"kind": "Discrete", "n": int(space.n), "start": int(space.start), "dtype": str(space.dtype)}
-    if isinstance(space, spaces.MultiDiscrete):
-        return {
-            "kind": "MultiDiscrete",
-            "nvec": space.nvec.tolist(),
-            "start": space.start.tolist(),
-            "dtype": str(space.dtype),
-        }
-    if isinstance(space, spaces.MultiBinary):
-        return {"kind": "MultiBinary", "n": list(space.n) if isinstance(space.n, tuple) else int(space.n)}
+    for kind, names in _ATTRIBUTES.items():
+        if isinstance(space, kind):
+            values = {name: _plain(getattr(space, name), kind is spaces.Box) for name in names}
+            return {"kind": kind.__name__, **values}
     if isinstance(space, spaces.Dict):
-        return {"kind": "Dict", "spaces": [[key, describe(part)] for key, part in space.spaces.items()]}
+        return {"kind": "Dict", "spaces": [[key, space_to_json(part)] for key, part in space.spaces.items()]}
     if isinstance(space, spaces.Tuple):
-        return {"kind": "Tuple", "spaces": [describe(part) for part in space.spaces]}
+        return {"kind": "Tuple", "spaces": [space_to_json(part) for part in space.spaces]}
     raise NotImplementedError(f"{space} can't be saved")
 
 
-def _bounds(bounds: Array) -> Any:
-    """One number where all bounds agree, else the list of all."""
-    first = bounds.flat[0].item() if bounds.size else 0
-    return first if np.all(bounds == first) else bounds.tolist()
+def _plain(value: Any, is_bound: bool) -> Any:
+    """Return an attribute of a space as JSON; bounds that all agree as one number."""
+    if isinstance(value, np.dtype):
+        return str(value)
+    if isinstance(value, tuple):
+        return list(value)
+    if is_bound and np.all(value == value.flat[:1]):
+        return value.flat[0].item() if value.size else 0
+    return np.asarray(value).tolist()
 
 
-def described_size(description: dict[str, Any]) -> int:
-    """How many numbers a network sees of an element, found before a space of that size is made.
+def json_space_size(description: dict[str, Any]) -> int:
+    """Return how many numbers a network sees of an element, before a space of that size is made.
 
     Every space counts for one at least.
 
@@ -73,33 +70,27 @@ def described_size(description: dict[str, Any]) -> int:
     if kind == "Box":
         return 1 + _product(description["shape"])
     if kind == "Discrete":
-        return _natural(description["n"])
+        return whole_number(_SIZE, description["n"])
     if kind == "MultiDiscrete":
-        return 1 + sum(map(_natural, np.asarray(description["nvec"], np.int64).ravel().tolist()))
+        return 1 + sum(whole_number(_SIZE, n) for n in np.asarray(description["nvec"], np.int64).flat)
     if kind == "MultiBinary":
         n = description["n"]
         return 1 + _product(n if isinstance(n, list) else [n])
     if kind == "Dict":
-        return 1 + sum(described_size(part) for _, part in description["spaces"])
+        return 1 + sum(json_space_size(part) for _, part in description["spaces"])
     if kind == "Tuple":
-        return 1 + sum(described_size(part) for part in description["spaces"])
+        return 1 + sum(json_space_size(part) for part in description["spaces"])
     raise CheckpointError(f"its space is of kind {kind!r}")
 
 
 def _product(shape: Any) -> int:
     if len(shape) > _MOST_AXES:
         raise CheckpointError(f"its space has {len(shape)} axes")
-    return math.prod(max(1, _natural(n)) for n in shape)
+    return math.prod(max(1, whole_number(_SIZE, n)) for n in shape)
 
 
-def _natural(number: Any) -> int:
-    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
-        raise CheckpointError(f"its space has a size of {number!r}")
-    return number
-
-
-def described_space(description: dict[str, Any]) -> gymnasium.Space[Any]:
-    """The space that :func:`describe` described; see first that :func:`described_size` is a size to make."""
+def space_from_json(description: dict[str, Any]) -> gymnasium.Space[Any]:
+    """Return the space that :func:`space_to_json` wrote; check its :func:`json_space_size` first."""
     kind = description["kind"]
     if kind == "Box":
         dtype, shape = _dtype(description), tuple(description["shape"])
@@ -116,10 +107,9 @@ def described_space(description: dict[str, Any]) -> gymnasium.Space[Any]:
     if kind == "MultiBinary":
         return spaces.MultiBinary(description["n"])
     if kind == "Dict":
-        return spaces.Dict(
-            [(key, described_space(part)) for key, part in description["spaces"]]
-        )  # in this order
-    return spaces.Tuple([described_space(part) for part in description["spaces"]])
+        parts = [(key, space_from_json(part)) for key, part in description["spaces"]]
+        return spaces.Dict(parts)  # in this order
+    return spaces.Tuple([space_from_json(part) for part in description["spaces"]])
 
 
 def _dtype(description: dict[str, Any]) -> np.dtype[Any]:

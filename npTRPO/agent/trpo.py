@@ -1,40 +1,61 @@
-"""The agent: collect, estimate advantages, update the policy, fit the value function, repeat."""
+"""The agent: collect, learn from the batch, repeat; act; save and load."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from operator import attrgetter
 from typing import Any, Self
 
 import gymnasium
 import numpy as np
 from gymnasium.vector import VectorEnv
 
+from npTRPO._checks import whole_number
 from npTRPO._typing import Array
+from npTRPO.agent.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    checkpoint_file,
+    read_checkpoint,
+    write_checkpoint,
+)
 from npTRPO.agent.config import TRPOConfig
+from npTRPO.agent.learner import Learner, Model, act, learn
+from npTRPO.agent.logging import listeners
 from npTRPO.agent.record import Callback, Record, stops
-from npTRPO.agent.sb3 import OWN_CODE, check_policy, checked_options, policy_options
-from npTRPO.policies.mlp import MLP
-from npTRPO.policies.network import FunctionNetwork, Network, NetworkFactory
+from npTRPO.agent.sb3 import changed, checked_options, config_and_code
+from npTRPO.files.errors import reason
+from npTRPO.policies.network import Network
 from npTRPO.policies.policy import Policy
 from npTRPO.policies.spaces import Space, as_batch
-from npTRPO.sampling.advantages import gae
 from npTRPO.sampling.environments import check_spaces, make_vector_env
-from npTRPO.sampling.normalization import Moments, RewardScale, standardize
-from npTRPO.sampling.rollout import Batch, Sampler
-from npTRPO.trust_region import value_fit as value
-from npTRPO.trust_region.update import Update, UpdateOutcome, update
+from npTRPO.sampling.normalization import Moments
+from npTRPO.sampling.batch import Batch
+from npTRPO.sampling.rollout import Sampler
 
 __all__ = ["TRPO"]
 
-# What learning from a batch replaces.
-_LEARNED = ("theta", "value_theta", "adam", "observation_moments", "reward_moments", "_rewards")
 
-# What random numbers are drawn for; the position is part of the seed, so never reorder these.
-_PURPOSES = ("initialisation", "sampling", "value fit", "reset", "predict")
+def _of_learner(name: str) -> Any:
+    """Make an attribute of the learner one of the agent; what is assigned to it goes into a new learner."""
+
+    def put(agent: TRPO, value: Any) -> None:
+        old = getattr(agent.learner, name)
+        if isinstance(old, np.ndarray):
+            value = np.array(value, dtype=old.dtype)
+            if value.shape != old.shape:
+                raise ValueError(f"{name} must have shape {old.shape}, not {value.shape}")
+        agent.learner = replace(agent.learner, **{name: value})
+
+    return property(attrgetter(f"learner.{name}"), put)
+
+
+def _read_only(path: str) -> Any:
+    return property(attrgetter(path))
 
 
 class TRPO:
@@ -49,10 +70,9 @@ class TRPO:
     config : TRPOConfig, optional
         All options at once.
     policy_kwargs : dict, optional
-        ``net_arch``, ``activation_fn`` (a name, or a class of torch.nn that has it), ``log_std_init``,
-        ``ortho_init``, as options of their own too; and
-        ``network`` and ``distribution``, factories of one's own (see :meth:`Policy.for_spaces`); the value
-        function's network comes from the same one, with one output.
+        ``net_arch``, ``activation_fn`` (a name, or a class of torch.nn that has it), ``log_std_init`` and
+        ``ortho_init``, which are options too; and ``network`` and ``distribution``, factories of one's own
+        (see :meth:`Policy.for_spaces`), of which the first makes the value function's network too.
     tensorboard_log : path, optional
         Directory for TensorBoard events (needs the ``tensorboard`` extra).
     verbose : int
@@ -67,14 +87,15 @@ class TRPO:
 
     Attributes
     ----------
-    theta : array, shape (p,)
-        The policy's parameters.
-    num_timesteps : int
-        Environment steps trained on.
-    config, policy, env
-        What the agent was made with.
-    observation_space, action_space, n_envs
-        Of one environment, and how many there are.
+    learner : Learner
+        All that it has learned, as a value; what follows is in it.
+    theta, value_theta : array, shape (p,) and (q,)
+        Parameters of policy and value function. An array that is assigned is copied into a new learner;
+        writing into ``theta[...]`` changes the learner that is there.
+    num_timesteps, n_updates : int
+        Environment steps trained on, and updates.
+    model, config, policy, env
+        What it was made with. A copy or pickle of an agent has no environment.
 
     References
     ----------
@@ -89,6 +110,23 @@ class TRPO:
     128
     """
 
+    model: Model
+    learner: Learner
+    env: VectorEnv[Any, Any, Any] | None
+    env_id: str | None
+
+    theta: Array = _of_learner("theta")
+    value_theta: Array = _of_learner("value_theta")
+    observation_moments: Moments | None = _of_learner("observation_moments")
+    num_timesteps: int = _of_learner("num_timesteps")
+    n_updates: int = _of_learner("n_updates")
+    entropy: int = _read_only("learner.entropy")
+    config: TRPOConfig = _read_only("model.config")
+    policy: Policy = _read_only("model.policy")
+    value_network: Network = _read_only("model.value_network")
+    observation_space: Space = _read_only("model.policy.observation_space")
+    action_space: Space = _read_only("model.policy.action_space")
+
     def __init__(
         self,
         policy: str = "MlpPolicy",
@@ -102,81 +140,41 @@ class TRPO:
         entropy: int | None = None,
         **options: Any,
     ) -> None:
-        check_policy(policy)
-        if config is not None and not isinstance(config, TRPOConfig):
-            raise TypeError(f"config must be a TRPOConfig, not {config!r}; options are given by name")
-        options = checked_options(options)
-        if config is not None and (options or set(policy_kwargs or {}) - set(OWN_CODE)):
-            raise TypeError("give a config or options, not both")
-        in_policy = dict(policy_kwargs or {})
-        own = {name: in_policy.pop(name) for name in OWN_CODE if name in in_policy}
-        network: NetworkFactory | None = own.get("network")
-        self.config = config or TRPOConfig.from_dict({**options, **policy_options(in_policy)})
-        self.verbose = verbose
-        self.tensorboard_log = tensorboard_log
-        self.env_id: str | None = None
-        self.env: VectorEnv[Any, Any, Any] | None = None
-        self._sampler: Sampler | None = None
+        config, code = config_and_code(policy, config, policy_kwargs, options)
+        made = None
         if env is not None:
-            self._take_env(env)
-        if self.env is not None:
-            spaces = self.env.single_observation_space, self.env.single_action_space
+            made = make_vector_env(env, config.n_envs, config.vectorization_mode)
+            spaces = made.single_observation_space, made.single_action_space
         elif spaces is None:
             raise TypeError("TRPO needs an env: the id of an environment, or an environment")
-        self.policy = Policy.for_spaces(
-            *spaces,
-            net_arch=self.config.policy_arch,
-            activation_fn=self.config.activation_fn,
-            log_std_init=self.config.log_std_init,
-            ortho_init=self.config.ortho_init,
-            **own,
-        )
-        features = self.policy.n_features
-        self.own_code = sorted(own)
-        self.value_network: Network = (
-            FunctionNetwork.made_by(network, features, 1)
-            if network is not None
-            else MLP(
-                (features, *self.config.value_arch, 1),
-                self.config.activation_fn,
-                orthogonal=self.config.ortho_init,
-            )
-        )
-
-        self.num_timesteps = 0
-        self.n_updates = 0
         if entropy is None:
-            entropy = int(np.random.SeedSequence(self.config.seed).entropy)  # type: ignore[arg-type]
-        self.entropy = entropy
-        rng, dtype = self._rng("initialisation"), np.dtype(self.config.dtype)
-        self.theta = self.policy.init(rng, dtype=dtype)
-        self.value_theta = self.value_network.init(rng, dtype=dtype)
-        self.adam = value.AdamState.zero(self.value_theta)
-        self.observation_moments = Moments.empty(features) if self.config.normalize_observations else None
-        self.reward_moments = Moments.empty(1)
-        self._rng_act = self._rng("predict")
-        self.recent_returns: deque[float] = deque(maxlen=100)
-        self.recent_lengths: deque[float] = deque(maxlen=100)
+            entropy = int(np.random.SeedSequence(config.seed).entropy)  # type: ignore[arg-type]
+        model = Model.for_spaces(*spaces, config, code)
+        env_id = env if isinstance(env, str) else None
+        self._take_up(Checkpoint(model, Learner.initial(model, entropy), env_id))
+        self.env, self.tensorboard_log, self.verbose = made, tensorboard_log, verbose
 
-    def _rng(self, purpose: str) -> np.random.Generator:
-        """Random numbers for one purpose of the coming update.
-
-        They follow from the seed, the purpose and the number of updates so far, and so need not be
-        kept in a checkpoint.
-        """
-        key = (_PURPOSES.index(purpose), self.n_updates)
-        return np.random.default_rng(np.random.SeedSequence(self.entropy, spawn_key=key))
+    def _take_up(self, checkpoint: Checkpoint) -> None:
+        """Be the agent of a checkpoint, without an environment."""
+        self.model, self.learner, self.env_id = checkpoint.model, checkpoint.learner, checkpoint.env_id
+        self.env = None
+        self.recent_returns = deque(checkpoint.recent_returns, maxlen=100)
+        self.recent_lengths = deque(checkpoint.recent_lengths, maxlen=100)
+        self._rng_act = replace(self.learner, n_updates=0).rng("predict")
+        self.leave_episodes()
 
     # --- acting -------------------------------------------------------------------------------
 
+    def act(
+        self, observations: Any, deterministic: bool = False, rng: np.random.Generator | None = None
+    ) -> Array:
+        """Choose actions for a batch as :func:`npTRPO.agent.learner.act` does, by default with its rng."""
+        return act(self.model, self.learner, observations, deterministic, rng or self._rng_act)
+
     def predict(
-        self,
-        observation: Any,
-        state: None = None,
-        episode_start: Any = None,
-        deterministic: bool = False,
+        self, observation: Any, state: None = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[Any, None]:
-        """Action for one observation, or actions for a batch of them.
+        """Choose an action for one observation, or for each of a batch.
 
         Parameters
         ----------
@@ -189,39 +187,21 @@ class TRPO:
 
         Returns
         -------
-        action
-            An element of the action space, or a batch.
-        state : None
+        action, state
+            An element of the action space, or a batch; None.
 
         Raises
         ------
         ValueError
             For observations of a wrong shape, or not finite.
         """
-        batch, single = as_batch(self.policy.observation_space, observation)
-        rows = self.policy.encode(batch, self.theta.dtype)
-        if not np.all(np.isfinite(rows)):
-            raise ValueError("the observation is not finite")
-        if self.observation_moments is not None:
-            rows = standardize(rows, self.observation_moments.normalizer(rows.dtype))
-        distribution = self.policy(self.theta, rows)
-        actions = distribution.mode() if deterministic else distribution.sample(self._rng_act)
-        actions = self.policy.to_env(actions)
+        batch, single = as_batch(self.observation_space, observation)
+        actions = self.act(batch, deterministic)
         if not single:
             return actions, None
         # A single number is an array in Gymnasium's Box, and none in its Discrete.
-        box = isinstance(self.policy.action_space, gymnasium.spaces.Box)
+        box = isinstance(self.action_space, gymnasium.spaces.Box)
         return (np.asarray(actions[0]) if box else actions[0]), None
-
-    @property
-    def observation_space(self) -> Space:
-        """Space of one observation."""
-        return self.policy.observation_space
-
-    @property
-    def action_space(self) -> Space:
-        """Space of one action."""
-        return self.policy.action_space
 
     @property
     def n_envs(self) -> int:
@@ -229,16 +209,13 @@ class TRPO:
         return self.config.n_envs if self.env is None else self.env.num_envs
 
     def get_env(self) -> VectorEnv[Any, Any, Any] | None:
-        """The vector environment that the agent learns in, if it has one."""
+        """Return the vector environment that the agent learns in, if it has one."""
         return self.env
 
     def set_env(self, env: str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> None:
-        """Learn in another environment from now on; its spaces must be the policy's.
+        """Learn in another environment from now on.
 
-        Raises
-        ------
-        ValueError
-            If they aren't, naming both.
+        Raises a ValueError that names both unless its spaces are the policy's.
         """
         made = make_vector_env(env, self.config.n_envs, self.config.vectorization_mode)
         try:
@@ -247,20 +224,12 @@ class TRPO:
             if isinstance(env, str):
                 made.close()
             raise
-        self._take_env(env if isinstance(env, str) else made, made)
-
-    def _take_env(
-        self,
-        env: str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any],
-        made: VectorEnv[Any, Any, Any] | None = None,
-    ) -> None:
-        self.env_id = env if isinstance(env, str) else None
-        self.env = made or make_vector_env(env, self.config.n_envs, self.config.vectorization_mode)
+        self.env, self.env_id = made, env if isinstance(env, str) else None
         self.leave_episodes()
 
     def leave_episodes(self) -> None:
-        """Learn on from a reset of the environments, as somebody else has stepped them."""
-        self._sampler = None
+        """Go on learning from a reset of the environments, as somebody else has stepped them."""
+        self._sampler: Sampler | None = None
 
     # --- learning -----------------------------------------------------------------------------
 
@@ -292,171 +261,78 @@ class TRPO:
         progress_bar : bool
             Show a bar (needs the ``progress`` extra); plain lines where output is no terminal.
         """
-        from npTRPO.agent.logging import ProgressBar, TensorBoardWriter, numbered, printer
-
-        total_timesteps = _whole(total_timesteps)
-        callbacks = list(callback) if isinstance(callback, Sequence) else [callback] if callback else []
-        for listener in callbacks:
-            if not callable(listener):
-                raise TypeError(f"a callback is a function of a Record, which {listener!r} is not")
-        done = 0 if reset_num_timesteps else self.num_timesteps
-        with contextlib.ExitStack() as stack:
-            plain = False
-            if progress_bar:
-                bar = stack.enter_context(ProgressBar(done + total_timesteps, done, log_interval))
-                callbacks.append(bar)
-                plain = bar.plain
-            if self.verbose and not plain:
-                callbacks.append(printer(log_interval))
-            if self.tensorboard_log is not None:
-                events = numbered(self.tensorboard_log, tb_log_name, new=reset_num_timesteps)
-                writer = TensorBoardWriter(events)
-                stack.callback(writer.close)
-                callbacks.append(writer)
+        total_timesteps = whole_number("total_timesteps", total_timesteps, least=1, floats=True)
+        with listeners(
+            self, callback, total_timesteps, log_interval, tb_log_name, reset_num_timesteps, progress_bar
+        ) as callbacks:
             for record in self.updates(total_timesteps, reset_num_timesteps):
-                answers = [stops(listener, record) for listener in callbacks]
-                if any(answers):
+                if any([stops(each, record) for each in callbacks]):  # noqa: C419 (all are called)
                     break
         return self
 
     def updates(self, total_timesteps: int, reset_num_timesteps: bool = True) -> Iterator[Record]:
-        """The training loop as a generator: one :class:`Record` per update."""
+        """Train as :meth:`learn` does, and yield a :class:`Record` after each update."""
         if self.env is None:
             raise RuntimeError("this agent has no environment to learn in: load or make it with env=...")
-        total_timesteps = _whole(total_timesteps)
+        total_timesteps = whole_number("total_timesteps", total_timesteps, least=1, floats=True)
         if reset_num_timesteps:
             self.num_timesteps = 0
             self.leave_episodes()
-        n_steps = self.config.steps_per_env(self.env.num_envs)
         until = self.num_timesteps + total_timesteps
         began = time.perf_counter()
         while self.num_timesteps < until:
             start = time.perf_counter()
-            interval = self.config.checkpoint_interval
-            if self._sampler is None or (interval and self.n_updates % interval == 0):
-                self._sampler = Sampler(self.env, self.policy, int(self._rng("reset").integers(2**31)))
-                self._rewards = RewardScale(self.reward_moments, np.zeros(self.env.num_envs))
-            try:
-                batch = self._sampler.collect(
-                    self.theta, n_steps, self.observation_moments, self._rng("sampling")
-                )
-            except BaseException:
-                self._sampler = None  # it stopped on the way: learning goes on with a reset
-                raise
-            steps = batch.rewards.size
-            self.num_timesteps += steps
+            batch = self._collect(self.env)
             if not batch.valid.any():  # all environments only reset: there is nothing to learn from
+                self.num_timesteps += batch.rewards.size
                 continue
-            explained, result = self._train(batch)
-            now = time.perf_counter()
-            self.n_updates += 1
+            self.learner, update = learn(self.model, self.learner, batch, self.learner.rng("value fit"))
             self.recent_returns.extend(batch.episodes.returns.tolist())
             self.recent_lengths.extend(batch.episodes.lengths.tolist())
+            now = time.perf_counter()
             yield Record(
                 agent=self,
                 num_timesteps=self.num_timesteps,
                 n_updates=self.n_updates,
                 episode_return=_mean(self.recent_returns),
                 episode_length=_mean(self.recent_lengths),
-                explained_variance=explained,
-                steps_per_second=steps / (now - start),
+                steps_per_second=batch.rewards.size / (now - start),
                 time_elapsed=now - began,
-                update=result,
+                update=update,
             )
 
-    def _train(self, batch: Batch) -> tuple[float, Update]:
-        """Learn from one batch; or nothing from it, if anything that is learned isn't finite."""
-        before = {name: getattr(self, name) for name in _LEARNED}
-        with np.errstate(over="ignore", invalid="ignore"):  # what isn't finite is refused, not warned about
-            explained, result = self._learn_from(batch)
-        if all(np.all(np.isfinite(array)) for array in self._learned()):
-            return explained, result
-        for name, kept in before.items():
-            setattr(self, name, kept)
-        stay = Update(self.theta, UpdateOutcome.NOT_FINITE, result.gradient_norm, result.entropy)
-        return explained, stay
-
-    def _learned(self) -> list[Array]:
-        """All numbers that come of learning."""
-        moments = self.reward_moments, self.observation_moments or self.reward_moments
-        return [
-            *(self.theta, self.value_theta, self.adam.mean, self.adam.square, self._rewards.running),
-            *(array for each in moments for array in (each.mean, each.variance)),
-        ]
-
-    def _learn_from(self, batch: Batch) -> tuple[float, Update]:
-        config = self.config
-        rewards = batch.rewards
-        if config.normalize_rewards:
-            self._rewards = self._rewards.updated(rewards, batch.ended, batch.valid, config.gamma)
-            self.reward_moments = self._rewards.moments
-            rewards = self._rewards.apply(rewards)
-        values, next_values = batch.values(
-            lambda rows: value.predict_values(self.value_network, self.value_theta, rows)
-        )
-        advantages = gae(
-            rewards, values, next_values, batch.terminated, batch.truncated, config.gamma, config.gae_lambda
-        )
-        valid = batch.valid
-        observations, chosen = batch.observations[valid], advantages[valid]
-        returns = chosen + values[valid]
-        explained = value.explained_variance(values[valid], returns)
-        if config.normalize_advantage:
-            chosen = _standardized(chosen)
-        result = update(
-            self.policy,
-            self.theta,
-            observations,
-            batch.actions[valid],
-            chosen,
-            target_kl=config.target_kl,
-            cg_max_steps=config.cg_steps(isinstance(self.policy.network, MLP)),
-            cg_damping=config.cg_damping,
-            cg_rtol=config.cg_rtol,
-            cg_beta=config.cg_beta,  # type: ignore[arg-type]
-            cg_preconditioner=config.cg_preconditioner,  # type: ignore[arg-type]
-            line_search_shrinking_factor=config.line_search_shrinking_factor,
-            line_search_max_iter=config.line_search_max_iter,
-            sub_sampling_factor=config.sub_sampling_factor,
-        )
-        self.theta = result.theta
-        self._fit_value(observations, returns)
-        if self.observation_moments is not None:
-            self.observation_moments = self.observation_moments.updated(batch.raw_observations[valid])
-        return explained, result
-
-    def _fit_value(self, observations: Array, returns: Array) -> None:
-        config, given = self.config, (self.value_network, self.value_theta, observations, returns)
-        if config.value_fit == "trust_region":
-            self.value_theta = value.fit_trust_region(
-                *given,
-                steps=config.value_steps,
-                cg_max_steps=config.cg_steps(isinstance(self.value_network, MLP)),
-                cg_rtol=config.cg_rtol,
-                cg_preconditioner=config.cg_preconditioner,  # type: ignore[arg-type]
+    def _collect(self, env: VectorEnv[Any, Any, Any]) -> Batch:
+        """Return a batch of experience, after a reset where episodes were left or a checkpoint is due."""
+        interval = self.config.checkpoint_interval
+        if self._sampler is None or (interval and self.n_updates % interval == 0):
+            self._sampler = Sampler(env, self.policy, int(self.learner.rng("reset").integers(2**31)))
+            self.learner = self.learner.at_reset(env.num_envs)
+        learner, n_steps = self.learner, self.config.steps_per_env(env.num_envs)
+        try:
+            return self._sampler.collect(
+                learner.theta, n_steps, learner.observation_moments, learner.rng("sampling")
             )
-        elif config.value_fit == "lbfgs":
-            self.value_theta = value.fit_lbfgs(*given, max_iter=config.value_steps)
-        else:
-            self.value_theta, self.adam = value.fit_adam(
-                *given,
-                self.adam,
-                self._rng("value fit"),
-                epochs=config.value_steps,
-                batch_size=config.batch_size,
-                learning_rate=config.learning_rate,
-            )
+        except BaseException:
+            self.leave_episodes()  # it stopped on the way
+            raise
 
     # --- keeping ------------------------------------------------------------------------------
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy has: all but the environment and the episodes under way in it."""
+        return self.__dict__ | {"env": None, "_sampler": None}
+
+    def checkpoint(self) -> Checkpoint:
+        """Return what a file holds, as it is now; learning on doesn't change it."""
+        recent = tuple(self.recent_returns), tuple(self.recent_lengths)
+        return Checkpoint(self.model, self.learner, self.env_id, *recent)
+
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything needed to act and to go on learning to ``path``.
+        """Write everything needed to act and to go on learning; directories that are missing are made.
 
-        ``.npz`` is appended to it, unless it ends so or in ``.zip``; directories that are missing are made.
+        ``.npz`` is appended to the name, unless it ends so or in ``.zip``.
         """
-        from npTRPO.agent.checkpoint import save
-
-        save(self, path)
+        write_checkpoint(path, self.checkpoint())
 
     @classmethod
     def load(
@@ -470,7 +346,7 @@ class TRPO:
         tensorboard_log: str | os.PathLike[str] | None = None,
         verbose: int = 0,
         **options: Any,
-    ) -> TRPO:
+    ) -> Self:
         """Read an agent from a file that :meth:`save` wrote; nothing in it is executed.
 
         Parameters
@@ -480,10 +356,9 @@ class TRPO:
         env : optional
             Environment to go on learning in.
         policy_kwargs : dict, optional
-            ``network`` and ``distribution``, for an agent that was made with one's own: code is never read
-            from a file.
+            ``network`` and ``distribution``, if the agent was made with one's own: no file has code.
         tensorboard_log, verbose
-            As for a new agent; a file doesn't say where to write.
+            As for a new agent.
         **options
             Fields of :class:`TRPOConfig` to go on with, in place of the file's.
         device, custom_objects
@@ -494,31 +369,20 @@ class TRPO:
         CheckpointError
             If the file isn't one, is damaged, or doesn't fit the environment.
         """
-        from npTRPO.agent.checkpoint import load
-
         options = checked_options({**options, "device": device, "custom_objects": custom_objects})
-        agent = load(path, env, policy_kwargs, options)
+        file, agent = checkpoint_file(path), cls.__new__(cls)
+        found = read_checkpoint(file, policy_kwargs or {})
+        found = replace(found, model=replace(found.model, config=changed(found.model.config, options)))
+        agent._take_up(found)
         agent.tensorboard_log, agent.verbose = tensorboard_log, verbose
+        if env is not None:
+            try:
+                agent.set_env(env)
+            except (ValueError, ImportError, gymnasium.error.Error) as error:
+                raise CheckpointError(
+                    f"{file} can't go on in the environment given: {reason(error)}"
+                ) from error
         return agent
-
-
-def _whole(total_timesteps: Any) -> int:
-    """A number of steps as Python's, which doesn't overflow as NumPy's do."""
-    if (
-        isinstance(total_timesteps, bool)
-        or not isinstance(total_timesteps, (int, float, np.number))
-        or int(total_timesteps) != total_timesteps
-        or total_timesteps < 1
-    ):
-        raise ValueError(f"total_timesteps must be a whole number, at least 1, not {total_timesteps!r}")
-    return int(total_timesteps)
-
-
-def _standardized(advantages: Array) -> Array:
-    """Advantages with mean 0 and standard deviation 1; all zero if they don't vary."""
-    # Where they don't vary their deviation needn't be 0, as a mean is rounded.
-    spread = float(np.std(advantages)) if np.ptp(advantages) > 0 else 0.0
-    return np.asarray((advantages - np.mean(advantages)) / spread) if spread else np.zeros_like(advantages)
 
 
 def _mean(numbers: deque[float]) -> float:

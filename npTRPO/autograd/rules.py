@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -109,7 +109,7 @@ define_rule(
 
 def _matmul_left(answer: Any, x: Any, y: Any) -> LinearMap:
     if x.ndim == y.ndim == 2:
-        return LinearMap(lambda t: t @ y, lambda g: g @ y.T, fresh=True)
+        return LinearMap(lambda t: t @ y, lambda g: g @ y.T)
     matrix = y[:, None] if y.ndim == 1 else y
     transposed = np.swapaxes(matrix, -1, -2)
     rows = (1, *x.shape) if x.ndim == 1 else x.shape
@@ -117,12 +117,12 @@ def _matmul_left(answer: Any, x: Any, y: Any) -> LinearMap:
     def vjp(g: Any) -> Any:
         return np.reshape(unbroadcast(_as_matrices(g, x.ndim, y.ndim) @ transposed, rows), x.shape)
 
-    return LinearMap(lambda t: t @ y, vjp, fresh=True)
+    return LinearMap(lambda t: t @ y, vjp)
 
 
 def _matmul_right(answer: Any, x: Any, y: Any) -> LinearMap:
     if x.ndim == y.ndim == 2:
-        return LinearMap(lambda t: x @ t, lambda g: x.T @ g, fresh=True)
+        return LinearMap(lambda t: x @ t, lambda g: x.T @ g)
     matrix = x[None, :] if x.ndim == 1 else x
     transposed = np.swapaxes(matrix, -1, -2)
     columns = (*y.shape, 1) if y.ndim == 1 else y.shape
@@ -130,7 +130,7 @@ def _matmul_right(answer: Any, x: Any, y: Any) -> LinearMap:
     def vjp(g: Any) -> Any:
         return np.reshape(unbroadcast(transposed @ _as_matrices(g, x.ndim, y.ndim), columns), y.shape)
 
-    return LinearMap(lambda t: x @ t, vjp, fresh=True)
+    return LinearMap(lambda t: x @ t, vjp)
 
 
 def _as_matrices(product: Any, left_ndim: int, right_ndim: int) -> Any:
@@ -266,28 +266,20 @@ def _is_basic(index: Any) -> bool:
     return all(p is None or p is Ellipsis or isinstance(p, (slice, int, np.integer)) for p in parts)
 
 
-def _adder(index: Any) -> Callable[[Any, Any], None]:
-    """The function that adds an array to another in place where the index points."""
-    if _is_basic(index):
-
-        def add(total: Any, x: Any) -> None:
-            total[index] += x
-
-        return add
-    return lambda total, x: np.add.at(total, index, x)  # an element selected twice receives both
-
-
 @primitive
 def scattered(x: Any, index: Any, shape: tuple[int, ...]) -> Any:
     """Transpose of ``array[index]``: zeros of a shape with ``x`` added where the index points."""
     total = np.zeros(shape, dtype=np.asarray(x).dtype)
-    _adder(index)(total, x)
+    if _is_basic(index):
+        total[index] = x
+    else:
+        np.add.at(total, index, x)  # an element selected twice receives both
     return total
 
 
 def _getitem_rule(answer: Any, x: Any, index: Any) -> LinearMap:
     shape = x.shape
-    return LinearMap(lambda t: t[index], lambda g: scattered(g, index, shape), _adder(index))
+    return LinearMap(lambda t: t[index], lambda g: scattered(g, index, shape))
 
 
 def _scatter_rule(answer: Any, x: Any, index: Any, shape: tuple[int, ...]) -> LinearMap:

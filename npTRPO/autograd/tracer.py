@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Box", "LinearMap", "Node", "Trace", "define_rule", "primitive"]
+__all__ = ["Box", "Edges", "LinearMap", "Trace", "define_rule", "primitive"]
 
 _levels = itertools.count()
 
@@ -39,22 +39,10 @@ class LinearMap(NamedTuple):
     """Tangent of the argument to tangent of the result."""
     vjp: Callable[[Any], Any]
     """Cotangent of the result to cotangent of the argument."""
-    vjp_into: Callable[[Any, Any], None] | None = None
-    """``vjp_into(total, cotangent)`` adds ``vjp(cotangent)`` to an array in place, where that is cheaper."""
-    fresh: bool = False
-    """Both functions always return new memory, never a view of what they are given."""
-    scale: Any = None
-    """Both functions multiply by this array, which has the shape of argument and result."""
-    rows: Any = None
-    """``jvp`` is the product of this matrix with the argument as one (rows of data with weights)."""
 
 
-class Node(NamedTuple):
-    """One recorded call: the tape positions of its traced arguments and the map from each."""
-
-    parents: tuple[int, ...]
-    maps: tuple[LinearMap, ...]
-
+Edges = tuple[tuple[int, LinearMap], ...]
+"""One recorded call: the tape position of each traced argument, and the map from it to the result."""
 
 Rule = Callable[[int, Any, tuple[Any, ...], dict[str, Any]], LinearMap]
 
@@ -66,17 +54,17 @@ _constants: set[Callable[..., Any]] = set()
 class Trace:
     """The tape of one differentiation."""
 
-    __slots__ = ("level", "nodes", "open")
+    __slots__ = ("level", "open", "tape")
 
     def __init__(self) -> None:
         self.level = next(_levels)
-        self.nodes: list[Node] = []
+        self.tape: list[Edges] = []
         self.open = True
 
-    def box(self, value: Any, node: Node) -> Box:
-        """Write a node on the tape and return the box that stands for its result."""
-        self.nodes.append(node)
-        return Box(value, self, len(self.nodes) - 1)
+    def box(self, value: Any, edges: Edges) -> Box:
+        """Write a call on the tape and return the box that stands for its result."""
+        self.tape.append(edges)
+        return Box(value, self, len(self.tape) - 1)
 
 
 class Box(np.lib.mixins.NDArrayOperatorsMixin):
@@ -187,12 +175,12 @@ def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     answer = function(*values, **kwargs)
     if not isinstance(answer, (np.ndarray, np.generic, Box)):
         answer = np.asarray(answer)  # a primitive may return a Python number
-    parents, maps = [], []
-    for position, argument in enumerate(args):
-        if isinstance(argument, Box) and argument.trace is trace:
-            parents.append(argument.index)
-            maps.append(rule(position, answer, values, kwargs))
-    return trace.box(answer, Node(tuple(parents), tuple(maps)))
+    edges = [
+        (argument.index, rule(position, answer, values, kwargs))
+        for position, argument in enumerate(args)
+        if isinstance(argument, Box) and argument.trace is trace
+    ]
+    return trace.box(answer, tuple(edges))
 
 
 def _without_rule(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -338,12 +326,7 @@ def _elementwise(partial: Any, argument: Any, answer: Any) -> LinearMap:
         return LinearMap(lambda t: broadcast(t, outer), lambda g: unbroadcast(g, inner))
     if isinstance(partial, int) and partial == -1:
         return LinearMap(lambda t: broadcast(-t, outer), lambda g: -unbroadcast(g, inner))
-    if inner == outer == np.shape(partial):
-        return LinearMap(lambda t: t * partial, lambda g: g * partial, fresh=True, scale=partial)
-    return LinearMap(
-        lambda t: broadcast(t * partial, outer),
-        lambda g: unbroadcast(g * partial, inner),
-    )
+    return LinearMap(lambda t: broadcast(t * partial, outer), lambda g: unbroadcast(g * partial, inner))
 
 
 def _plain(argument: Any) -> Any:

@@ -6,13 +6,16 @@ that returns one array (or a tuple of arrays), and all of them can be nested.
 
 from __future__ import annotations
 
+import functools
+import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from npTRPO.autograd.tracer import Box, LinearMap, Node, Trace
+from npTRPO.autograd.tracer import Box, Edges, LinearMap, Trace
 
 __all__ = [
     "Linearization",
@@ -42,79 +45,47 @@ class Linearization:
     value: Any
     _shapes: tuple[tuple[int, ...], ...]  # of the inputs
     _outputs: tuple[tuple[int | None, tuple[int, ...], Any], ...]  # tape position (or None), shape, dtype
-    _nodes: tuple[tuple[int, Node], ...]  # of the tape, those that lead to an output
-    _last_use: dict[int, int]  # tape position of the node that is the last to use a tangent
+    _steps: tuple[
+        tuple[int, Edges, set[int]], ...
+    ]  # that lead to an output: position, edges, parents done with
     _tuple_in: bool
     _tuple_out: bool
 
     def jvp(self, v: Any) -> Any:
         """Jacobian-vector product J v: how f(x) moves when x moves along ``v`` (shaped as x)."""
-        tangents: dict[int, Any] = dict(enumerate(_checked("jvp", v, self._tuple_in, self._shapes)))
-        ours: set[int] = set()  # tangents in memory that nobody else holds
-        for index, node in self._nodes:
-            total: Any = None
-            for parent, linear in zip(node.parents, node.maps, strict=True):
-                last = self._last_use[parent] == index and node.parents.count(parent) == 1
-                part = _mapped(linear, linear.jvp, tangents[parent], last and parent in ours)
-                if not linear.fresh:
-                    ours.discard(parent)  # the part may be a view of it
-                if total is None:
-                    total, own = part, linear.fresh
-                else:
-                    total, own = _added(total, own, part, linear.fresh), True
-            tangents[index] = total
-            if own:
-                ours.add(index)
+        tangents = dict(enumerate(_checked("jvp", v, self._tuple_in, self._shapes)))
+        for index, edges, done in self._steps:
+            parts = (linear.jvp(tangents[parent]) for parent, linear in edges)
+            tangents[index] = functools.reduce(operator.add, parts)
+            for parent in done:  # to keep them would cost 4 % of a Fisher product, as caches are small
+                del tangents[parent]
         results = tuple(
             tangents[index] if index in tangents else np.zeros(shape, dtype)
             for index, shape, dtype in self._outputs
         )
         return results if self._tuple_out else results[0]
 
-    def vjp(self, u: Any) -> Any:
-        """Vector-Jacobian product Jᵀ u: the gradient of ⟨u, f(x)⟩ in x, for ``u`` shaped as f(x)."""
-        return self._pulled_back(u, None)
+    def vjp(self, u: Any, visit: Callable[[LinearMap, Any], None] | None = None) -> Any:
+        """Vector-Jacobian product Jᵀ u: the gradient of ⟨u, f(x)⟩ in x, for ``u`` shaped as f(x).
 
-    def see_products(self, u: Any, see: Callable[[Any, Any], None]) -> None:
-        """Call ``see(rows, g)`` for each product of rows of data with weights, from the last to the first.
-
-        g is the gradient of ⟨u, f(x)⟩ in the product. That in the weights, rowsᵀ g, is not computed here, and
-        the arrays are only lent.
+        ``visit(linear, g)``, if given, is called for each linear map that f was recorded as, from the last
+        to the first, with the cotangent g of the map's result.
         """
-        self._pulled_back(u, see)
-
-    def _pulled_back(self, u: Any, see: Callable[[Any, Any], None] | None) -> Any:
-        shapes = tuple(shape for _, shape, _ in self._outputs)
-        totals: dict[int, Any] = {}
-        ours: set[int] = set()  # totals that nobody else holds, so that they may be added to in place
-        dtype = None
-        for cotangent, (index, _, _) in zip(
-            _checked("vjp", u, self._tuple_out, shapes), self._outputs, strict=True
-        ):
-            dtype = cotangent.dtype if dtype is None else dtype
+        given = _checked("vjp", u, self._tuple_out, tuple(shape for _, shape, _ in self._outputs))
+        cotangents: dict[int, Any] = {}
+        for (index, _, _), g in zip(self._outputs, given, strict=True):
             if index is not None:
-                totals[index] = totals[index] + cotangent if index in totals else cotangent
-        for index, node in reversed(self._nodes):
-            if see is not None and index not in totals:
-                continue  # it leads to weights alone
-            cotangent = totals.pop(index)
-            mine = index in ours and len(node.parents) == 1
-            for parent, linear in zip(node.parents, node.maps, strict=True):
-                if see is not None and linear.rows is not None:
-                    see(linear.rows, cotangent)
-                    continue
-                own = parent in ours
-                if own and linear.vjp_into is not None and _fits(totals[parent], cotangent):
-                    linear.vjp_into(totals[parent], cotangent)
-                    continue
-                part, fresh = _mapped(linear, linear.vjp, cotangent, mine), linear.fresh
-                if parent in totals:
-                    part, fresh = _added(totals[parent], own, part, fresh), True
-                totals[parent] = part
-                if fresh or linear.vjp_into is not None:
-                    ours.add(parent)
+                _add(cotangents, index, g)
+        for index, edges, _ in reversed(self._steps):
+            g = cotangents.pop(index)
+            for parent, linear in edges:
+                if visit is not None:
+                    visit(linear, g)
+                _add(cotangents, parent, linear.vjp(g))
+        dtype = given[0].dtype if given else None
         results = tuple(
-            totals[i] if i in totals else np.zeros(shape, dtype) for i, shape in enumerate(self._shapes)
+            cotangents[i] if i in cotangents else np.zeros(shape, dtype)
+            for i, shape in enumerate(self._shapes)
         )
         return results if self._tuple_in else results[0]
 
@@ -146,7 +117,7 @@ def linearize(f: Function, x: Any) -> Linearization:
     tuple_in = isinstance(x, tuple)
     inputs = tuple(_floating(part) for part in (x if tuple_in else (x,)))
     trace = Trace()
-    boxes = tuple(trace.box(part, Node((), ())) for part in inputs)
+    boxes = tuple(trace.box(part, ()) for part in inputs)
     try:
         result = f(boxes if tuple_in else boxes[0])
     finally:
@@ -159,19 +130,18 @@ def linearize(f: Function, x: Any) -> Linearization:
         value = part.value if traced else part
         values.append(value if isinstance(value, Box) else np.asarray(value))
     needed = {index for index in positions if index is not None}
-    nodes = []
-    for index in range(len(trace.nodes) - 1, len(inputs) - 1, -1):
+    steps = []
+    for index in reversed(range(len(inputs), len(trace.tape))):
         if index in needed:
-            nodes.append((index, trace.nodes[index]))
-            needed.update(trace.nodes[index].parents)
-    last_use = {parent: index for index, node in reversed(nodes) for parent in node.parents}
-    last_use |= {index: len(trace.nodes) for index in positions if index is not None}
+            edges = trace.tape[index]
+            done = {parent for parent, _ in edges} - needed  # no later step needs them
+            needed |= done
+            steps.append((index, edges, done))
     return Linearization(
         value=tuple(values) if tuple_out else values[0],
         _shapes=tuple(part.shape for part in inputs),
         _outputs=tuple((i, v.shape, v.dtype) for i, v in zip(positions, values, strict=True)),
-        _nodes=tuple(reversed(nodes)),
-        _last_use=last_use,
+        _steps=tuple(reversed(steps)),
         _tuple_in=tuple_in,
         _tuple_out=tuple_out,
     )
@@ -260,18 +230,13 @@ def jacobian(f: Function) -> Function:
         if isinstance(x, tuple) or isinstance(lin.value, tuple):
             raise TypeError("jacobian works on a function of one array with one array as its value")
         outer, inner = lin.value.shape, np.shape(x)
-        rows, columns = int(np.prod(outer)), int(np.prod(inner))
-        if rows <= columns:
-            units = np.eye(rows, dtype=lin.value.dtype).reshape((rows, *outer))
-            stacked = [lin.vjp(unit) for unit in units]
-        else:
-            units = np.eye(columns, dtype=lin.value.dtype).reshape((columns, *inner))
-            stacked = [lin.jvp(unit) for unit in units]
-        if not stacked:
+        wide = math.prod(outer) <= math.prod(inner)
+        product, shape, axis = (lin.vjp, outer, 0) if wide else (lin.jvp, inner, -1)
+        n = math.prod(shape)
+        if not n:
             return np.zeros(outer + inner, lin.value.dtype)
-        if rows <= columns:
-            return np.reshape(np.stack(stacked), outer + inner)
-        return np.reshape(np.stack(stacked, axis=-1), outer + inner)
+        units = np.eye(n, dtype=lin.value.dtype).reshape((n, *shape))
+        return np.reshape(np.stack([product(unit) for unit in units], axis), outer + inner)
 
     return of
 
@@ -304,25 +269,8 @@ def _checked(
     return parts
 
 
-def _mapped(linear: LinearMap, function: Callable[[Any], Any], x: Any, mine: bool) -> Any:
-    """The map's product with x; in x's own memory, if nobody else needs that and the map only scales."""
-    if mine and linear.scale is not None and _fits(x, linear.scale) and x.shape == linear.scale.shape:
-        return np.multiply(x, linear.scale, out=x)
-    return function(x)
-
-
-def _added(total: Any, own: bool, part: Any, fresh: bool) -> Any:
-    """Their sum; in the memory of the one that nobody else holds, if there is one."""
-    for mine, x, y in ((own, total, part), (fresh, part, total)):
-        if mine and _fits(x, y) and x.shape == y.shape:
-            x += y
-            return x
-    return total + part
-
-
-def _fits(x: Any, y: Any) -> bool:
-    """Whether both are plain arrays of one dtype, so that y may go into x in place."""
-    return type(x) is type(y) is np.ndarray and x.dtype == y.dtype
+def _add(cotangents: dict[int, Any], index: int, g: Any) -> None:
+    cotangents[index] = cotangents[index] + g if index in cotangents else g
 
 
 def _one(shapes: tuple[tuple[int, ...], ...]) -> Any:

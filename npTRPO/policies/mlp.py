@@ -18,14 +18,29 @@ from npTRPO._typing import Array
 from npTRPO.autograd import LinearMap, define_rule, primitive
 from npTRPO.autograd.rules import scattered
 
-__all__ = ["ACTIVATIONS", "MLP"]
+__all__ = ["ACTIVATIONS", "MLP", "LayerMap"]
+
+
+def relu(z: Any) -> Any:
+    """Rectified linear unit, max(z, 0)."""
+    return np.maximum(z, 0)
+
+
+def sigmoid(z: Any) -> Any:
+    """Logistic function 1 / (1 + exp(−z)), in terms of tanh, which can't overflow."""
+    return 0.5 * np.tanh(0.5 * z) + 0.5
+
+
+def silu(z: Any) -> Any:
+    """Sigmoid linear unit, z / (1 + exp(−z))."""
+    return z * sigmoid(z)
+
 
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "tanh": np.tanh,
-    "relu": lambda z: np.maximum(z, 0),
-    # The logistic function in terms of tanh, which can't overflow.
-    "sigmoid": lambda z: 0.5 * np.tanh(0.5 * z) + 0.5,
-    "silu": lambda z: z * (0.5 * np.tanh(0.5 * z) + 0.5),
+    "relu": relu,
+    "sigmoid": sigmoid,
+    "silu": silu,
 }
 
 
@@ -149,11 +164,17 @@ def _with_bias(theta: Any, layer: slice, m: int) -> Any:
     return theta[layer].reshape(m + 1, -1)
 
 
+class LayerMap(LinearMap):
+    """The map from θ to a layer's outputs, the product of ``rows`` (inputs, and a 1) with its part of θ."""
+
+    rows: Any
+
+
 def _affine_in_x(answer: Any, x: Any, theta: Any, layer: slice) -> LinearMap:
     matrix = _with_bias(theta, layer, x.shape[-1])[:-1]
     if matrix.shape[1] == 1:  # for which NumPy's matmul takes many times as long
-        return LinearMap(lambda t: t @ matrix, lambda g: g * matrix.T[0], fresh=True)
-    return LinearMap(lambda t: t @ matrix, lambda g: g @ matrix.T, fresh=True)
+        return LinearMap(lambda t: t @ matrix, lambda g: g * matrix.T[0])
+    return LinearMap(lambda t: t @ matrix, lambda g: g @ matrix.T)
 
 
 def _affine_in_theta(answer: Any, x: Any, theta: Any, layer: slice) -> LinearMap:
@@ -161,19 +182,12 @@ def _affine_in_theta(answer: Any, x: Any, theta: Any, layer: slice) -> LinearMap
     rows = x.reshape(-1, m)
     rows = np.concatenate([rows, np.ones((len(rows), 1), x.dtype)], axis=1)
 
-    def in_layer(g: Any) -> Any:
-        return (rows.T @ g.reshape(-1, shape[-1])).reshape(-1)
+    def vjp(g: Any) -> Any:
+        return scattered((rows.T @ g.reshape(-1, shape[-1])).reshape(-1), layer, whole)
 
-    def add(total: Any, g: Any) -> None:
-        total[layer] += in_layer(g)
-
-    return LinearMap(
-        lambda t: (rows @ _with_bias(t, layer, m)).reshape(shape),
-        lambda g: scattered(in_layer(g), layer, whole),
-        add,
-        fresh=True,
-        rows=rows,
-    )
+    linear = LayerMap(lambda t: (rows @ _with_bias(t, layer, m)).reshape(shape), vjp)
+    linear.rows = rows
+    return linear
 
 
 define_rule(affine, _affine_in_x, _affine_in_theta)

@@ -165,10 +165,8 @@ class Policy:
         """π_θ as a function of encoded observations, to act on a few rows at a time (:meth:`MLP.at`)."""
         weights, log_std = np.split(theta, [len(theta) - self.n_log_std])
         network = self.network
-        outputs = network.at(weights) if type(network) is MLP else partial(network, weights)
-        if not self.n_log_std:
-            return lambda observations: self.family(outputs(observations))
-        return lambda observations: self.family((outputs(observations), log_std))
+        at_theta = network.at(weights) if type(network) is MLP else partial(network, weights)
+        return partial(_distribution, self.family, at_theta, log_std)
 
 
 def _family(space: Space) -> tuple[int, Callable[[Any], Distribution]]:
@@ -177,7 +175,23 @@ def _family(space: Space) -> tuple[int, Callable[[Any], Distribution]]:
         return int(space.n), Categorical
     if isinstance(space, spaces.MultiDiscrete):
         nvec = tuple(int(n) for n in space.nvec.ravel())
-        return sum(nvec), lambda logits: MultiCategorical(logits, nvec)
+        return sum(nvec), partial(MultiCategorical, nvec=nvec)
     if isinstance(space, spaces.MultiBinary):
         return int(np.prod(space.shape)), Bernoulli
-    return int(np.prod(space.shape or ())), lambda outputs: DiagGaussian(*outputs)
+    return int(np.prod(space.shape or ())), _gaussian
+
+
+def _gaussian(outputs: tuple[Any, Any]) -> DiagGaussian:
+    """Make a Gaussian of the pair of means and log standard deviations."""
+    return DiagGaussian(*outputs)
+
+
+def _distribution(
+    family: Callable[[Any], Distribution],
+    network: Callable[[Array], Array],
+    log_std: Array,
+    observations: Array,
+) -> Distribution:
+    """Make the distribution of a network's outputs, and of log σ where there are any."""
+    outputs = network(observations)
+    return family((outputs, log_std) if log_std.size else outputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -188,22 +189,22 @@ def action_converter(space: Space) -> Callable[[Array], Array]:
     Box actions are clipped to the bounds here, on their way to the environment, and nowhere else:
     log-probabilities are those of the action as it was drawn.
     """
-    if isinstance(space, spaces.Discrete):
-        start, dtype = space.start, space.dtype
-        return lambda actions: (actions + start).astype(dtype, copy=False)
     if isinstance(space, spaces.Box):
-        low, high, shape, kind = space.low, space.high, space.shape, space.dtype
-        round_off = np.rint if np.issubdtype(kind, np.integer) else lambda actions: actions
-
-        def convert(actions: Array) -> Array:
-            shaped = actions.reshape((len(actions), *shape))
-            return round_off(clipped(shaped, low, high)).astype(kind, copy=False)
-
-        return convert
-    if isinstance(space, spaces.MultiDiscrete):
-        offset, whole, kind = space.start, space.shape, space.dtype
-        return lambda actions: (actions.reshape((len(actions), *whole)) + offset).astype(kind, copy=False)
-    if isinstance(space, spaces.MultiBinary):
-        whole, kind = space.shape, space.dtype
-        return lambda actions: actions.reshape((len(actions), *whole)).astype(kind, copy=False)
+        return partial(_to_box, space.low, space.high, space.dtype)
+    if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)):
+        return partial(_counted_from, getattr(space, "start", 0), space.shape or (), space.dtype)
     raise NotImplementedError(f"{type(space).__name__} action spaces aren't supported: {space}")
+
+
+def _to_box(low: Array, high: Array, dtype: np.dtype[Any], actions: Array) -> Array:
+    """The nearest points of a box; for integers, rounded to the nearest."""
+    inside = clipped(actions.reshape((len(actions), *low.shape)), low, high)
+    if dtype.kind in "iu":
+        inside = np.rint(inside)
+    return inside.astype(dtype, copy=False)
+
+
+def _counted_from(start: Any, shape: tuple[int, ...], dtype: np.dtype[Any], actions: Array) -> Array:
+    """Choices 0, 1, … as a space numbers them."""
+    counted: Array = actions.reshape((len(actions), *shape)) + start
+    return counted.astype(dtype, copy=False)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import importlib.util
 import math
 import os
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from npTRPO.agent.callbacks import EvalCallback
+from npTRPO.agent.checkpoint import write_checkpoint
 from npTRPO.agent.logging import TensorBoardWriter, metrics
 from npTRPO.agent.record import Callback, Record
 from npTRPO.agent.trpo import TRPO
@@ -194,8 +193,8 @@ class Recorder:
         steps, mean, std = self.evaluation.evaluations[-1]
         row = {"n_updates": record.n_updates, "num_timesteps": steps, "mean_return": mean, "std_return": std}
         if self.evaluation.best_mean_reward > best:
-            agent = _as_it_is(record.agent)
-            self._evaluated.add(lambda: agent.save(self.path / "best.npz"))
+            best_agent = record.agent.checkpoint()
+            self._evaluated.add(lambda: write_checkpoint(self.path / "best.npz", best_agent))
         self._evaluated.add(lambda: self.evaluations.write(row))
 
     def _save(self, record: Record) -> None:
@@ -214,10 +213,3 @@ class Recorder:
     def _remove_old(self) -> None:
         for old in checkpoints(self.path)[:-KEPT_CHECKPOINTS]:
             old.unlink()
-
-
-def _as_it_is(agent: TRPO) -> TRPO:
-    """The agent as it is now, for a file that may be written later: learning replaces all but these lists."""
-    kept: Any = copy.copy(agent)
-    kept.recent_returns, kept.recent_lengths = agent.recent_returns.copy(), agent.recent_lengths.copy()
-    return kept  # type: ignore[no-any-return]

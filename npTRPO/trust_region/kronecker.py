@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from npTRPO._typing import Array
-from npTRPO.policies.mlp import MLP
+from npTRPO.autograd import LinearMap
+from npTRPO.policies.mlp import MLP, LayerMap
 from npTRPO.trust_region.linearized import LinearizedRows
 
 __all__ = ["KroneckerPreconditioner"]
@@ -80,8 +81,13 @@ def _factors(rows: LinearizedRows, cotangents: Callable[[slice, Any], Any]) -> l
     chosen = range(0, len(rows.blocks), -(-len(rows.blocks) // MOST_BLOCKS))
     seen: list[tuple[Array, Array]] = []
     n = 0
+
+    def visit(linear: LinearMap, g: Array) -> None:
+        if isinstance(linear, LayerMap):
+            seen.append((linear.rows.T @ linear.rows, g.T @ g))
+
     for block, lin in (rows.blocks[i] for i in chosen):
-        lin.see_products(cotangents(block, lin.value), lambda x, g: seen.append((x.T @ x, g.T @ g)))
+        lin.vjp(cotangents(block, lin.value), visit)
         n += block.stop - block.start
     # Each block's come from the last layer to the first.
     layers = len(seen) // len(chosen)

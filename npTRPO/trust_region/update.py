@@ -71,6 +71,8 @@ class Update:
         The linear solve, if it came to one.
     line_search : LineSearchResult or None
         The search, if it came to one.
+    explained_variance : float
+        Explained variance of the returns by the values before their fit; NaN where no values are fitted.
     """
 
     theta: Array
@@ -83,6 +85,7 @@ class Update:
     step_norm: float = 0.0
     cg: CGResult | None = None
     line_search: LineSearchResult | None = None
+    explained_variance: float = math.nan
 
 
 def surrogate(

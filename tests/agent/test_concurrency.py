@@ -1,5 +1,6 @@
 """Several agents at once, in one process, in threads, after fork and spawn: each has its bits."""
 
+import dataclasses
 import hashlib
 import multiprocessing
 import os
@@ -32,7 +33,7 @@ def made(kind):
 def bits(agent):
     """All that an agent has learned, and what it does."""
     learned = hashlib.sha256()
-    for array in agent._learned():
+    for array in agent.learner.arrays().values():
         learned.update(array.tobytes())
     shape = agent.policy.observation_space.shape
     actions, _ = agent.predict(np.linspace(-1, 1, 8 * shape[0], dtype=np.float32).reshape(8, -1))
@@ -111,7 +112,8 @@ def test_agents_are_saved_from_threads_and_loaded_in_others(hasty, expected, tmp
         loaded = list(pool.map(TRPO.load, [tmp_path / kind for kind in KINDS]))
     for agent, kind in zip(loaded, KINDS, strict=True):
         assert agent.theta.tobytes() == agents[kind].theta.tobytes()
-        agent._rewards = agents[kind]._rewards  # which a file has no need of
+        running = agents[kind].learner.reward_scale  # which a file has no need of
+        agent.learner = dataclasses.replace(agent.learner, reward_scale=running)
         assert bits(agent) == expected[kind]
 
 

@@ -150,7 +150,9 @@ def test_the_documentation_names_each_option_with_its_default_and_its_meaning(na
     assert len(meaning.split()) >= 3
 
 
-def test_all_defaults_are_possible():
+def test_all_defaults_are_possible_and_normalisation_is_on():
+    assert TRPOConfig().normalize_observations
+    assert TRPOConfig().normalize_rewards
     assert TRPOConfig() == TRPOConfig(**{f.name: f.default for f in dataclasses.fields(TRPOConfig)})
 
 

@@ -29,9 +29,8 @@ def state_of(agent):
     return copy.deepcopy(
         {
             "parameters": (agent.theta, agent.value_theta),
-            "adam": dataclasses.astuple(agent.adam),
-            "moments": [dataclasses.astuple(m) for m in (agent.observation_moments, agent.reward_moments)],
-            "progress": (agent.num_timesteps, agent.n_updates, *agent.recent_returns, *agent.recent_lengths),
+            "learner": dataclasses.astuple(agent.learner),
+            "progress": (*agent.recent_returns, *agent.recent_lengths),
             "randomness": (agent.entropy, agent._rng_act.bit_generator.state),
         }
     )

@@ -23,7 +23,7 @@ def trained(observation=None, action=None, copies=2, updates=3, **options):
     outcomes = []
     steps = updates * copies * agent.config.n_steps
     agent.learn(steps, callback=lambda record: outcomes.append(record.update.outcome))
-    assert all(np.all(np.isfinite(array)) for array in agent._learned())
+    assert all(np.all(np.isfinite(array)) for array in agent.learner.arrays().values())
     return agent, outcomes
 
 

@@ -157,7 +157,7 @@ def test_it_goes_together_with_all_other_options(as_config):
     rest = {} if as_config else options
     agent = TRPO("MlpPolicy", registered(TwoStates), *given, **rest, policy_kwargs={"network": residual})
     assert agent.config.gamma == 0.5
-    assert agent.own_code == ["network"]
+    assert set(agent.model.own) == {"network"}
     assert agent.learn(128).n_updates == 1
 
 

@@ -9,7 +9,7 @@ from unittest.mock import patch
 import numpy as np
 
 from npTRPO import TRPO, FisherOperator, conjugate_gradient
-from npTRPO.agent import trpo
+from npTRPO.agent import learner
 from npTRPO.runs.presets import preset
 from npTRPO.trust_region.linearized import LinearizedRows
 from npTRPO.trust_region.update import _Objective
@@ -38,8 +38,8 @@ def _captured() -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
     options = {key: value for key, value in preset(TASK).items() if key != "total_timesteps"}
     agent = TRPO("MlpPolicy", TASK, seed=SEED, **options)
     seen: list[tuple[Any, ...]] = []
-    update = trpo.update
-    with patch.object(trpo, "update", lambda *given, **how: seen.append(given) or update(*given, **how)):
+    update = learner.update
+    with patch.object(learner, "update", lambda *given, **how: seen.append(given) or update(*given, **how)):
         records = agent.updates(STEPS)
         last = STEPS // (options["n_envs"] * options["n_steps"])
         for record in records:

@@ -22,6 +22,8 @@ import numpy as np
 from gymnasium import spaces
 
 from npTRPO import TRPO, FisherOperator, Policy, gae
+from npTRPO.agent.learner import fit_values, learn
+from npTRPO.sampling import Sampler
 from npTRPO.trust_region import linearized as rows
 from npTRPO.trust_region import update
 from npTRPO.trust_region.value_fit import explained_variance, predict_values
@@ -244,7 +246,7 @@ def updates() -> Iterator[Result]:
         yield faster(
             f"{what}: times faster than sb3-contrib",
             target,
-            lambda ours=ours, batch=batch: ours._train(batch),
+            lambda ours=ours, batch=batch: _learn(ours, batch),
             their.train,
             15,
         )
@@ -269,10 +271,13 @@ def _same_work() -> dict[str, Any]:
 def _agent_and_batch(options: dict[str, Any]) -> tuple[TRPO, Any]:
     agent = TRPO("MlpPolicy", "HalfCheetah-v5", n_envs=1, n_steps=2048, seed=0, **options)
     agent.learn(2048)
-    assert agent._sampler is not None
-    return agent, agent._sampler.collect(
-        agent.theta, 2048, agent.observation_moments, np.random.default_rng(0)
-    )
+    assert agent.env is not None
+    sampler = Sampler(agent.env, agent.policy, 0)
+    return agent, sampler.collect(agent.theta, 2048, agent.observation_moments, np.random.default_rng(0))
+
+
+def _learn(agent: TRPO, batch: Any) -> None:
+    agent.learner, _ = learn(agent.model, agent.learner, batch, agent.learner.rng("value fit"))
 
 
 def _value_quality() -> Iterator[Result]:
@@ -283,10 +288,11 @@ def _value_quality() -> Iterator[Result]:
             agent = TRPO("MlpPolicy", "HalfCheetah-v5", n_envs=1, n_steps=2048, seed=seed, value_fit=fit)
             agent.learn(2048)
             rng = np.random.default_rng(seed)
-            observations, returns = _fitted_to(agent, rng)
-            agent._fit_value(observations, returns)
-            pairs = (observations, returns), _fitted_to(agent, rng)
-            values = (predict_values(agent.value_network, agent.value_theta, rows) for rows, _ in pairs)
+            assert agent.env is not None
+            sampler = Sampler(agent.env, agent.policy, seed)
+            pairs = [_fitted_to(agent, sampler, rng) for _ in range(2)]
+            theta, _ = fit_values(agent.model, agent.learner, *pairs[0], agent.learner.rng("value fit"))
+            values = (predict_values(agent.value_network, theta, rows) for rows, _ in pairs)
             found.append(tuple(explained_variance(v, r) for v, (_, r) in zip(values, pairs, strict=True)))
     for i, where in enumerate(("on the same batches", "on the batches after them")):
         a, b = (statistics.median(pair[i] for pair in scores[fit]) for fit in ("trust_region", "adam"))
@@ -295,11 +301,10 @@ def _value_quality() -> Iterator[Result]:
         )
 
 
-def _fitted_to(agent: TRPO, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _fitted_to(agent: TRPO, sampler: Sampler, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Observations of a batch and its discounted returns in scaled rewards, the same for both fits."""
-    assert agent._sampler is not None
-    batch = agent._sampler.collect(agent.theta, 2048, agent.observation_moments, rng)
-    scaled = agent._rewards.apply(batch.rewards)
+    batch = sampler.collect(agent.theta, 2048, agent.observation_moments, rng)
+    scaled = agent.learner.reward_scale.apply(batch.rewards)
     nothing = np.zeros_like(scaled)
     returns = gae(scaled, nothing, nothing, batch.terminated, batch.truncated, agent.config.gamma, 1.0)
     return batch.observations.reshape(2048, -1), returns[:, 0]

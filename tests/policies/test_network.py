@@ -6,23 +6,13 @@ from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npTRPO import Bernoulli, FisherOperator, Policy
+from npTRPO import FisherOperator, Policy
 from npTRPO.policies.network import FunctionNetwork
 from tests.policies.oracles import EPS, complex_jacobian, complex_step
+from tests.policies.own import Tempered, residual_block, tempered
 from tests.strategies import arrays, generators, seeds
 
 PLANE = spaces.Box(-np.inf, np.inf, (2,), np.float64)
-
-
-def residual_block(n_features: int, n_outputs: int) -> Any:
-    """A layer with a skip connection, as a user would write it: out = (x + tanh(x A)) B."""
-    n = n_features * n_features
-
-    def forward(theta: Any, x: Any) -> Any:
-        A, B = theta[:n].reshape(n_features, n_features), theta[n:].reshape(n_features, n_outputs)
-        return (x + np.tanh(x @ A)) @ B
-
-    return forward, lambda rng: rng.standard_normal(n + n_features * n_outputs)
 
 
 @given(seeds, arrays((3, 2)))
@@ -96,17 +86,10 @@ def test_e21_the_fisher_product_works_on_it_unchanged(rng: np.random.Generator) 
     np.testing.assert_allclose(FisherOperator(policy, theta, x) @ v, expected, rtol=0, atol=atol)
 
 
-class Tempered(Bernoulli):
-    """Half as decided as its outputs say."""
-
-    def __init__(self, outputs: Any) -> None:
-        super().__init__(0.5 * outputs)
-
-
 @given(generators())
 def test_a_policy_takes_a_distribution_of_ones_own(rng: np.random.Generator) -> None:
     space = spaces.MultiBinary(2)
-    policy = Policy.for_spaces(PLANE, space, net_arch=(), distribution=lambda s: (s.n, Tempered))
+    policy = Policy.for_spaces(PLANE, space, net_arch=(), distribution=tempered)
     theta, x = rng.standard_normal(policy.n_parameters), rng.standard_normal((3, 2))
     assert policy.n_parameters == 3 * 2
     distribution = policy(theta, x)
@@ -120,8 +103,6 @@ def test_a_policy_takes_a_distribution_of_ones_own(rng: np.random.Generator) -> 
 
 
 def test_a_box_with_a_distribution_of_ones_own_has_no_log_sigma_of_ours() -> None:
-    policy = Policy.for_spaces(
-        PLANE, spaces.Box(-1, 1, (2,)), net_arch=(), distribution=lambda space: (2, Tempered)
-    )
+    policy = Policy.for_spaces(PLANE, spaces.Box(-1, 1, (2,)), net_arch=(), distribution=tempered)
     assert policy.n_log_std == 0
     assert policy.n_parameters == 6

@@ -1,5 +1,7 @@
+import copy
 import dataclasses
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from npTRPO.autograd import grad
 from npTRPO.policies.mlp import MLP
 from npTRPO.policies.spaces import encoded_size
 from tests.policies.oracles import EPS, complex_step, family_of, log_prob_by_definition
+from tests.policies.own import residual_block, tempered
 from tests.strategies import (
     PolicyBatch,
     action_spaces,
@@ -82,6 +85,39 @@ def test_at_one_theta_it_is_the_same_policy_to_the_bit(policy: Policy, seed: int
     np.testing.assert_array_equal(drawn, other.sample(np.random.default_rng(seed)))
     for quantity in (lambda d: d.mode(), lambda d: d.log_prob(drawn), lambda d: d.entropy()):
         np.testing.assert_array_equal(quantity(one), quantity(other))
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))], ids=["deepcopy", "pickle"]
+)
+@pytest.mark.parametrize(
+    ("action_space", "own"),
+    [
+        (spaces.Discrete(3, start=2), {"activation_fn": "silu"}),
+        (spaces.MultiDiscrete([2, 3], start=[0, 5]), {"network": residual_block}),
+        (spaces.MultiBinary((2, 1)), {"activation_fn": "relu"}),
+        (spaces.MultiBinary((2, 1)), {"network": residual_block, "distribution": tempered}),
+        (spaces.Box(-1, np.array([1, 2], np.float32)), {"activation_fn": "sigmoid"}),
+        (spaces.Box(-3, 3, (2,), np.int8), {"network": residual_block}),
+    ],
+    ids=lambda given: type(given).__name__ if isinstance(given, spaces.Space) else "-".join(given),
+)
+def test_copies_act_to_the_same_bits(action_space: Any, own: Any, copied: Any) -> None:
+    policy = Policy.for_spaces(BOX, action_space, **own)
+    theta = policy.init(np.random.default_rng(0)) + 0.5
+    rows = np.random.default_rng(1).standard_normal((5, 3))
+    other = copied(policy)
+    assert other.action_space == action_space
+    np.testing.assert_array_equal(other.init(np.random.default_rng(0)) + 0.5, theta)
+    drawn = [p(theta, rows).sample(np.random.default_rng(2)) for p in (policy, other)]
+    for one, another in (
+        drawn,
+        [p.to_env(drawn[0]) for p in (policy, other)],
+        # What was used before is copied as well: a distribution with what it remembers, the policy at one θ.
+        [d.log_prob(drawn[0]) for d in (policy(theta, rows), copied(policy(theta, rows)))],
+        [at(rows).mode() for at in (policy.at(theta), copied(policy.at(theta)))],
+    ):
+        assert one.tobytes() == another.tobytes()
 
 
 def test_at_one_theta_a_network_of_ones_own_that_inherits_acts_as_itself() -> None:

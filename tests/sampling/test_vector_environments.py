@@ -11,7 +11,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 from npTRPO import TRPO, evaluate_policy
 from npTRPO.sampling.environments import SyncVector, make_vector_env
-from npTRPO.sampling.rollout import autoreset_mode
+from npTRPO.sampling.stepping import autoreset_mode
 from tests.environments import TwoStates, registered, vectorized
 from tests.space_environments import Matching
 
@@ -34,7 +34,7 @@ def trained(env="CartPole-v1", steps=STEPS, **options):
 
 def state(agent):
     """Everything that learning changed, to the bit."""
-    arrays = agent.theta, agent.value_theta, agent.reward_moments.mean, agent.observation_moments.mean
+    arrays = agent.learner.arrays().values()
     return [array.tobytes() for array in arrays], agent.num_timesteps, list(agent.recent_returns)
 
 
