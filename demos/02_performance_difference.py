@@ -13,21 +13,21 @@ import numpy as np
 from _figure import BLACK, BLUE, ORANGE, VERMILION, describe, new_figure, options, save, write
 
 from npTRPO.sampling.advantages import td_residuals
-from npTRPO.theory import penalised_run, practical_run, random_mdp, tabular_policy, value_iteration
+from npTRPO.theory import penalised_run, practical_run, random_mdp, simulate, tabular_policy, value_iteration
 from npTRPO.theory.bounds import average_bound, worst_case_bound
-from npTRPO.theory.cases import Case
 from npTRPO.theory.exact import local_approximation
+from npTRPO.theory.instances import Instance
 
 args = options(__file__, __doc__)
 rng = np.random.default_rng(0)
 mdp = random_mdp(rng, n_states=4, n_actions=3, discount=0.8)
-pair = Case.draw(rng, mdp)  # an old and a new policy; the new one shall lie along the gradient of the old
+pair = Instance.draw(rng, mdp)  # an old and a new policy; the new one shall lie along the gradient of the old
 uphill = pair.gradient / np.linalg.norm(pair.gradient)
 pair = replace(pair, new_theta=pair.theta + uphill)
 old, new, gamma = pair.old, pair.new, mdp.discount
 
 # E3: along trajectories of the new policy, the TD residuals of the OLD values sum up to the difference.
-paths = mdp.simulate(new.policy, n_steps=60, n=500 if args.quick else 20_000, rng=rng)
+paths = simulate(mdp, new.policy, n_steps=60, n=500 if args.quick else 20_000, rng=rng)
 values, never = old.values[paths.states], np.zeros(paths.actions.shape, dtype=bool)
 sums = gamma ** np.arange(60) @ td_residuals(paths.rewards, values[:-1], values[1:], never, gamma)
 advantage = new.visitation @ np.sum(new.policy * old.advantages, axis=1) / (1 - gamma)

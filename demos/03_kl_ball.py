@@ -12,7 +12,7 @@ from gymnasium import spaces
 
 from npTRPO import FisherOperator, Policy, conjugate_gradient
 from npTRPO.autograd import grad
-from npTRPO.trust_region.update import mean_kl, natural_step, surrogate
+from npTRPO.trust_region import mean_kl, natural_step, surrogate
 
 args = options(__file__, __doc__)
 rng = np.random.default_rng(0)

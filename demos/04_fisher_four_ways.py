@@ -14,7 +14,7 @@ from gymnasium import spaces
 
 from npTRPO import FisherOperator, Policy
 from npTRPO.autograd import hvp, jacobian
-from npTRPO.trust_region.update import mean_kl
+from npTRPO.trust_region import mean_kl
 
 args = options(__file__, __doc__)
 rng = np.random.default_rng(0)

@@ -12,7 +12,7 @@ from gymnasium import spaces
 
 from npTRPO import FisherOperator, Policy, conjugate_gradient, line_search
 from npTRPO.autograd import value_and_grad
-from npTRPO.trust_region.update import mean_kl, natural_step, predicted_improvement, surrogate
+from npTRPO.trust_region import mean_kl, natural_step, predicted_improvement, surrogate
 
 args = options(__file__, __doc__)
 rng = np.random.default_rng(0)

@@ -10,7 +10,7 @@ import numpy as np
 from _figure import BLACK, BLUE, GREEN, ORANGE, VERMILION, describe, new_figure, options, save, write
 
 from npTRPO import gae
-from npTRPO.theory import TabularMDP
+from npTRPO.theory import TabularMDP, simulate
 
 args = options(__file__, __doc__)
 rng = np.random.default_rng(0)
@@ -46,7 +46,7 @@ def exact(values, lam):
 
 
 # The same from trajectories by gae(). Its bias is the distance to what it gives with exact values (E44).
-paths = mdp.simulate(policy, n_steps=150, n=500 if args.quick else 20_000, rng=rng)
+paths = simulate(mdp, policy, n_steps=150, n=500 if args.quick else 20_000, rng=rng)
 pairs, never = 2 * paths.states[0] + paths.actions[0], np.zeros(paths.actions.shape, dtype=bool)
 
 

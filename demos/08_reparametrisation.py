@@ -17,7 +17,7 @@ from npTRPO import FisherOperator, Policy, conjugate_gradient
 from npTRPO.theory import TabularMDP, value_iteration
 from npTRPO.theory.curvature import Reparametrised
 from npTRPO.theory.exact import table
-from npTRPO.trust_region.update import natural_step
+from npTRPO.trust_region import natural_step
 
 args = options(__file__, __doc__)
 swap, stay = np.eye(2)[::-1], np.eye(2)

@@ -13,7 +13,7 @@ from gymnasium import spaces
 
 from npTRPO import TRPO, FisherOperator
 from npTRPO.autograd import hvp
-from npTRPO.trust_region.update import mean_kl
+from npTRPO.trust_region import mean_kl
 
 args = options(__file__, __doc__)
 STROKES = np.eye(3)[[1, 1, 1]], np.eye(3)[[1, 1, 1]].T, np.eye(3), np.eye(3)[::-1]

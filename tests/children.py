@@ -45,10 +45,7 @@ def become(order, err):
     try:
         status = cli.main(order["arguments"])
     finally:
-        if order["file_size"] is None:
-            with open(order["moments"], "w") as file:
-                file.write(str(moments))
-        sys.stderr.flush()
+        print(chr(0), moments, end="", file=sys.stderr, flush=True)
         os._exit(status)
 
 
@@ -77,7 +74,8 @@ for line in sys.stdin:
         ended = os.waitpid(child, os.WNOHANG)
         time.sleep(0.001)
     with open(said, errors="replace") as file:
-        answer = os.waitstatus_to_exitcode(ended[1]), time.monotonic() - began, file.read()
+        err, _, moments = file.read().partition(chr(0))
+    answer = os.waitstatus_to_exitcode(ended[1]), err, time.monotonic() - began, int(moments or 0)
     print(json.dumps(answer), flush=True)
 """
 
@@ -86,20 +84,19 @@ for line in sys.stdin:
 class Done:
     """How a child ended: its status (−9 if it was killed), what it said on stderr, and how long it lived.
 
-    ``moments`` counts what it did to the files under its directory; None if it was killed.
+    ``moments`` counts what it did to the files under its directory; 0 if it was killed.
     """
 
     status: int
     err: str
     seconds: float
-    moments: int | None
+    moments: int
 
 
 class Nursery:
     """A context manager for a process that makes children, and imports some modules for them if it can."""
 
-    def __init__(self, scratch: Path, imports: Sequence[str] = ()) -> None:
-        self.scratch = scratch
+    def __init__(self, imports: Sequence[str] = ()) -> None:
         self.imports = imports
 
     def __enter__(self) -> "Nursery":
@@ -144,17 +141,12 @@ class Nursery:
         file_size
             Bytes that a file may have: the disk is full then.
         """
-        moments = self.scratch / "moments"
-        moments.unlink(missing_ok=True)
         order = {
             "arguments": [str(argument) for argument in arguments],
             "cwd": str(cwd),
-            "moments": str(moments),
             "signals": [(seconds, int(number)) for seconds, number in signals],
             "signals_at": [(moment, int(number)) for moment, number in signals_at],
             "file_size": file_size,
         }
         print(json.dumps(order), file=self.server.stdin, flush=True)
-        status, seconds, err = json.loads(self._answer())
-        counted = moments.read_text() if moments.exists() else ""
-        return Done(status, err, seconds, int(counted) if counted else None)
+        return Done(*json.loads(self._answer()))

@@ -31,7 +31,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.ge
 
 
 @pytest.fixture(scope="session")
-def nursery(tmp_path_factory):
+def nursery():
     """A process that makes children; where Matplotlib is new, it has made its list of fonts."""
-    with Nursery(tmp_path_factory.mktemp("nursery"), imports=["matplotlib.font_manager"]) as nursery:
+    with Nursery(imports=["matplotlib.font_manager"]) as nursery:
         yield nursery

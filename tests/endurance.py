@@ -24,7 +24,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from npTRPO import TRPO
 from npTRPO.agent.record import Record
-from npTRPO.trust_region.update import Update, UpdateOutcome, update
+from npTRPO.trust_region import Update, UpdateOutcome, update
 from tests.policies.oracles import family_of
 from tests.trust_region.exact import exact
 from tests.trust_region.oracles import in_float64

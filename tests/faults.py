@@ -10,6 +10,8 @@ import re
 import signal
 import tempfile
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,19 +123,37 @@ def kill_at_random(nursery: Nursery, scratch: Path, updates: int, kills: int, se
     return stages
 
 
-def kill_at_changes(nursery: Nursery, scratch: Path, updates: int) -> list[str]:
-    """Kill runs just before each change of their files, and resume them, as :func:`kill_at_random` does."""
-    expected, stages = scratch / "unbroken", []
-    moments = nursery.run(*command(expected, updates, 1), cwd=scratch).moments
+def kill_at_changes(
+    nursery: Nursery,
+    scratch: Path,
+    updates: int,
+    words: Callable[[Path], list[Any]],
+    prepare: Callable[[Path], Any] = lambda directory: None,
+    expected: Path | None = None,
+) -> list[str]:
+    """Kill a command just before each change of its files, and repeat it, as :func:`kill_at_random` does.
+
+    Parameters
+    ----------
+    words
+        The command for a directory.
+    prepare
+        Makes what is in a directory before.
+    expected
+        A run that nothing happened to; unless given, one that the command makes.
+    """
+    counted, stages = scratch / "counted", []
+    prepare(counted)
+    moments = nursery.run(*words(counted), cwd=scratch).moments
     for moment in range(moments):
         directory = scratch / f"changing-{moment}"
-        signals_at = [(moment, signal.SIGKILL)]
-        killed = nursery.run(*command(directory, updates, 1), cwd=scratch, signals_at=signals_at)
+        prepare(directory)
+        killed = nursery.run(*words(directory), cwd=scratch, signals_at=[(moment, signal.SIGKILL)])
         assert killed.status == -9
         stages.append(stage(directory))
-        done = nursery.run(*command(directory, updates, 1), cwd=scratch)
+        done = nursery.run(*words(directory), cwd=scratch)
         assert (done.status, done.err) == (0, "")
-        assert_same_run(directory, expected, updates)
+        assert_same_run(directory, expected or counted, updates)
     return stages
 
 
@@ -143,9 +163,10 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=30, help="of each run (default: 30)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, Nursery(Path(name)) as nursery:
+    with tempfile.TemporaryDirectory() as name, Nursery() as nursery:
         at_random = kill_at_random(nursery, Path(name), options.updates, options.kills, options.seed)
-        at_changes = kill_at_changes(nursery, Path(name), options.updates)
+        words = partial(command, updates=options.updates, eval_episodes=1)
+        at_changes = kill_at_changes(nursery, Path(name), options.updates, words)
     for kind, stages in (("at a random moment", at_random), ("just before a change of a file", at_changes)):
         print(f"{len(stages)} kills {kind}; lost after resuming: nothing")
         counted = Counter(re.sub(r"after (\d+) updates", "between or in updates", each) for each in stages)

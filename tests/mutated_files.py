@@ -83,7 +83,7 @@ def spliced(content: bytes, rng: Rng) -> bytes:
 
 
 def integers(content: bytes, rng: Rng) -> bytes:
-    """Numbers written over it; most often where the directory of an archive is."""
+    """Numbers written over it; most often where the directory of a zip file is."""
     spoiled, start = bytearray(content), max(0, content.find(b"PK\x01\x02"))
     for _ in range(rng.integers(1, 4)):
         code = pick(rng, "HIQ")
@@ -143,17 +143,17 @@ def many(_: bytes, rng: Rng) -> bytes:
     return b"[" + part * int(10 ** rng.uniform(4, 7) // len(part)) + b"0]"
 
 
-# --- archives --------------------------------------------------------------------------------------------
+# --- zip files -------------------------------------------------------------------------------------------
 
 
 def members(content: bytes) -> dict[str, bytes]:
-    """The members of an archive."""
+    """The members of a zip file."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
 def packed(parts: dict[str, bytes] | list[tuple[str, bytes]], compression: int = zipfile.ZIP_STORED) -> bytes:
-    """An archive of members, in which a name may come twice."""
+    """A zip file of members, in which a name may come twice."""
     stream = io.BytesIO()
     with warnings.catch_warnings(), zipfile.ZipFile(stream, "w", compression, compresslevel=1) as archive:
         warnings.simplefilter("ignore")
@@ -228,7 +228,7 @@ _bombs: dict[str, bytes] = {}
 
 
 def _zip64(content: bytes, rng: Rng) -> bytes:
-    """Another end of the archive, as those beyond 4 GiB have, that lies."""
+    """Another end of the file, as those beyond 4 GiB have, that lies."""
     end = content[-22:]
     _, _, _, _, count, size, offset, _ = struct.unpack("<4s4H2LH", end)
     lies = [pick(rng, [value, 0, 2**20, 2**40, 2**63]) for value in (count, size, offset)]
@@ -246,12 +246,12 @@ def agent(content: bytes, rng: Rng) -> tuple[bytes, str]:
     names = list(parts)
     one, other = (str(each) for each in rng.choice(names, 2, replace=False))
     text = np.load(io.BytesIO(parts["header.npy"])).tobytes()
-    how = pick(rng, [*9 * ["header"], *_ARCHIVES])
+    how = pick(rng, [*9 * ["header"], *_WAYS])
     if how == "header":
         change = pick(rng, [field, field, field, field, deep, many, bits, cut])
         changed = np.frombuffer(change(text, rng), np.uint8)
         return packed(parts | {"header.npy": saved(changed)}), f"header {change.__name__}"
-    return _archive(how, content, parts, one, other, rng), how
+    return _repacked(how, content, parts, one, other, rng), how
 
 
 def _too_many(parts: dict[str, bytes], one: str, rng: Rng) -> bytes:
@@ -259,8 +259,8 @@ def _too_many(parts: dict[str, bytes], one: str, rng: Rng) -> bytes:
     return packed(parts | {name: parts[one]})
 
 
-def _archive(how: str, content: bytes, parts: dict[str, bytes], one: str, other: str, rng: Rng) -> bytes:
-    """The archive changed in one of the ways of :data:`_ARCHIVES`."""
+def _repacked(how: str, content: bytes, parts: dict[str, bytes], one: str, other: str, rng: Rng) -> bytes:
+    """The file changed in one of :data:`_WAYS`."""
     match how:
         case "forged array":
             return packed(parts | {one: _claim(rng)})
@@ -289,7 +289,7 @@ def _archive(how: str, content: bytes, parts: dict[str, bytes], one: str, other:
     return content + rng.bytes(int(rng.integers(1, 99)))
 
 
-_ARCHIVES = [
+_WAYS = [
     *("forged array", "another array", "damaged array", "swapped members", "a member twice"),
     *("a member too many", "a member too few", "many members", "compressed", "bomb", "zip64"),
     *("something before", "something behind"),

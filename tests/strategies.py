@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from npTRPO import Policy
 from npTRPO.theory import TabularMDP, random_mdp
-from npTRPO.theory.cases import Case
+from npTRPO.theory.instances import Instance
 from npTRPO.theory.random_mdps import KINDS
 from tests.policies.oracles import Family
 
@@ -25,7 +25,6 @@ __all__ = [
     "axes_of",
     "boxes",
     "broadcastable",
-    "cases",
     "countable_action_spaces",
     "detailed_action_spaces",
     "detailed_spaces",
@@ -40,6 +39,7 @@ __all__ = [
     "gaussian_families",
     "generators",
     "indexings",
+    "instances",
     "joinings",
     "lifetimes",
     "matmul_operands",
@@ -49,7 +49,6 @@ __all__ = [
     "policy_batches",
     "real_action_spaces",
     "reductions",
-    "repeated_spectra",
     "reshapings",
     "rotation",
     "row_batches",
@@ -357,15 +356,6 @@ def systems(draw: st.DrawFn, max_size: int = 8, max_condition: float = 1e8, min_
     return system(eigenvalues, rng.standard_normal(eigenvalues.size), rng)
 
 
-@st.composite
-def repeated_spectra(draw: st.DrawFn) -> tuple[System, int]:
-    """A system with few distinct eigenvalues, each with a share in b, and how many they are."""
-    distinct_values = draw(st.lists(st.sampled_from([1, 2, 4, 8, 16]), min_size=1, max_size=4, unique=True))
-    counts = draw(st.lists(st.integers(1, 3), min_size=len(distinct_values), max_size=len(distinct_values)))
-    eigenvalues = np.repeat(np.array(distinct_values, float), counts)
-    return system(eigenvalues, np.ones(eigenvalues.size), draw(generators())), len(distinct_values)
-
-
 # --- sampling: what an environment may send ----------------------------------------------------------
 
 
@@ -531,6 +521,6 @@ def mdps(
 
 
 @st.composite
-def cases(draw: st.DrawFn, **limits: Any) -> Case:
+def instances(draw: st.DrawFn, **limits: Any) -> Instance:
     """An MDP of the limits given, an old and a new policy in it, and a pair of Gaussian policies."""
-    return Case.draw(draw(generators()), draw(mdps(**limits)))
+    return Instance.draw(draw(generators()), draw(mdps(**limits)))

@@ -11,7 +11,7 @@ import hypothesis
 import numpy as np
 import pytest
 
-from npTRPO.trust_region.update import natural_step
+from npTRPO.trust_region import natural_step
 from tests.mutations import MUTATIONS, Mutation
 
 ROOT = Path(__file__).parent.parent

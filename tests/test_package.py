@@ -247,7 +247,7 @@ RUNNING = {"eval", "exec", "compile", "__import__"}
 LOADING = {"load", "fromfile", "loadtxt", "genfromtxt", "memmap"}
 
 # Where the module that is imported, or the environment that is made, isn't named in the source: the package's
-# own names, made when they are asked for; and what someone names, whom id_from_file tells from a file.
+# own names, made when they are asked for; and what someone names, whom checked_env_id tells from a file.
 NAMED_ELSEWHERE = {
     "__init__.py": ["importlib.import_module(f'npTRPO.{room}')"],
     "sampling/environments.py": [

@@ -1,4 +1,4 @@
-"""How good is an agent? Whole episodes, each environment contributing its share."""
+"""Evaluation of an agent in whole episodes, of which each environment contributes its share."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from typing import Any, Literal, TypeAlias, overload
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import VectorEnv
 
 from npTRPO._typing import Array
 from npTRPO.agent.record import Agent
-from npTRPO.policies.spaces import as_batch
-from npTRPO.sampling.blame import explained
-from npTRPO.sampling.environments import TimeLimited, check_spaces, id_from_file, make_vector_env
-from npTRPO.sampling.rollout import autoreset_mode
+from npTRPO.sampling.environments import StepTimeout, check_spaces, checked_env_id, make_vector_env
+from npTRPO.sampling.stepping import Actor, Stepper
 
-__all__ = ["evaluate_policy", "run_episodes"]
+__all__ = ["actor_for", "evaluate_policy", "run_episodes"]
 
 
 Evaluated: TypeAlias = str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | None
@@ -75,7 +73,7 @@ def evaluate_policy(
     max_episode_steps: int | None = None,
     env_timeout: float | None = None,
 ) -> tuple[float, float] | tuple[list[float], list[int]]:
-    """Mean and standard deviation of the undiscounted return over whole episodes.
+    """Compute mean and standard deviation of the undiscounted return over whole episodes.
 
     Parameters
     ----------
@@ -83,15 +81,15 @@ def evaluate_policy(
         The agent to evaluate; evaluation changes nothing in it. If it is in the environments that the agent
         learns in, learning goes on with a reset of them.
     env : str, gymnasium.Env or gymnasium.vector.VectorEnv, optional
-        Where; the id the agent was made with unless given.
+        Where to evaluate; by default the id that the agent was made with.
     n_eval_episodes : int
         Episodes, shared evenly among the copies of the environment, so that short episodes don't
         count more often than long ones.
     deterministic : bool
         Take the most probable actions.
     render, callback, warn
-        Taken for compatibility: an environment made with ``render_mode="human"`` shows itself, there is
-        nothing to call back, and returns are counted here, so that nothing is to be warned about.
+        Accepted for compatibility: an environment made with ``render_mode="human"`` shows itself, nothing
+        is called back, and ``warn`` has no effect, as returns are those of the environment given.
     reward_threshold : float, optional
         The mean return must be above it.
     return_episode_rewards : bool
@@ -99,10 +97,10 @@ def evaluate_policy(
     seed : int, optional
         Seed of the environment and of the actions drawn.
     max_episode_steps : int, optional
-        An episode that is longer counts as it is then: some never end.
+        Cut longer episodes here, and count them as they are: some never end.
     env_timeout : float, optional
         Seconds that the environments may take for a step; see
-        :class:`npTRPO.sampling.environments.TimeLimited`.
+        :class:`npTRPO.sampling.environments.StepTimeout`.
 
     Returns
     -------
@@ -127,7 +125,7 @@ def evaluate_policy(
     if render or callback is not None:
         raise NotImplementedError(
             "evaluate_policy has no render and no callback: give an environment that is made with "
-            'render_mode="human", or wrapped in what is to see its steps'
+            'render_mode="human", or wrapped in a wrapper of yours that sees its steps'
         )
     returns, lengths = run_episodes(
         model,
@@ -154,7 +152,7 @@ def run_episodes(
     max_episode_steps: int | None = None,
     env_timeout: float | None = None,
 ) -> tuple[Array, Array]:
-    """Returns and lengths, each (n_episodes,), of whole episodes; see :func:`evaluate_policy`."""
+    """Return returns and lengths, each (n_episodes,), of whole episodes; see :func:`evaluate_policy`."""
     n_episodes, seed = operator.index(n_episodes), None if seed is None else operator.index(seed)
     if n_episodes < 1:
         raise ValueError(f"n_eval_episodes must be at least 1, but it is {n_episodes!r}")
@@ -163,14 +161,16 @@ def run_episodes(
     if env is None:
         if agent.env_id is None:
             raise ValueError("evaluation needs an env: this agent wasn't made with the id of one")
-        env = id_from_file(agent.env_id, f"name it yourself, with --env {shlex.quote(agent.env_id)}")
+        env = checked_env_id(agent.env_id, f"name it yourself, with --env {shlex.quote(agent.env_id)}")
     envs = make_vector_env(env, min(n_episodes, 16))
     try:
         check_spaces(agent.policy, envs)
-        limited = envs if env_timeout is None else TimeLimited(envs, env_timeout)
-        return _run(agent, limited, n_episodes, deterministic, seed, max_episode_steps or math.inf)
+        limited = envs if env_timeout is None else StepTimeout(envs, env_timeout)
+        stepper = Stepper(limited, agent.policy, seed, purpose="an evaluation")
+        actor = actor_for(agent, deterministic, seed)
+        return _run(stepper, actor, n_episodes, max_episode_steps or math.inf)
     finally:
-        if agent.env is not None and _parts(agent.env) & _parts(envs):
+        if agent.env is not None and _environments(agent.env) & _environments(envs):
             agent.leave_episodes()
         if isinstance(env, str):
             envs.close()
@@ -178,70 +178,32 @@ def run_episodes(
             envs.closed = True
 
 
-def _parts(envs: VectorEnv[Any, Any, Any]) -> set[int]:
-    """What a vector environment is made of, as identities."""
+def actor_for(agent: Agent, deterministic: bool, seed: int | None) -> Actor:
+    """Return the agent's policy to act with, with a stream of random numbers of its own."""
+    rng = None if deterministic else np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
+    return Actor(agent.policy, agent.theta, agent.observation_moments, rng)
+
+
+def _environments(envs: VectorEnv[Any, Any, Any]) -> set[int]:
+    """Return the identities of a vector environment and of those in it, without their wrappers."""
     inner = envs.unwrapped
     return {id(inner), *(id(env.unwrapped) for env in getattr(inner, "envs", ()))}
 
 
-def _run(
-    agent: Agent,
-    envs: VectorEnv[Any, Any, Any],
-    n_episodes: int,
-    deterministic: bool,
-    seed: int | None,
-    longest: float,
-) -> tuple[Array, Array]:
-    # The actions have random numbers of their own, and none of the environment's.
-    rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
-    n = envs.num_envs
+def _run(stepper: Stepper, actor: Actor, n_episodes: int, longest: float) -> tuple[Array, Array]:
+    """Step until each environment has contributed its share of the episodes: its first ones."""
+    n = stepper.env.num_envs
     wanted = (n_episodes + np.arange(n)) // n
-    same_step = autoreset_mode(envs) is AutoresetMode.SAME_STEP
     returns, lengths, counts = np.zeros(n), np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
     all_returns, all_lengths = [], []
-    step = 0
-    try:
-        observations, _ = envs.reset(seed=seed)
-    except (Exception, SystemExit) as error:
-        raise explained(envs, error, "reset of an evaluation") from error.__cause__
-    resets = np.zeros(n, dtype=bool)
     while np.any(counts < wanted):
-        step += 1
-        try:
-            with np.errstate(over="ignore", invalid="ignore"):  # what isn't finite is refused
-                actions = agent.act(
-                    as_batch(agent.policy.observation_space, observations)[0], deterministic, rng
-                )
-            observations, rewards, terminated, truncated, _ = envs.step(actions)
-        except (Exception, SystemExit) as error:
-            _check(observations, agent, f"step {step - 1}" if step > 1 else "reset")
-            raise explained(envs, error, f"step {step} of an evaluation") from error.__cause__
-        earned = np.where(resets, 0.0, rewards)
-        for i in np.flatnonzero(~np.isfinite(earned)):
-            raise ValueError(
-                f"environment {i} returned the reward {earned[i]} in step {step} of an evaluation"
-            )
-        returns += earned
-        lengths += ~resets
-        ended = terminated | truncated
-        for i in np.flatnonzero(ended | (lengths >= longest)):
+        step = stepper.advance(actor, 1)
+        returns += step.rewards[0]
+        lengths += step.valid[0]
+        for i in np.flatnonzero(step.ended[0] | (lengths >= longest)):
             if counts[i] < wanted[i]:
                 all_returns.append(returns[i])
                 all_lengths.append(lengths[i])
                 counts[i] += 1
             returns[i], lengths[i] = 0.0, 0
-        resets = np.zeros(n, dtype=bool) if same_step else ended
     return np.array(all_returns), np.array(all_lengths)
-
-
-def _check(observations: Any, agent: Agent, when: str) -> None:
-    """Raise an error for the first number that isn't finite, if the observations have one."""
-    try:
-        rows = agent.policy.encode(observations, agent.theta.dtype)
-    except (KeyError, TypeError, ValueError):  # which isn't what this is about
-        return
-    for i, feature in np.argwhere(~np.isfinite(rows)):
-        raise ValueError(
-            f"environment {i} returned the observation {rows[i, feature]} (feature {feature}) "
-            f"in {when} of an evaluation"
-        )

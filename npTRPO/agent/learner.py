@@ -17,8 +17,9 @@ from npTRPO.policies.network import FunctionNetwork, Network
 from npTRPO.policies.policy import Policy
 from npTRPO.policies.spaces import Space
 from npTRPO.sampling.advantages import gae
-from npTRPO.sampling.normalization import Moments, RewardScale, standardize
-from npTRPO.sampling.rollout import Batch
+from npTRPO.sampling.batch import Batch
+from npTRPO.sampling.normalization import Moments, RewardScale
+from npTRPO.sampling.stepping import Actor
 from npTRPO.trust_region import value_fit
 from npTRPO.trust_region.update import Update, UpdateOutcome, update
 
@@ -231,10 +232,8 @@ def act(
     rows = model.policy.encode(observations, learner.theta.dtype)
     if not np.all(np.isfinite(rows)):
         raise ValueError("the observation is not finite")
-    if learner.observation_moments is not None:
-        rows = standardize(rows, learner.observation_moments.normalizer(rows.dtype))
-    policy = model.policy(learner.theta, rows)
-    return model.policy.to_env(policy.mode() if deterministic else policy.sample(rng))
+    actor = Actor(model.policy, learner.theta, learner.observation_moments, None if deterministic else rng)
+    return model.policy.to_env(actor.act(actor.normalized(rows)))
 
 
 def learn(model: Model, learner: Learner, batch: Batch, rng: np.random.Generator) -> tuple[Learner, Update]:

@@ -15,6 +15,7 @@ from npTRPO.agent.checkpoint import Checkpoint
 from npTRPO.agent.config import TRPOConfig
 from npTRPO.agent.learner import Learner
 from npTRPO.policies.policy import Policy
+from npTRPO.sampling.normalization import Moments
 from npTRPO.trust_region.update import Update
 
 __all__ = ["Agent", "Callback", "Record"]
@@ -30,6 +31,7 @@ class Agent(Protocol):
     policy: Policy
     learner: Learner
     theta: Array
+    observation_moments: Moments | None
     num_timesteps: int
     n_updates: int
     env: VectorEnv[Any, Any, Any] | None

@@ -6,7 +6,9 @@ that returns one array (or a tuple of arrays), and all of them can be nested.
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -28,11 +30,6 @@ __all__ = [
 ]
 
 Function = Callable[[Any], Any]
-Visit = Callable[[LinearMap, Any], Any]
-
-
-def _pulled_back(linear: LinearMap, g: Any) -> Any:
-    return linear.vjp(g)
 
 
 @dataclass(frozen=True)
@@ -48,43 +45,43 @@ class Linearization:
     value: Any
     _shapes: tuple[tuple[int, ...], ...]  # of the inputs
     _outputs: tuple[tuple[int | None, tuple[int, ...], Any], ...]  # tape position (or None), shape, dtype
-    _tape: tuple[tuple[int, Edges], ...]  # positions and edges of the steps that lead to an output
+    _steps: tuple[
+        tuple[int, Edges, set[int]], ...
+    ]  # that lead to an output: position, edges, parents done with
     _tuple_in: bool
     _tuple_out: bool
 
     def jvp(self, v: Any) -> Any:
         """Jacobian-vector product J v: how f(x) moves when x moves along ``v`` (shaped as x)."""
         tangents = dict(enumerate(_checked("jvp", v, self._tuple_in, self._shapes)))
-        for index, edges in self._tape:
-            first, *others = [linear.jvp(tangents[parent]) for parent, linear in edges]
-            tangents[index] = sum(others, start=first)
+        for index, edges, done in self._steps:
+            parts = (linear.jvp(tangents[parent]) for parent, linear in edges)
+            tangents[index] = functools.reduce(operator.add, parts)
+            for parent in done:  # to keep them would cost 4 % of a Fisher product, as caches are small
+                del tangents[parent]
         results = tuple(
             tangents[index] if index in tangents else np.zeros(shape, dtype)
             for index, shape, dtype in self._outputs
         )
         return results if self._tuple_out else results[0]
 
-    def vjp(self, u: Any, visit: Visit = _pulled_back) -> Any:
+    def vjp(self, u: Any, visit: Callable[[LinearMap, Any], None] | None = None) -> Any:
         """Vector-Jacobian product Jᵀ u: the gradient of ⟨u, f(x)⟩ in x, for ``u`` shaped as f(x).
 
-        ``visit(linear, g)`` is called for each linear map between two steps of the function, from the last
-        to the first, with the cotangent g of its result. It returns that of its argument, ``linear.vjp(g)``,
-        or None if nothing is to be computed further back.
+        ``visit(linear, g)``, if given, is called for each linear map that f was recorded as, from the last
+        to the first, with the cotangent g of the map's result.
         """
         given = _checked("vjp", u, self._tuple_out, tuple(shape for _, shape, _ in self._outputs))
-        cotangents: dict[int | None, Any] = {}
-
-        def add(index: int | None, g: Any) -> None:
-            if g is not None:
-                cotangents[index] = cotangents[index] + g if index in cotangents else g
-
+        cotangents: dict[int, Any] = {}
         for (index, _, _), g in zip(self._outputs, given, strict=True):
-            add(index, g)
-        for index, edges in reversed(self._tape):
-            if index in cotangents:
-                g = cotangents.pop(index)
-                for parent, linear in edges:
-                    add(parent, visit(linear, g))
+            if index is not None:
+                _add(cotangents, index, g)
+        for index, edges, _ in reversed(self._steps):
+            g = cotangents.pop(index)
+            for parent, linear in edges:
+                if visit is not None:
+                    visit(linear, g)
+                _add(cotangents, parent, linear.vjp(g))
         dtype = given[0].dtype if given else None
         results = tuple(
             cotangents[i] if i in cotangents else np.zeros(shape, dtype)
@@ -133,16 +130,18 @@ def linearize(f: Function, x: Any) -> Linearization:
         value = part.value if traced else part
         values.append(value if isinstance(value, Box) else np.asarray(value))
     needed = {index for index in positions if index is not None}
-    tape = []
-    for index in range(len(trace.tape) - 1, len(inputs) - 1, -1):
+    steps = []
+    for index in reversed(range(len(inputs), len(trace.tape))):
         if index in needed:
-            tape.append((index, trace.tape[index]))
-            needed.update(parent for parent, _ in trace.tape[index])
+            edges = trace.tape[index]
+            done = {parent for parent, _ in edges} - needed  # no later step needs them
+            needed |= done
+            steps.append((index, edges, done))
     return Linearization(
         value=tuple(values) if tuple_out else values[0],
         _shapes=tuple(part.shape for part in inputs),
         _outputs=tuple((i, v.shape, v.dtype) for i, v in zip(positions, values, strict=True)),
-        _tape=tuple(reversed(tape)),
+        _steps=tuple(reversed(steps)),
         _tuple_in=tuple_in,
         _tuple_out=tuple_out,
     )
@@ -268,6 +267,10 @@ def _checked(
     if came != shapes:
         raise ValueError(f"{product} needs shape {_one(shapes)}, but the given vector has shape {_one(came)}")
     return parts
+
+
+def _add(cotangents: dict[int, Any], index: int, g: Any) -> None:
+    cotangents[index] = cotangents[index] + g if index in cotangents else g
 
 
 def _one(shapes: tuple[tuple[int, ...], ...]) -> Any:

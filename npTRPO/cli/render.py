@@ -20,14 +20,14 @@ def render(options: argparse.Namespace) -> int:
     """Show episodes of a saved agent, and return the exit status."""
     from npTRPO.agent.trpo import TRPO
     from npTRPO.runs.rendering import render_episodes
-    from npTRPO.sampling.environments import id_from_file
+    from npTRPO.sampling.environments import checked_env_id
 
     agent = TRPO.load(options.file)
     env_id = options.env or agent.env_id
     if env_id is None:
         raise UsageError("the agent wasn't trained on an environment with an id: name one with --env")
     if options.env is None:
-        id_from_file(env_id, f"name it yourself, with --env {shlex.quote(env_id)}")
+        checked_env_id(env_id, f"name it yourself, with --env {shlex.quote(env_id)}")
     returns = render_episodes(
         agent,
         env_id,

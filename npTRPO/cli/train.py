@@ -61,7 +61,7 @@ def train(options: argparse.Namespace) -> int:
     from npTRPO.agent.logging import ProgressBar, printer
     from npTRPO.runs.recorder import Failures
     from npTRPO.runs.signals import Interruption
-    from npTRPO.sampling.environments import dismiss
+    from npTRPO.sampling.environments import force_close
 
     run = _new_run(options) if options.resume is None else _resumed_run(options)
     directory, total = run.path, run.settings.total_timesteps
@@ -70,7 +70,7 @@ def train(options: argparse.Namespace) -> int:
         return 0
     with contextlib.ExitStack() as stack:
         environments = run.agent.env
-        stack.callback(dismiss, environments)
+        stack.callback(force_close, environments)
         interruption = stack.enter_context(Interruption())
         failures = Failures(say)
         watch = printer(options.log_interval)

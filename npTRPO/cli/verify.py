@@ -24,11 +24,14 @@ def verify(options: argparse.Namespace) -> int:
     """Check the equations, print the results, and return the exit status."""
     from npTRPO.files.writing import write_whole
     from npTRPO.theory.report import verify as verified
-    from npTRPO.theory_page.page import page
 
     html: Path | None = options.html
     if html is not None and (html.is_dir() or not html.parent.is_dir()):
         raise UsageError(f"--html needs a file in a directory that exists, not {html}")
+    if html is not None:
+        from npTRPO.theory_page.page import check_extra, page
+
+        check_extra()
     report = verified(options.instances, options.seed)
     if html is not None:
         write_whole(html, page(report).encode())

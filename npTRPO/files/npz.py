@@ -20,7 +20,8 @@ from npTRPO.files.errors import UnreadableFileError, reason
 
 __all__ = ["NpzReader"]
 
-MOST_MEMBERS, LONGEST_DIRECTORY, LONGEST_HEADER = 64, 2**16, 1000
+# Bytes of the directory, of which each array takes some sixty, and of an array's header.
+LONGEST_DIRECTORY, LONGEST_HEADER = 2**13, 1000
 
 # The end of a zip archive: signature, two disk numbers, two counts of members, size and place of the
 # directory, length of a comment. Before it, in archives beyond 4 GiB, is a locator of another end.
@@ -125,7 +126,6 @@ def _check_end(stream: BinaryIO, size: int) -> None:
     before, end = tail[: -_END.size], tail[-_END.size :]
     if len(end) < _END.size or not end.startswith(_END_SIGNATURE):
         raise UnreadableFileError("it is no .npz file, and what was pickled is never read")
-    *_, members, directory_size, _, comment = _END.unpack(end)
-    too_large = members > MOST_MEMBERS or directory_size > LONGEST_DIRECTORY
-    if too_large or comment or before.startswith(_LOCATOR_SIGNATURE):
+    *_, directory_size, _, comment = _END.unpack(end)
+    if directory_size > LONGEST_DIRECTORY or comment or before.startswith(_LOCATOR_SIGNATURE):
         raise UnreadableFileError("its directory isn't one that NumPy writes")

@@ -36,7 +36,7 @@ from npTRPO.files.writing import open_without_links
 from npTRPO.runs.recorder import Failures, Recorder, checkpoints
 from npTRPO.runs.settings import RunSettings, holds_run, read_config, update_config, write_config
 from npTRPO.runs.validation import check_links, check_size, check_tables
-from npTRPO.sampling.environments import TimeLimited
+from npTRPO.sampling.environments import StepTimeout
 
 __all__ = ["RunDirectory", "RunSettings", "locked"]
 
@@ -68,7 +68,7 @@ class RunDirectory:
         self.settings = settings
         self.agent = agent
         if settings.env_timeout is not None and agent.env is not None:
-            agent.env = TimeLimited(agent.env, settings.env_timeout)
+            agent.env = StepTimeout(agent.env, settings.env_timeout)
 
     @classmethod
     def create(

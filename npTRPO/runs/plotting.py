@@ -18,21 +18,13 @@ from npTRPO.files.errors import UnreadableFileError, reason
 from npTRPO.files.reading import read_text
 from npTRPO.files.tables import read_rows
 from npTRPO.files.writing import write_whole
+from npTRPO.runs.statistics import bootstrap_interval, interquartile_mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = [
-    "PALETTE",
-    "LoadedRun",
-    "bootstrap_interval",
-    "draw_runs",
-    "group_runs",
-    "interquartile_mean",
-    "plot_runs",
-    "read_run",
-]
+__all__ = ["PALETTE", "LoadedRun", "draw_runs", "group_runs", "plot_runs", "read_run"]
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Colours that readers with any colour vision can tell apart: Okabe and Ito 2008, darkest first."""
@@ -125,27 +117,6 @@ def _columns(path: Path) -> dict[str, Array]:
     return {name: np.array(numbers) for name, numbers in columns.items()}
 
 
-def interquartile_mean(x: Array) -> Array:
-    """Compute the mean of the middle half over axis 0; with fewer than four runs, of what trimming leaves.
-
-    References
-    ----------
-    Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical precipice".
-    """
-    import scipy.stats
-
-    if not x.size:  # for which the first versions of SciPy that are supported give another shape
-        return np.zeros(x.shape[1:])
-    return np.asarray(scipy.stats.trim_mean(x, 0.25, axis=0))
-
-
-def bootstrap_interval(x: Array, rng: np.random.Generator, resamples: int = 1000) -> tuple[Array, Array]:
-    """Compute a 95 % percentile interval of the interquartile mean over axis 0, by resampling runs."""
-    chosen = rng.integers(len(x), size=(resamples, len(x)))
-    low, high = np.quantile(interquartile_mean(x[chosen.T]), [0.025, 0.975], axis=0)
-    return low, high
-
-
 def plot_runs(paths: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Path:
     """Draw runs to a file: returns over steps and time, and what the trust region did.
 
@@ -227,9 +198,12 @@ def draw_runs(paths: Sequence[str | os.PathLike[str]]) -> Figure:
             for y, style in columns.items():
                 _curves(axes, runs, x, y, colours[label], shown, style)
     _, _, kl, improvement, residual, explained = panels
-    for delta, owners in _trust_regions(groups).items():
-        colour = colours[owners[0]] if len(owners) == 1 else "0.3"
-        kl.axhline(delta, color=colour, linewidth=1, linestyle="--")
+    owners: dict[float, set[str]] = {}
+    for label, runs in groups.items():
+        for run in runs:
+            owners.setdefault(float(run.columns["target_kl"][-1]), set()).add(colours[label])
+    for delta, colour in owners.items():
+        kl.axhline(delta, color=colour.pop() if len(colour) == 1 else "0.3", linewidth=1, linestyle="--")
     kl.set_ylim(bottom=0)
     _limit_gains(improvement, [run for runs in groups.values() for run in runs])
     residual.set_yscale("log")
@@ -273,15 +247,6 @@ def _shown(label: str) -> str:
     """Return a label as it is drawn: no formula begins with a $, and it ends within the picture."""
     text = "".join(c if c.isprintable() else "�" for c in label[:300])
     return text.replace("$", r"\$")
-
-
-def _trust_regions(groups: dict[str, list[LoadedRun]]) -> dict[float, list[str]]:
-    """Return, for each δ, the labels of the runs that have it."""
-    owners: dict[float, list[str]] = {}
-    for label, runs in groups.items():
-        for delta in {float(run.columns["target_kl"][-1]) for run in runs}:
-            owners.setdefault(delta, []).append(label)
-    return owners
 
 
 def _curves(

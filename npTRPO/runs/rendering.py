@@ -1,4 +1,8 @@
-"""Watching a policy: on the screen, as a video, as a GIF."""
+"""Episodes of an agent shown on the screen, as a video, or as a GIF."""
+
+from __future__ import annotations
+
+from __future__ import annotations
 
 import contextlib
 import importlib.util
@@ -10,16 +14,19 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.vector import AutoresetMode
 
-from npTRPO.agent.trpo import TRPO
+from npTRPO.agent.evaluation import actor_for
+from npTRPO.agent.record import Agent
 from npTRPO.files.writing import write_whole
-from npTRPO.sampling.environments import check_spaces, missing
+from npTRPO.sampling.environments import SyncVector, check_spaces, missing_package_error
+from npTRPO.sampling.stepping import Actor, Stepper
 
 __all__ = ["render_episodes"]
 
 
 def render_episodes(
-    agent: TRPO,
+    agent: Agent,
     env_id: str,
     *,
     episodes: int = 1,
@@ -29,7 +36,7 @@ def render_episodes(
     seed: int | None = None,
     max_steps: int | None = None,
 ) -> list[float]:
-    """Run whole episodes and show them; returns their undiscounted returns.
+    """Run whole episodes, show them, and return their undiscounted returns.
 
     Parameters
     ----------
@@ -72,15 +79,20 @@ def render_episodes(
             video.parent.mkdir(parents=True, exist_ok=True)
             folder = stack.enter_context(tempfile.TemporaryDirectory(dir=video.parent, prefix=".video-"))
             env = _recorded(env, Path(folder) / "episodes")
-            stack.callback(_closed_quietly, env)
+        envs = SyncVector(lambda: env, autoreset_mode=AutoresetMode.DISABLED)
+        stack.callback(_close_quietly, envs)
         frames: list[Any] | None = None if gif is None else []
-        seeds = [None if seed is None else seed + i for i in range(episodes)]
+        actor = actor_for(agent, deterministic, seed)
+        returns = []
         try:
-            returns = [_episode(agent, env, frames, deterministic, each, max_steps) for each in seeds]
+            for i in range(episodes):
+                of_episode = None if seed is None else seed + i
+                stepper = Stepper(envs, agent.policy, of_episode, "a shown episode", one_episode=True)
+                returns.append(_episode(stepper, actor, frames, max_steps))
         except gymnasium.error.DependencyNotInstalled as error:
-            raise missing(f"{env_id} can't be drawn", error) from error
+            raise missing_package_error(f"{env_id} can't be drawn", error) from error
         if video is not None:
-            env.close()  # which writes the last episode
+            envs.close()  # which writes the last episode
             _move_videos(Path(folder) / "episodes", video)
     if gif is not None and frames is not None:
         _write_gif(gif, frames, float(env.metadata.get("render_fps", 30)))
@@ -88,13 +100,13 @@ def render_episodes(
 
 
 def _drawn(env_id: str, render_mode: str) -> gymnasium.Env[Any, Any]:
-    """The environment, if it can be drawn so."""
+    """Make the environment, if it can be drawn in that mode."""
     try:
-        with warnings.catch_warnings():  # about the mode, of which the error will tell
+        with warnings.catch_warnings():  # about the mode, which the error below names
             warnings.simplefilter("ignore", UserWarning)
             env: gymnasium.Env[Any, Any] = gymnasium.make(env_id, render_mode=render_mode)
     except gymnasium.error.DependencyNotInstalled as error:
-        raise missing(f"{env_id} can't be drawn", error) from error
+        raise missing_package_error(f"{env_id} can't be drawn", error) from error
     except TypeError as error:
         raise ValueError(f"{env_id} can't be drawn: {error}") from error
     modes = env.metadata.get("render_modes", [])
@@ -105,54 +117,43 @@ def _drawn(env_id: str, render_mode: str) -> gymnasium.Env[Any, Any]:
 
 
 def _recorded(env: gymnasium.Env[Any, Any], folder: Path) -> gymnasium.Env[Any, Any]:
-    """The environment, each episode of which becomes a video in the folder."""
+    """Wrap the environment so that each of its episodes becomes a video in the folder."""
     try:
         return gymnasium.wrappers.RecordVideo(env, str(folder), episode_trigger=lambda _: True)
     except gymnasium.error.DependencyNotInstalled as error:
         raise ModuleNotFoundError('videos need moviepy: pip install "npTRPO[video]"') from error
 
 
-def _closed_quietly(env: gymnasium.Env[Any, Any]) -> None:
-    """Close a recorded environment, that warns if it has nothing to write: an error has told why."""
+def _close_quietly(envs: SyncVector) -> None:
+    """Close a recorded environment without its warning of nothing to write, as an error has told why."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        env.close()
+        envs.close()
 
 
 def _move_videos(folder: Path, video: Path) -> None:
-    """The first episode's video to the file asked for, the others beside it, numbered from 2."""
+    """Move the first episode's video to the file asked for, the others beside it, numbered from 2."""
     made = sorted(folder.glob("*.mp4"), key=lambda path: int(path.stem.rsplit("-", 1)[-1]))
     for i, path in enumerate(made, 1):
         os.replace(path, video if i == 1 else video.with_stem(f"{video.stem}-{i}"))
 
 
-def _episode(
-    agent: TRPO,
-    env: gymnasium.Env[Any, Any],
-    frames: list[Any] | None,
-    deterministic: bool,
-    seed: int | None,
-    max_steps: int | None,
-) -> float:
-    def watch() -> None:
-        if frames is not None:
-            frames.append(env.render())
-
-    observation, _ = env.reset(seed=seed)
-    watch()
+def _episode(stepper: Stepper, actor: Actor, frames: list[Any] | None, max_steps: int | None) -> float:
+    """Run an episode to its end, append what it looks like to the frames, and return its return."""
     total, steps, ended = 0.0, 0, False
-    while not ended and (max_steps is None or steps < max_steps):
-        action, _ = agent.predict(observation, deterministic=deterministic)
-        observation, reward, terminated, truncated, _ = env.step(action)
-        total += float(reward)
+    while True:
+        if frames is not None:
+            frames.extend(stepper.env.render() or ())
+        if ended or steps == max_steps:
+            return total
+        step = stepper.advance(actor, 1)
+        total += float(step.rewards[0, 0])
         steps += 1
-        ended = terminated or truncated
-        watch()
-    return total
+        ended = bool(step.ended[0, 0])
 
 
 def _write_gif(path: Path, frames: list[Any], fps: float) -> None:
-    """Some 25 frames of each second, as a GIF can't show many more at the right speed."""
+    """Write about 25 frames of each second, as a GIF can't show many more at the right speed."""
     from PIL import Image
 
     step = max(1, round(fps / 25))

@@ -16,7 +16,7 @@ from npTRPO.agent.config import TRPOConfig
 from npTRPO.files.errors import UnreadableFileError, reason
 from npTRPO.files.reading import read_text
 from npTRPO.files.writing import write_whole
-from npTRPO.sampling.environments import id_from_file
+from npTRPO.sampling.environments import checked_env_id
 
 __all__ = ["RunSettings", "commit", "holds_run", "read_config", "update_config", "write_config"]
 
@@ -38,7 +38,7 @@ class RunSettings:
         Episodes per evaluation, which happens at each checkpoint boundary; 0 for none.
     env_timeout : float, optional
         Seconds that the environments may take for a step; see
-        :class:`npTRPO.sampling.environments.TimeLimited`.
+        :class:`npTRPO.sampling.environments.StepTimeout`.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def read_config(directory: Path, env: str | None = None) -> tuple[RunSettings, T
     directory : pathlib.Path
         The run's.
     env : str, optional
-        The run's environment, named by someone who trusts its module; see :func:`id_from_file`.
+        The run's environment, named by someone who trusts its module; see :func:`checked_env_id`.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def read_config(directory: Path, env: str | None = None) -> tuple[RunSettings, T
             raise ValueError(f"its environment is {settings.env!r}, and not {env!r}")
         if env is None:
             words = shlex.join(["nptrpo", "train", settings.env, "--resume", str(directory)])
-            id_from_file(settings.env, f"say {words}")
+            checked_env_id(settings.env, f"say {words}")
     except FileNotFoundError as error:
         raise UnreadableFileError(f"{directory} isn't a run directory: it has no config.json") from error
     except Exception as error:  # whatever a foreign or damaged file leads to, of which there is no list

@@ -1,4 +1,4 @@
-"""From an id, an environment or a vector environment to a vector environment."""
+"""Vector environments, made from an id, an environment or a vector environment."""
 
 from __future__ import annotations
 
@@ -23,16 +23,31 @@ from gymnasium.vector.utils import concatenate, create_empty_array
 from npTRPO.policies.policy import Policy
 from npTRPO.policies.spaces import batch_of_one
 
-__all__ = ["TimeLimited", "check_spaces", "dismiss", "id_from_file", "make_vector_env", "missing"]
+__all__ = [
+    "StepTimeout",
+    "SyncVector",
+    "check_spaces",
+    "checked_env_id",
+    "force_close",
+    "make_vector_env",
+    "missing_package_error",
+]
 
 
-def id_from_file(env_id: str, way_out: str) -> str:
-    """An environment's id that a file names; no module is imported on a file's word.
+def checked_env_id(env_id: str, way_out: str) -> str:
+    """Return an environment's id that was read from a file, unless making it would import a module.
+
+    Parameters
+    ----------
+    env_id : str
+        As the file has it: "name", or "module:name".
+    way_out : str
+        What to do, for the error's message, if the module is trusted.
 
     Raises
     ------
     ValueError
-        If it names a module that isn't imported yet, with the way out.
+        If it names a module that isn't imported yet.
     """
     module = env_id.rpartition(":")[0]
     if module and module not in sys.modules:
@@ -48,7 +63,7 @@ def make_vector_env(
     n_envs: int,
     vectorization_mode: str | None = None,
 ) -> VectorEnv[Any, Any, Any]:
-    """Vector environment to train or evaluate on.
+    """Make a vector environment to train or evaluate on.
 
     Parameters
     ----------
@@ -92,16 +107,16 @@ def make_vector_env(
     try:
         if mode == "sync":
             return SyncVector(*[lambda: gymnasium.make(env_id)] * n_envs)
-        with _deaf_to_interruption() if mode == "async" else contextlib.nullcontext():
+        with _interrupts_blocked() if mode == "async" else contextlib.nullcontext():
             return gymnasium.make_vec(
                 env, n_envs, vectorization_mode=mode, **({} if mode == "vector_entry_point" else options)
             )
     except gymnasium.error.DependencyNotInstalled as error:
-        raise missing(f"{env} needs a package that isn't installed", error) from error
+        raise missing_package_error(f"{env} needs a package that isn't installed", error) from error
 
 
-def missing(what: str, error: gymnasium.error.DependencyNotInstalled) -> ModuleNotFoundError:
-    """The error that says what fails for want of a package, and which of our extras brings it."""
+def missing_package_error(what: str, error: gymnasium.error.DependencyNotInstalled) -> ModuleNotFoundError:
+    """Return an error that says what needs a missing package, and which extra of npTRPO installs it."""
     return ModuleNotFoundError(f"{what}: {_THEIR_EXTRA.sub(lambda found: _OURS[found[1]], str(error))}")
 
 
@@ -110,7 +125,7 @@ _THEIR_EXTRA = re.compile(rf"gymnasium\[({'|'.join(_OURS)})\]")
 
 
 class SyncVector(SyncVectorEnv):
-    """Gymnasium's :class:`SyncVectorEnv` in SAME_STEP mode, at less cost per step.
+    """Gymnasium's :class:`SyncVectorEnv`, at less cost per step.
 
     Infos are passed on at the end of episodes only. A lone environment's observations are passed on as it
     gives them, whatever their dtype.
@@ -119,10 +134,16 @@ class SyncVector(SyncVectorEnv):
     ----------
     *makers : callable
         Each makes one of the environments.
+    autoreset_mode : AutoresetMode
+        SAME_STEP or DISABLED.
     """
 
-    def __init__(self, *makers: Callable[[], gymnasium.Env[Any, Any]]) -> None:
-        super().__init__(makers, autoreset_mode=AutoresetMode.SAME_STEP)
+    def __init__(
+        self,
+        *makers: Callable[[], gymnasium.Env[Any, Any]],
+        autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
+    ) -> None:
+        super().__init__(makers, autoreset_mode=autoreset_mode)
         self.spec = self.envs[0].spec
 
     def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
@@ -134,14 +155,14 @@ class SyncVector(SyncVectorEnv):
         return batch_of_one(self.single_observation_space, observation), self._add_info({}, info, 0)
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Step all environments, and reset those whose episodes end."""
+        """Step all environments, and in SAME_STEP mode reset those whose episodes end."""
         n, space, observed = self.num_envs, self.single_observation_space, self._env_obs
         rewards = np.zeros(n)
         terminated, truncated = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
         infos: dict[str, Any] = {}
         for i, (env, action) in enumerate(zip(self.envs, actions, strict=True)):
             observed[i], rewards[i], terminated[i], truncated[i], info = env.step(action)
-            if terminated[i] or truncated[i]:
+            if (terminated[i] or truncated[i]) and self.autoreset_mode is AutoresetMode.SAME_STEP:
                 last = copy.deepcopy(observed[i])  # the environment may use its memory again
                 infos = self._add_info(infos, {"final_obs": last, "final_info": info}, i)
                 observed[i], info = env.reset()
@@ -153,8 +174,8 @@ class SyncVector(SyncVectorEnv):
 
 
 @contextlib.contextmanager
-def _deaf_to_interruption() -> Iterator[None]:
-    """Processes started meanwhile don't hear the terminal's Ctrl-C: what becomes of them is ours to say."""
+def _interrupts_blocked() -> Iterator[None]:
+    """Block the terminal's Ctrl-C in processes started meanwhile: this one decides when they end."""
     if not hasattr(signal, "pthread_sigmask"):  # on Windows
         yield
         return
@@ -165,8 +186,8 @@ def _deaf_to_interruption() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def dismiss(env: VectorEnv[Any, Any, Any] | None) -> None:
-    """Close a vector environment, if there is one, in whatever state: its processes may hang, or be dead."""
+def force_close(env: VectorEnv[Any, Any, Any] | None) -> None:
+    """Close a vector environment, if there is one, even if its processes hang or are dead."""
     inner = None if env is None else env.unwrapped
     if inner is None or inner.closed:
         return
@@ -183,19 +204,26 @@ def dismiss(env: VectorEnv[Any, Any, Any] | None) -> None:
     inner.closed = True
 
 
-class TimeLimited(VectorWrapper):
-    """A vector environment that may take only so long for a step or a reset.
+class StepTimeout(VectorWrapper):
+    """Raise TimeoutError if a vector environment takes longer than a given time for a step or a reset.
 
-    If it takes longer, an alarm of the operating system raises TimeoutError in its midst. The alarm comes in
-    Python's main thread only, and in no code that doesn't return to Python; but environments in processes of
-    their own (``vectorization_mode="async"``) may hang in any way.
+    An alarm of the operating system interrupts it. The alarm comes in Python's main thread only, and in no
+    code that doesn't return to Python; but environments in processes of their own
+    (``vectorization_mode="async"``) may hang in any way.
 
     Parameters
     ----------
     env : gymnasium.vector.VectorEnv
-        What may take so long.
+        The vector environment to limit.
     seconds : float
-        How long.
+        The longest time allowed.
+
+    Raises
+    ------
+    ValueError
+        If the time isn't positive and finite.
+    RuntimeError
+        On a system without alarms, and outside of Python's main thread.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any], seconds: float) -> None:
@@ -207,21 +235,20 @@ class TimeLimited(VectorWrapper):
         self.seconds = seconds
 
     def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        """Reset all environments within the time."""
+        """Reset all environments in time."""
         with self._alarm():
             return self.env.reset(seed=seed, options=options)
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Step all environments within the time."""
+        """Step all environments in time."""
         with self._alarm():
             return self.env.step(actions)
 
     @contextlib.contextmanager
     def _alarm(self) -> Iterator[None]:
         before = signal.signal(signal.SIGALRM, self._expired)
-        signal.setitimer(
-            signal.ITIMER_REAL, self.seconds, self.seconds
-        )  # again, if it is caught by the environment
+        # It repeats, in case the environment catches the error.
+        signal.setitimer(signal.ITIMER_REAL, self.seconds, self.seconds)
         try:
             yield
         finally:
@@ -233,7 +260,7 @@ class TimeLimited(VectorWrapper):
 
 
 def _make_envpool(env: str, n_envs: int) -> VectorEnv[Any, Any, Any]:
-    """EnvPool's own form of an environment, which steps in threads of C++."""
+    """Make EnvPool's form of an environment, which steps in threads of C++."""
     try:
         envpool: Any = importlib.import_module("envpool")
     except ModuleNotFoundError as error:
@@ -245,7 +272,7 @@ def _make_envpool(env: str, n_envs: int) -> VectorEnv[Any, Any, Any]:
 
     def make(seed: int) -> VectorEnv[Any, Any, Any]:
         made: VectorEnv[Any, Any, Any] = envpool.make_gymnasium(env, num_envs=n_envs, seed=seed)
-        with warnings.catch_warnings():  # about the precision of its own bounds, at the first look at them
+        with warnings.catch_warnings():  # about the precision of its own bounds, when they are first read
             warnings.simplefilter("ignore", UserWarning)
             _ = made.single_observation_space
         return made
@@ -254,14 +281,14 @@ def _make_envpool(env: str, n_envs: int) -> VectorEnv[Any, Any, Any]:
 
 
 class _Reseeded(VectorWrapper):
-    """EnvPool takes a seed only when it makes environments, so they are made again for each."""
+    """Make EnvPool's environments anew for each seed, as it takes one only when it makes them."""
 
     def __init__(self, make: Callable[[int], VectorEnv[Any, Any, Any]]) -> None:
         super().__init__(make(0))
         self._make = make
 
     def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
-        """Reset all environments, newly made if there is a seed for them."""
+        """Reset all environments, made anew if there is a seed."""
         if seed is not None:
             self.env.close()
             self.env = self._make(int(seed))
@@ -269,7 +296,7 @@ class _Reseeded(VectorWrapper):
 
 
 def check_spaces(policy: Policy, env: gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> None:
-    """Raise an error that names both, if the environment's spaces aren't the policy's."""
+    """Raise a ValueError that names both, if the environment's spaces aren't the policy's."""
     ours = policy.observation_space, policy.action_space
     if isinstance(env, VectorEnv):
         theirs = env.single_observation_space, env.single_action_space

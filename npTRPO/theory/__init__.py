@@ -11,6 +11,7 @@ The derivation has 44 numbered equations, E1 to E44; the docstring of what compu
 True
 """
 
+from npTRPO.theory.environments import TabularEnv, mdp_from_gymnasium
 from npTRPO.theory.exact import (
     penalised_run,
     penalised_step,
@@ -22,18 +23,22 @@ from npTRPO.theory.mdp import Evaluation, TabularMDP
 from npTRPO.theory.planning import Optimum, policy_iteration, value_iteration
 from npTRPO.theory.random_mdps import random_mdp
 from npTRPO.theory.report import Report, verify
+from npTRPO.theory.simulation import simulate
 
 __all__ = [
     "Evaluation",
     "Optimum",
     "Report",
+    "TabularEnv",
     "TabularMDP",
+    "mdp_from_gymnasium",
     "penalised_run",
     "penalised_step",
     "policy_iteration",
     "practical_run",
     "practical_step",
     "random_mdp",
+    "simulate",
     "tabular_policy",
     "value_iteration",
     "verify",

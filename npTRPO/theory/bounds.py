@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from npTRPO._typing import Array
-from npTRPO.theory.cases import Case
-from npTRPO.theory.exact import local_approximation, penalty
-from npTRPO.theory.statements import ROUNDING, AtMost, Comparison, Kind, states
+from npTRPO.theory.checks import ROUNDING, AtMost, Comparison, Kind, measures
+from npTRPO.theory.exact import local_approximation, penalised_step, penalty
+from npTRPO.theory.instances import Instance
 
 __all__ = ["average_bound", "mean_total_variation_bound", "total_variation", "worst_case_bound"]
 
@@ -18,17 +18,17 @@ def total_variation(old: Array, new: Array) -> Array:
     return distance
 
 
-def worst_case_bound(case: Case) -> float:
+def worst_case_bound(instance: Instance) -> float:
     """E11: 4εγ / (1 − γ)² · α² with α the largest total variation of any state."""
-    alpha = float(np.max(total_variation(case.old.policy, case.new.policy)))
-    return penalty(case.old, case.gamma) * alpha**2
+    alpha = float(np.max(total_variation(instance.old.policy, instance.new.policy)))
+    return penalty(instance.old, instance.gamma) * alpha**2
 
 
-def average_bound(case: Case) -> float:
+def average_bound(instance: Instance) -> float:
     """E13: 2γε' / (1 − γ)² · E_{s~ν^π}[D_TV], with ε' = max_s |E_{a~π'}[A^π(s, a)]|."""
-    gain = float(np.max(np.abs(np.sum(case.new.policy * case.old.advantages, axis=1))))
-    distance = float(case.old.visitation @ total_variation(case.old.policy, case.new.policy))
-    return 2 * case.gamma * gain / (1 - case.gamma) ** 2 * distance
+    gain = float(np.max(np.abs(np.sum(instance.new.policy * instance.old.advantages, axis=1))))
+    distance = float(instance.old.visitation @ total_variation(instance.old.policy, instance.new.policy))
+    return 2 * instance.gamma * gain / (1 - instance.gamma) ** 2 * distance
 
 
 def mean_total_variation_bound(mean_kl: float) -> float:
@@ -36,43 +36,43 @@ def mean_total_variation_bound(mean_kl: float) -> float:
     return float(np.sqrt(mean_kl / 2))
 
 
-def _error(case: Case) -> tuple[float, float]:
+def _error(instance: Instance) -> tuple[float, float]:
     """L_π(π') − J(π') and the scale of what it is the difference of."""
-    approximation = local_approximation(case.old, case.new.policy, case.gamma)
-    scale = float(np.max(np.abs(case.old.values))) / (1 - case.gamma)
-    return approximation - case.new.objective, scale
+    approximation = local_approximation(instance.old, instance.new.policy, instance.gamma)
+    scale = float(np.max(np.abs(instance.old.values))) / (1 - instance.gamma)
+    return approximation - instance.new.objective, scale
 
 
-@states("E11", Kind.INEQUALITY, ROUNDING, "npTRPO.theory.bounds.worst_case_bound")
-def worst_case(case: Case) -> tuple[Comparison, ...]:
+@measures("E11", Kind.INEQUALITY, ROUNDING, worst_case_bound)
+def worst_case(instance: Instance) -> tuple[Comparison, ...]:
     """E11: J(π') ≥ L_π(π') − 4εγ / (1 − γ)² · α²."""
-    error, scale = _error(case)
-    return (AtMost(error, worst_case_bound(case), scale),)
+    error, scale = _error(instance)
+    return (AtMost(error, worst_case_bound(instance), scale),)
 
 
-@states("E12", Kind.INEQUALITY, ROUNDING, "npTRPO.theory.exact.penalty", "npTRPO.theory.exact.penalised_step")
-def worst_case_in_kl(case: Case) -> tuple[Comparison, ...]:
+@measures("E12", Kind.INEQUALITY, ROUNDING, penalty, penalised_step)
+def worst_case_in_kl(instance: Instance) -> tuple[Comparison, ...]:
     """E12: D_TV² ≤ D_KL in every state, and J(π') ≥ L_π(π') − C · max_s D_KL."""
-    error, scale = _error(case)
-    divergence = case.old_distribution.kl(case.new_distribution)
+    error, scale = _error(instance)
+    divergence = instance.old_distribution.kl(instance.new_distribution)
     return (
-        AtMost(total_variation(case.old.policy, case.new.policy) ** 2, divergence),
-        AtMost(error, penalty(case.old, case.gamma) * float(np.max(divergence)), scale),
+        AtMost(total_variation(instance.old.policy, instance.new.policy) ** 2, divergence),
+        AtMost(error, penalty(instance.old, instance.gamma) * float(np.max(divergence)), scale),
     )
 
 
-@states("E13", Kind.INEQUALITY, ROUNDING, "npTRPO.theory.bounds.average_bound")
-def on_average(case: Case) -> tuple[Comparison, ...]:
+@measures("E13", Kind.INEQUALITY, ROUNDING, average_bound)
+def on_average(instance: Instance) -> tuple[Comparison, ...]:
     """E13: |J(π') − L_π(π')| ≤ 2γε' / (1 − γ)² · E[D_TV], a bound that is never looser than E11's."""
-    error, scale = _error(case)
-    bound = average_bound(case)
-    return AtMost(abs(error), bound, scale), AtMost(bound, worst_case_bound(case), scale)
+    error, scale = _error(instance)
+    bound = average_bound(instance)
+    return AtMost(abs(error), bound, scale), AtMost(bound, worst_case_bound(instance), scale)
 
 
-@states("E14", Kind.INEQUALITY, ROUNDING, "npTRPO.theory.bounds.mean_total_variation_bound")
-def pinsker(case: Case) -> tuple[Comparison, ...]:
+@measures("E14", Kind.INEQUALITY, ROUNDING, mean_total_variation_bound)
+def pinsker(instance: Instance) -> tuple[Comparison, ...]:
     """E14: E[D_TV] ≤ √(½ E[D_KL])."""
-    nu = case.old.visitation
-    mean_kl = float(nu @ case.old_distribution.kl(case.new_distribution))
-    distance = float(nu @ total_variation(case.old.policy, case.new.policy))
+    nu = instance.old.visitation
+    mean_kl = float(nu @ instance.old_distribution.kl(instance.new_distribution))
+    distance = float(nu @ total_variation(instance.old.policy, instance.new.policy))
     return (AtMost(distance, mean_total_variation_bound(mean_kl)),)

@@ -15,13 +15,14 @@ from npTRPO.autograd import grad, hvp
 from npTRPO.policies.distributions import Bernoulli, Categorical, DiagGaussian, Distribution, MultiCategorical
 from npTRPO.policies.network import Network
 from npTRPO.policies.policy import Policy
-from npTRPO.theory.cases import COMPLEX_STEP, Case, GaussianCase
+from npTRPO.theory.checks import DIFFERENCES, KRYLOV, ROUNDING, AtMost, Comparison, Equal, Kind, measures
 from npTRPO.theory.divergences import COMPONENTS, gaussian_nodes, joint_actions
 from npTRPO.theory.exact import tabular_policy
-from npTRPO.theory.statements import DIFFERENCES, KRYLOV, ROUNDING, AtMost, Comparison, Equal, Kind, states
+from npTRPO.theory.instances import COMPLEX_STEP, GaussianPair, Instance
 from npTRPO.trust_region.conjugate_gradient import conjugate_gradient
 from npTRPO.trust_region.fisher import FisherOperator
-from npTRPO.trust_region.update import mean_kl, natural_step
+from npTRPO.trust_region.objective import mean_kl
+from npTRPO.trust_region.update import natural_step
 
 __all__ = ["Reparametrised", "cubic_bound", "fisher_of_outputs"]
 
@@ -38,24 +39,17 @@ def cubic_bound(change: Array, weights: Array) -> float:
     return float(weights @ span**3) / (36 * math.sqrt(3))
 
 
-@states(
-    "E20",
-    Kind.INEQUALITY,
-    ROUNDING,
-    "npTRPO.trust_region.fisher.FisherOperator",
-    "npTRPO.trust_region.fisher.FisherOperator.quadratic_form",
-    "npTRPO.theory.curvature.cubic_bound",
-)
-def quadratic_model(case: Case) -> tuple[Comparison, ...]:
+@measures("E20", Kind.INEQUALITY, ROUNDING, FisherOperator, FisherOperator.quadratic_form, cubic_bound)
+def quadratic_model(instance: Instance) -> tuple[Comparison, ...]:
     """E20: KL is 0 at Δ = 0, to the bit; so is its gradient, to rounding; the rest is cubic in Δ."""
-    rng, nu = case.rng(20), case.old.visitation
-    linear = tabular_policy(case.mdp)
+    rng, nu = instance.rng(20), instance.old.visitation
+    linear = tabular_policy(instance.mdp)
     theta = rng.standard_normal(linear.n_parameters)
     step = 10 ** rng.uniform(-3, 0) * rng.standard_normal(linear.n_parameters)
-    old, new = (Categorical(linear.outputs(t, case.states)) for t in (theta, theta + step))
-    model = FisherOperator(linear, theta, case.states, weights=nu).quadratic_form(step) / 2
+    old, new = (Categorical(linear.outputs(t, instance.states)) for t in (theta, theta + step))
+    model = FisherOperator(linear, theta, instance.states, weights=nu).quadratic_form(step) / 2
     change = new.logits - old.logits
-    slope = grad(lambda t: mean_kl(old, linear(t, case.states), nu))(theta)
+    slope = grad(lambda t: mean_kl(old, linear(t, instance.states), nu))(theta)
     size = float(np.max(np.abs(old.log_probs)))
     return (
         AtMost(abs(float(mean_kl(old, new, nu)) - model), cubic_bound(change, nu), size),
@@ -64,26 +58,23 @@ def quadratic_model(case: Case) -> tuple[Comparison, ...]:
     )
 
 
-@states("E21", Kind.IDENTITY, ROUNDING, "npTRPO.trust_region.fisher.FisherOperator")
-def fisher_information(case: Case) -> tuple[Comparison, ...]:
+@measures("E21", Kind.IDENTITY, ROUNDING, FisherOperator)
+def fisher_information(instance: Instance) -> tuple[Comparison, ...]:
     """E21: F v by JᵀMJ against E[∇log π (∇log πᵀ v)], a sum over all pairs (s, a)."""
-    v = case.rng(21).standard_normal(case.theta.size)
-    expected = case.scores.T @ (case.batch.weights * (case.scores @ v))
-    return (Equal(case.fisher @ v, expected, scale=float(np.max(np.abs(case.scores @ v)))),)
+    v = instance.rng(21).standard_normal(instance.theta.size)
+    expected = instance.scores.T @ (instance.batch.weights * (instance.scores @ v))
+    return (Equal(instance.fisher @ v, expected, scale=float(np.max(np.abs(instance.scores @ v)))),)
 
 
-@states(
+@measures(
     "E22",
     Kind.IDENTITY,
     ROUNDING,
-    "npTRPO.policies.distributions.Categorical.fisher_product",
-    "npTRPO.policies.distributions.MultiCategorical.fisher_product",
-    "npTRPO.policies.distributions.Bernoulli.fisher_product",
-    "npTRPO.policies.distributions.DiagGaussian.fisher_product",
+    *(kind.fisher_product for kind in (Categorical, MultiCategorical, Bernoulli, DiagGaussian)),
 )
-def fisher_in_outputs(case: Case) -> tuple[Comparison, ...]:
+def fisher_in_outputs(instance: Instance) -> tuple[Comparison, ...]:
     """E22: M v of every kind of distribution against E[∇log π (∇log πᵀ v)] in its outputs."""
-    rng, rows = case.rng(22), 3
+    rng, rows = instance.rng(22), 3
     comparisons = []
     for make, width, nvec in (
         (Categorical, 4, (4,)),
@@ -135,15 +126,20 @@ def _gaussian_of_columns(outputs: Array) -> DiagGaussian:
     return DiagGaussian(outputs[:, :half], outputs[:, half:])
 
 
-@states("E23", Kind.IDENTITY, ROUNDING, "npTRPO.trust_region.fisher.FisherOperator")
-def differentiated_twice(case: Case) -> tuple[Comparison, ...]:
+@measures("E23", Kind.IDENTITY, ROUNDING, FisherOperator)
+def differentiated_twice(instance: Instance) -> tuple[Comparison, ...]:
     """E23: F v against the derivative along v of the engine's gradient of mean KL.
 
-    For the softmax policy or the Gaussian one, as each case has it drawn.
+    For the softmax policy or the Gaussian one, as each instance has it drawn.
     """
-    rng, gaussian = case.rng(23), case.gaussian
+    rng, gaussian = instance.rng(23), instance.gaussian
     if rng.random() < 0.5:
-        policy, theta, rows, weights = case.policy, case.theta, case.states, case.old.visitation
+        policy, theta, rows, weights = (
+            instance.policy,
+            instance.theta,
+            instance.states,
+            instance.old.visitation,
+        )
     else:
         policy, theta, rows, weights = gaussian.policy, gaussian.theta, gaussian.observations, None
     old, v = policy(theta, rows), rng.standard_normal(theta.size)
@@ -152,19 +148,19 @@ def differentiated_twice(case: Case) -> tuple[Comparison, ...]:
     return (Equal(information @ v, twice, scale=1.0),)
 
 
-@states("E24", Kind.IDENTITY, DIFFERENCES, "npTRPO.trust_region.fisher.FisherOperator.quadratic_form")
-def properties(case: Case) -> tuple[Comparison, ...]:
+@measures("E24", Kind.IDENTITY, DIFFERENCES, FisherOperator.quadratic_form)
+def properties(instance: Instance) -> tuple[Comparison, ...]:
     """E24: symmetric, positive semi-definite, and no remainder for a Gaussian with linear mean, fixed σ."""
-    rng = case.rng(24)
-    u, v = rng.standard_normal((2, case.theta.size))
-    linear = GaussianCase.draw(rng, ())
+    rng = instance.rng(24)
+    u, v = rng.standard_normal((2, instance.theta.size))
+    linear = GaussianPair.draw(rng, ())
     step = linear.new_theta - linear.theta
     step[-linear.policy.n_log_std :] = 0
     moved = linear.policy(linear.theta + step, linear.observations)
     information = FisherOperator(linear.policy, linear.theta, linear.observations)
     return (
-        Equal(float(u @ (case.fisher @ v)), float(v @ (case.fisher @ u)), scale=1.0),
-        AtMost(0.0, case.fisher.quadratic_form(v), scale=1.0),
+        Equal(float(u @ (instance.fisher @ v)), float(v @ (instance.fisher @ u)), scale=1.0),
+        AtMost(0.0, instance.fisher.quadratic_form(v), scale=1.0),
         Equal(float(mean_kl(linear.old, moved)), information.quadratic_form(step) / 2),
     )
 
@@ -199,32 +195,32 @@ class Reparametrised:
         return self.network(self.matrix @ theta, x)
 
 
-@states("E25", Kind.IDENTITY, KRYLOV, "npTRPO.trust_region.update.natural_step")
-def invariance(case: Case) -> tuple[Comparison, ...]:
+@measures("E25", Kind.IDENTITY, KRYLOV, natural_step)
+def invariance(instance: Instance) -> tuple[Comparison, ...]:
     """E25: the step found in φ and mapped back moves every output as the step found in θ does.
 
     F is singular, as adding a constant to all logits changes no policy; so the steps may differ in
     directions that change nothing, and F times them is compared.
     """
-    n = case.theta.size
-    if not np.any(case.gradient):
+    n = instance.theta.size
+    if not np.any(instance.gradient):
         return ()
-    rng = case.rng(25)
+    rng = instance.rng(25)
     rotation, _ = np.linalg.qr(rng.standard_normal((n, n)))
     matrix = rotation * 2 ** rng.uniform(-1, 1, n)
-    other = replace(case.policy, network=Reparametrised(case.policy.network, matrix))
-    phi = np.linalg.solve(matrix, case.theta)
+    other = replace(instance.policy, network=Reparametrised(instance.policy.network, matrix))
+    phi = np.linalg.solve(matrix, instance.theta)
     steps = [
-        _undamped_step(case, policy, parameters, gradient)
+        _undamped_step(instance, policy, parameters, gradient)
         for policy, parameters, gradient in (
-            (case.policy, case.theta, case.gradient),
-            (other, phi, matrix.T @ case.gradient),
+            (instance.policy, instance.theta, instance.gradient),
+            (other, phi, matrix.T @ instance.gradient),
         )
     ]
-    return (Equal(case.fisher @ steps[0], case.fisher @ (matrix @ steps[1])),)
+    return (Equal(instance.fisher @ steps[0], instance.fisher @ (matrix @ steps[1])),)
 
 
-def _undamped_step(case: Case, policy: Policy, theta: Array, gradient: Array) -> Array:
-    fisher = FisherOperator(policy, theta, case.states, weights=case.old.visitation)
+def _undamped_step(instance: Instance, policy: Policy, theta: Array, gradient: Array) -> Array:
+    fisher = FisherOperator(policy, theta, instance.states, weights=instance.old.visitation)
     x = conjugate_gradient(fisher, gradient, rtol=1e-12, maxiter=4 * len(theta)).x
-    return natural_step(x, fisher.quadratic_form(x), case.target_kl)
+    return natural_step(x, fisher.quadratic_form(x), instance.target_kl)

@@ -1,10 +1,10 @@
-"""All statements of the derivation, E1 to E44, each measured by the module of its section."""
+"""All checks of the derivation, E1 to E44, each measured in the module of its section."""
 
-# Importing them registers them.
+# Importing them registers their checks.
 from npTRPO.theory import bounds, curvature, divergences, estimators, krylov, performance, steps
-from npTRPO.theory.statements import registered
+from npTRPO.theory.checks import registered
 
-__all__ = ["STATEMENTS", "bounds", "curvature", "divergences", "estimators", "krylov", "performance", "steps"]
+__all__ = ["CHECKS", "bounds", "curvature", "divergences", "estimators", "krylov", "performance", "steps"]
 
-STATEMENTS = registered()
+CHECKS = registered()
 """In the order of their numbers."""

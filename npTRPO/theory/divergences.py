@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from npTRPO._typing import Array
-from npTRPO.policies.distributions import Bernoulli, DiagGaussian, MultiCategorical
-from npTRPO.theory.cases import Case
+from npTRPO.policies.distributions import Bernoulli, Categorical, DiagGaussian, MultiCategorical
+from npTRPO.theory.checks import DIFFERENCES, ROUNDING, SOLVED, AtMost, Comparison, Equal, Kind, measures
 from npTRPO.theory.exact import local_approximation
-from npTRPO.theory.statements import DIFFERENCES, ROUNDING, SOLVED, AtMost, Comparison, Equal, Kind, states
-from npTRPO.trust_region.update import mean_kl, update
+from npTRPO.theory.instances import Instance
+from npTRPO.trust_region.objective import mean_kl
+from npTRPO.trust_region.update import update
 
 __all__ = ["gaussian_nodes", "joint_actions", "table_kl"]
 
@@ -41,46 +42,46 @@ def joint_actions(nvec: tuple[int, ...]) -> Array:
     return np.array(list(itertools.product(*(range(n) for n in nvec))))
 
 
-@states("E15", Kind.IDENTITY, SOLVED, "npTRPO.trust_region.update.update")
-def problem(case: Case) -> tuple[Comparison, ...]:
+@measures("E15", Kind.IDENTITY, SOLVED, update)
+def problem(instance: Instance) -> tuple[Comparison, ...]:
     """E15: an exact update's KL and gain against those of its tables; feasible, and no worse."""
-    batch, old, gamma = case.batch, case.old, case.gamma
+    batch, old, gamma = instance.batch, instance.old, instance.gamma
     result = update(
-        case.policy,
-        case.theta,
+        instance.policy,
+        instance.theta,
         batch.observations,
         batch.actions,
         batch.advantages,
-        target_kl=case.target_kl,
+        target_kl=instance.target_kl,
         weights=batch.weights,
     )
-    new = case.table(result.theta)
+    new = instance.table(result.theta)
     divergence = float(old.visitation @ table_kl(old.policy, new))
     gain = local_approximation(old, new, gamma) - old.objective
     scale = float(np.max(np.abs(old.values))) / (1 - gamma)
     return (
         Equal(result.kl, divergence, _log_ratio(old.policy, new)),
         Equal(result.improvement / (1 - gamma), gain, scale),
-        AtMost(divergence, case.target_kl),
+        AtMost(divergence, instance.target_kl),
         AtMost(0.0, gain, scale),
     )
 
 
-@states("E16", Kind.IDENTITY, DIFFERENCES, "npTRPO.policies.distributions.Categorical.kl")
-def softmax_kl(case: Case) -> tuple[Comparison, ...]:
+@measures("E16", Kind.IDENTITY, DIFFERENCES, Categorical.kl)
+def softmax_kl(instance: Instance) -> tuple[Comparison, ...]:
     """E16: from the logits, against the sum over actions of exponentials divided by their sums."""
     tables = []
-    for distribution in (case.old_distribution, case.new_distribution):
+    for distribution in (instance.old_distribution, instance.new_distribution):
         exponentials = np.exp(distribution.logits)
         tables.append(exponentials / np.sum(exponentials, axis=1, keepdims=True))
-    ours = case.old_distribution.kl(case.new_distribution)
+    ours = instance.old_distribution.kl(instance.new_distribution)
     return (Equal(ours, table_kl(*tables), _log_ratio(*tables)),)
 
 
-@states("E17", Kind.IDENTITY, ROUNDING, "npTRPO.policies.distributions.DiagGaussian.kl")
-def gaussian_kl(case: Case) -> tuple[Comparison, ...]:
+@measures("E17", Kind.IDENTITY, ROUNDING, DiagGaussian.kl)
+def gaussian_kl(instance: Instance) -> tuple[Comparison, ...]:
     """E17: against Gauss–Hermite quadrature of the log-ratio of densities, which is exact for it."""
-    old, new = case.gaussian.old, case.gaussian.new
+    old, new = instance.gaussian.old, instance.gaussian.new
     points, weights = gaussian_nodes(old.mean, old.log_std)
     # One dimension at a time, as the log-ratio of the product is the sum over dimensions.
     ratio = _each_dimension(old).log_prob(points[..., None]) - _each_dimension(new).log_prob(
@@ -95,16 +96,10 @@ def _each_dimension(gaussian: Any) -> DiagGaussian:
     return DiagGaussian(gaussian.mean[..., None], gaussian.log_std[..., None])
 
 
-@states(
-    "E18",
-    Kind.IDENTITY,
-    ROUNDING,
-    "npTRPO.policies.distributions.MultiCategorical.kl",
-    "npTRPO.policies.distributions.Bernoulli.kl",
-)
-def product_kl(case: Case) -> tuple[Comparison, ...]:
+@measures("E18", Kind.IDENTITY, ROUNDING, MultiCategorical.kl, Bernoulli.kl)
+def product_kl(instance: Instance) -> tuple[Comparison, ...]:
     """E18: several discrete and several binary actions, against sums over all joint actions."""
-    rng, comparisons = case.rng(18), []
+    rng, comparisons = instance.rng(18), []
     products: tuple[tuple[tuple[int, ...], Any, int], ...] = (
         (COMPONENTS, lambda z: MultiCategorical(z, COMPONENTS), sum(COMPONENTS)),
         ((2, 2, 2), Bernoulli, 3),
@@ -124,19 +119,19 @@ def _log_prob_of_all(distribution: Any, joint: Array) -> Array:
     return np.stack([distribution.log_prob(actions) for actions in joint])
 
 
-@states("E19", Kind.IDENTITY, DIFFERENCES, "npTRPO.trust_region.update.mean_kl")
-def batch_kl(case: Case) -> tuple[Comparison, ...]:
+@measures("E19", Kind.IDENTITY, DIFFERENCES, mean_kl)
+def batch_kl(instance: Instance) -> tuple[Comparison, ...]:
     """E19: over a simulated batch, against the table's KLs by how often states occur; and with weights."""
-    visited = case.sample.states
-    observations = case.states[visited]
-    old, new = (case.policy(theta, observations) for theta in (case.theta, case.new_theta))
-    per_state = table_kl(case.old.policy, case.new.policy)
-    shares = np.bincount(visited, minlength=case.mdp.n_states) / len(visited)
-    exact = mean_kl(case.old_distribution, case.new_distribution, case.old.visitation)
-    scale = _log_ratio(case.old.policy, case.new.policy)
+    visited = instance.sample.states
+    observations = instance.states[visited]
+    old, new = (instance.policy(theta, observations) for theta in (instance.theta, instance.new_theta))
+    per_state = table_kl(instance.old.policy, instance.new.policy)
+    shares = np.bincount(visited, minlength=instance.mdp.n_states) / len(visited)
+    exact = mean_kl(instance.old_distribution, instance.new_distribution, instance.old.visitation)
+    scale = _log_ratio(instance.old.policy, instance.new.policy)
     return (
         Equal(float(mean_kl(old, new)), float(shares @ per_state), scale),
-        Equal(float(exact), float(case.old.visitation @ per_state), scale),
+        Equal(float(exact), float(instance.old.visitation @ per_state), scale),
     )
 
 

@@ -1,30 +1,42 @@
-"""Between finite MDPs and Gymnasium's environments, in both directions."""
+"""Convert a finite MDP into a Gymnasium environment, and an environment with a table into an MDP."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from npTRPO._typing import Array
+from npTRPO.theory.mdp import TabularMDP
 from npTRPO.theory.simulation import draw
 
-if TYPE_CHECKING:
-    from npTRPO.theory.mdp import TabularMDP
-
-__all__ = ["TabularEnv", "read_table"]
+__all__ = ["TabularEnv", "mdp_from_gymnasium"]
 
 
 class TabularEnv(gymnasium.Env[Any, Any]):
     """A finite MDP as an environment with discrete observations and actions.
+
+    An episode terminates when it enters an absorbing state. Gymnasium's environments have no discount: give
+    the agent γ.
 
     Parameters
     ----------
     mdp : TabularMDP
     max_episode_steps : int, optional
         Episodes that have not terminated by then are truncated; never, unless given.
+
+    Raises
+    ------
+    ValueError
+        For ``max_episode_steps`` below 1.
+
+    Examples
+    --------
+    >>> from npTRPO import TRPO
+    >>> from npTRPO.theory import TabularEnv, mdp_from_gymnasium
+    >>> mdp = mdp_from_gymnasium("FrozenLake-v1", discount=0.99)
+    >>> agent = TRPO("MlpPolicy", TabularEnv(mdp, 100), n_steps=64, seed=0).learn(64)
     """
 
     def __init__(self, mdp: TabularMDP, max_episode_steps: int | None = None) -> None:
@@ -41,14 +53,14 @@ class TabularEnv(gymnasium.Env[Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode in a state drawn from ρ₀."""
+        """Begin an episode in a state drawn from ρ₀; return it."""
         super().reset(seed=seed)
         self._state = int(draw(self.mdp.start[None], self.np_random)[0])
         self._steps = 0
         return self._state, {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Take an action; the reward is r(s, a)."""
+        """Take an action; return the next state, the reward r(s, a), and what ended the episode."""
         if self._state < 0:
             raise gymnasium.error.ResetNeeded("call reset before step")
         if not self.action_space.contains(action):
@@ -58,22 +70,38 @@ class TabularEnv(gymnasium.Env[Any, Any]):
         reward = float(self.mdp.reward[self._state, action])
         self._state = int(draw(self.mdp.transition[self._state, action][None], self.np_random)[0])
         self._steps += 1
-        return (
-            self._state,
-            reward,
-            bool(self._absorbing[self._state]),
-            self._steps == self.max_episode_steps,
-            {},
-        )
+        terminated, truncated = bool(self._absorbing[self._state]), self._steps == self.max_episode_steps
+        return self._state, reward, terminated, truncated, {}
 
 
-def read_table(env: str | gymnasium.Env[Any, Any], **options: Any) -> tuple[Array, Array, Array]:
-    """Transition (S + 1, A, S + 1), reward (S + 1, A) and start (S + 1,) of an environment with a table.
+def mdp_from_gymnasium(env: str | gymnasium.Env[Any, Any], *, discount: float, **options: Any) -> TabularMDP:
+    """Read the MDP of a Gymnasium environment that keeps its transitions in a table.
+
+    Parameters
+    ----------
+    env : str or gymnasium.Env
+        Such as "FrozenLake-v1", "CliffWalking-v1", or a Taxi.
+    discount : float
+        γ, which Gymnasium's environments don't have.
+    **options
+        For :func:`gymnasium.make`, if ``env`` is an id.
+
+    Returns
+    -------
+    TabularMDP
+        With one more state than the environment, last: every terminal transition leads to it, and it is
+        absorbing, without reward.
 
     Raises
     ------
     TypeError
         If the environment keeps no table ``P`` of its transitions, as Gymnasium's toy texts do.
+
+    Examples
+    --------
+    >>> from npTRPO.theory import mdp_from_gymnasium
+    >>> mdp_from_gymnasium("FrozenLake-v1", discount=0.99).transition.shape
+    (17, 4, 17)
     """
     made = gymnasium.make(env, **options) if isinstance(env, str) else env
     inner: Any = made.unwrapped
@@ -94,4 +122,4 @@ def read_table(env: str | gymnasium.Env[Any, Any], **options: Any) -> tuple[Arra
                 reward[state, action] += probability * r
     if isinstance(env, str):
         made.close()
-    return transition, reward, np.append(start, 0.0)
+    return TabularMDP(transition, reward, np.append(start, 0.0), discount)

@@ -9,9 +9,9 @@ import numpy as np
 
 from npTRPO._typing import Array, BoolArray
 from npTRPO.sampling.advantages import gae, td_residuals
-from npTRPO.theory.cases import SAMPLES, Case
+from npTRPO.theory.checks import ROUNDING, SOLVED, Comparison, Equal, Estimate, Kind, measures
+from npTRPO.theory.instances import SAMPLES, Instance
 from npTRPO.theory.simulation import Trajectories, all_paths, simulate
-from npTRPO.theory.statements import ROUNDING, SOLVED, Comparison, Equal, Estimate, Kind, states
 
 __all__ = ["Experience", "k_step_estimates"]
 
@@ -37,10 +37,10 @@ class Experience:
     truncated: BoolArray
 
     @classmethod
-    def draw(cls, case: Case, rng: np.random.Generator) -> Experience:
+    def draw(cls, instance: Instance, rng: np.random.Generator) -> Experience:
         """Simulate the old policy; one step in four ends an episode, in one way, the other, or both."""
-        path = simulate(case.mdp, case.old.policy, STEPS, COLUMNS, rng)
-        values = rng.standard_normal(case.mdp.n_states)[path.states]
+        path = simulate(instance.mdp, instance.old.policy, STEPS, COLUMNS, rng)
+        values = rng.standard_normal(instance.mdp.n_states)[path.states]
         how = rng.choice(4, (STEPS, COLUMNS), p=(0.76, 0.08, 0.08, 0.08))
         next_values = np.where(how == 0, values[1:], rng.standard_normal((STEPS, COLUMNS)))
         return cls(path.rewards, values[:-1], next_values, how % 2 == 1, how >= 2)
@@ -84,57 +84,51 @@ def k_step_estimates(rewards: Array, values: Array, gamma: float) -> Array:
     return estimates
 
 
-@states("E39", Kind.IDENTITY, ROUNDING, "npTRPO.sampling.advantages.td_residuals")
-def residuals_at_ends(case: Case) -> tuple[Comparison, ...]:
+@measures("E39", Kind.IDENTITY, ROUNDING, td_residuals)
+def residuals_at_ends(instance: Instance) -> tuple[Comparison, ...]:
     """E39: one by one; and V of an absorbing state, where an episode terminates, may be anything."""
-    rng = case.rng(39)
-    some = Experience.draw(case, rng)
+    rng = instance.rng(39)
+    some = Experience.draw(instance, rng)
     one_by_one = np.empty_like(some.rewards)
     for rows, column in some.episodes():
         after = [*some.values[rows, column][1:], some.last_value(rows, column)]
         pairs = zip(some.rewards[rows, column], some.values[rows, column], after, strict=True)
-        one_by_one[rows, column] = [r + case.gamma * v_next - v for r, v, v_next in pairs]
+        one_by_one[rows, column] = [r + instance.gamma * v_next - v for r, v, v_next in pairs]
 
-    sample, values = case.sample, case.old.values
-    arrived, reward = sample.next_states, case.mdp.reward[sample.states, sample.actions]
-    terminated = case.mdp.absorbing[arrived]
-    spoilt = np.where(case.mdp.absorbing, rng.standard_normal(len(values)), values)
+    sample, values = instance.sample, instance.old.values
+    arrived, reward = sample.next_states, instance.mdp.reward[sample.states, sample.actions]
+    terminated = instance.mdp.absorbing[arrived]
+    spoilt = np.where(instance.mdp.absorbing, rng.standard_normal(len(values)), values)
     here, never = values[sample.states], np.zeros_like(terminated)
     return (
-        Equal(some.residuals(case.gamma), one_by_one),
+        Equal(some.residuals(instance.gamma), one_by_one),
         Equal(
-            td_residuals(reward, here, spoilt[arrived], terminated, case.gamma),
-            td_residuals(reward, here, values[arrived], never, case.gamma),
+            td_residuals(reward, here, spoilt[arrived], terminated, instance.gamma),
+            td_residuals(reward, here, values[arrived], never, instance.gamma),
         ),
     )
 
 
-@states(
-    "E40",
-    Kind.IDENTITY,
-    ROUNDING,
-    "npTRPO.sampling.advantages.gae",
-    "npTRPO.theory.estimators.k_step_estimates",
-)
-def k_step(case: Case) -> tuple[Comparison, ...]:
+@measures("E40", Kind.IDENTITY, ROUNDING, gae, k_step_estimates)
+def k_step(instance: Instance) -> tuple[Comparison, ...]:
     """E40: with λ = 1 and a truncation after k steps, GAE is the k-step estimator."""
-    rng = case.rng(40)
-    path = simulate(case.mdp, case.old.policy, STEPS, 1, rng)
-    values = rng.standard_normal(case.mdp.n_states)[path.states[:, 0]]
+    rng = instance.rng(40)
+    path = simulate(instance.mdp, instance.old.policy, STEPS, 1, rng)
+    values = rng.standard_normal(instance.mdp.n_states)[path.states[:, 0]]
     rewards, never = path.rewards[:, 0], np.zeros(STEPS, dtype=bool)
     ours = []
     for k in range(1, STEPS + 1):
         cut = np.arange(k) == k - 1
-        cut_short = gae(rewards[:k], values[:k], values[1 : k + 1], never[:k], cut, case.gamma, lam=1.0)
+        cut_short = gae(rewards[:k], values[:k], values[1 : k + 1], never[:k], cut, instance.gamma, lam=1.0)
         ours.append(cut_short[0])
     size = float(max(np.max(np.abs(rewards)), np.max(np.abs(values))))
-    return (Equal(np.array(ours), k_step_estimates(rewards, values, case.gamma), size),)
+    return (Equal(np.array(ours), k_step_estimates(rewards, values, instance.gamma), size),)
 
 
-@states("E41", Kind.IDENTITY, ROUNDING, "npTRPO.sampling.advantages.gae")
-def weighted_mean(case: Case) -> tuple[Comparison, ...]:
+@measures("E41", Kind.IDENTITY, ROUNDING, gae)
+def weighted_mean(instance: Instance) -> tuple[Comparison, ...]:
     """E41: against k-step estimators with weights (1 − λ)λᵏ⁻¹, the tail of them on the last."""
-    some, lam = Experience.draw(case, case.rng(41)), case.lam
+    some, lam = Experience.draw(instance, instance.rng(41)), instance.lam
     expected = np.empty_like(some.rewards)
     for rows, column in some.episodes():
         values = np.append(some.values[rows, column], some.last_value(rows, column))
@@ -142,28 +136,28 @@ def weighted_mean(case: Case) -> tuple[Comparison, ...]:
         for t in range(n):
             weights = (1 - lam) * lam ** np.arange(n - t)
             weights[-1] = lam ** (n - t - 1)
-            estimates = k_step_estimates(rewards[t:], values[t:], case.gamma)
+            estimates = k_step_estimates(rewards[t:], values[t:], instance.gamma)
             expected[rows.start + t, column] = weights @ estimates
-    return (Equal(some.advantages(case.gamma, lam), expected),)
+    return (Equal(some.advantages(instance.gamma, lam), expected),)
 
 
-@states("E42", Kind.IDENTITY, ROUNDING, "npTRPO.sampling.advantages.gae")
-def recursion(case: Case) -> tuple[Comparison, ...]:
+@measures("E42", Kind.IDENTITY, ROUNDING, gae)
+def recursion(instance: Instance) -> tuple[Comparison, ...]:
     """E42: against the solution of Â_t − γλ Â_{t+1} = δ_t as one linear system, cut at every end."""
-    some = Experience.draw(case, case.rng(42))
-    residuals, ours = some.residuals(case.gamma), some.advantages(case.gamma, case.lam)
+    some = Experience.draw(instance, instance.rng(42))
+    residuals, ours = some.residuals(instance.gamma), some.advantages(instance.gamma, instance.lam)
     expected = np.empty_like(ours)
     for column in range(COLUMNS):
         goes_on = ~(some.terminated | some.truncated)[:-1, column]
-        system = np.eye(STEPS) - case.gamma * case.lam * np.diag(goes_on.astype(float), k=1)
+        system = np.eye(STEPS) - instance.gamma * instance.lam * np.diag(goes_on.astype(float), k=1)
         expected[:, column] = np.linalg.solve(system, residuals[:, column])
     return (Equal(ours, expected),)
 
 
-@states("E43", Kind.IDENTITY, ROUNDING, "npTRPO.sampling.advantages.gae")
-def extremes(case: Case) -> tuple[Comparison, ...]:
+@measures("E43", Kind.IDENTITY, ROUNDING, gae)
+def extremes(instance: Instance) -> tuple[Comparison, ...]:
     """E43: λ = 0 against TD residuals, to the bit; λ = 1 against discounted sums of rewards less V."""
-    some, gamma = Experience.draw(case, case.rng(43)), case.gamma
+    some, gamma = Experience.draw(instance, instance.rng(43)), instance.gamma
     expected = np.empty_like(some.rewards)
     for rows, column in some.episodes():
         rewards = np.append(some.rewards[rows, column], some.last_value(rows, column))
@@ -176,41 +170,41 @@ def extremes(case: Case) -> tuple[Comparison, ...]:
     )
 
 
-@states("E44", Kind.STATISTICAL, SOLVED, "npTRPO.sampling.advantages.gae")
-def gae_is_unbiased(case: Case) -> tuple[Comparison, ...]:
+@measures("E44", Kind.STATISTICAL, SOLVED, gae)
+def gae_is_unbiased(instance: Instance) -> tuple[Comparison, ...]:
     """E44: with V^π, for every first pair over all short paths; and along simulated trajectories."""
-    mdp, old = case.mdp, case.old
+    mdp, old = instance.mdp, instance.old
     n_pairs, n_states = mdp.reward.size, mdp.n_states
     paths = all_paths(mdp, old.policy, 3 if n_pairs**3 * n_states <= PATHS else 2)
     pairs = paths.states[0] * mdp.n_actions + paths.actions[0]
-    weighted = paths.probabilities * _first_advantage(case, paths)
+    weighted = paths.probabilities * _first_advantage(instance, paths)
     exact = np.bincount(pairs, weights=weighted, minlength=n_pairs).reshape(mdp.reward.shape)
 
-    path = simulate(mdp, old.policy, LONG, SAMPLES, case.rng(44))
-    errors = _first_advantage(case, path) - old.advantages[path.states[0], path.actions[0]]
-    (variance, bound), scale = _spread(case), float(np.max(np.abs(old.values)))
+    path = simulate(mdp, old.policy, LONG, SAMPLES, instance.rng(44))
+    errors = _first_advantage(instance, path) - old.advantages[path.states[0], path.actions[0]]
+    (variance, bound), scale = _spread(instance), float(np.max(np.abs(old.values)))
     return (
         Equal(exact, old.advantages, scale),
         Estimate(float(np.mean(errors)), 0.0, variance, bound, SAMPLES, scale),
     )
 
 
-def _first_advantage(case: Case, path: Trajectories) -> Array:
+def _first_advantage(instance: Instance, path: Trajectories) -> Array:
     """GAE of the first step of every trajectory, with the exact values, shape (n,)."""
-    values = case.old.values[path.states]
+    values = instance.old.values[path.states]
     never = np.zeros(path.actions.shape, dtype=bool)
-    estimates = gae(path.rewards, values[:-1], values[1:], never, never, case.gamma, case.lam)
+    estimates = gae(path.rewards, values[:-1], values[1:], never, never, instance.gamma, instance.lam)
     first: Array = estimates[0]
     return first
 
 
-def _spread(case: Case) -> tuple[float, float]:
+def _spread(instance: Instance) -> tuple[float, float]:
     """Exact variance of the first step's Â − A^π over trajectories, and a bound of its size.
 
     It is δ₀ − A^π + Σ_{l≥1} (γλ)ˡ δ_l, whose terms are uncorrelated: each has mean 0 given all before.
     """
-    mdp, old, decay = case.mdp, case.old, case.gamma * case.lam
-    residuals = mdp.reward[:, :, None] + case.gamma * old.values - old.values[:, None, None]
+    mdp, old, decay = instance.mdp, instance.old, instance.gamma * instance.lam
+    residuals = mdp.reward[:, :, None] + instance.gamma * old.values - old.values[:, None, None]
     pairs = old.policy[:, :, None] * mdp.transition
     first = residuals - old.advantages[:, :, None]
     variance = mdp.start @ np.sum(pairs * first**2, axis=(1, 2))

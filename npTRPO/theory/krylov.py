@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from npTRPO._typing import Array
-from npTRPO.theory.cases import Case
-from npTRPO.theory.statements import COUNTED, KRYLOV, AtMost, Comparison, Equal, Kind, states
+from npTRPO.theory.checks import COUNTED, KRYLOV, AtMost, Comparison, Equal, Kind, measures
+from npTRPO.theory.instances import Instance
 from npTRPO.trust_region.conjugate_gradient import CGResult, conjugate_gradient
 
 __all__ = ["best_in_krylov_space", "iterates"]
@@ -47,13 +47,13 @@ def best_in_krylov_space(H: Array, g: Array, steps: int) -> Array:
     return np.array(points)
 
 
-@states("E33", Kind.IDENTITY, KRYLOV, "npTRPO.trust_region.conjugate_gradient.conjugate_gradient")
-def krylov_minimiser(case: Case) -> tuple[Comparison, ...]:
+@measures("E33", Kind.IDENTITY, KRYLOV, conjugate_gradient)
+def krylov_minimiser(instance: Instance) -> tuple[Comparison, ...]:
     """E33: each iterate against the best point of its Krylov subspace, from zero and from elsewhere."""
-    if not np.any(case.gradient):
+    if not np.any(instance.gradient):
         return ()
-    H, g = case.dense, case.gradient
-    start = np.linalg.norm(g) * case.rng(33).standard_normal(len(g))
+    H, g = instance.dense, instance.gradient
+    start = np.linalg.norm(g) * instance.rng(33).standard_normal(len(g))
     shifted = np.array(iterates(H, g, x0=start)[1:]) - start
     comparisons = []
     for ours, b in ((iterates(H, g)[1:], g), (shifted, g - H @ start)):
@@ -63,18 +63,20 @@ def krylov_minimiser(case: Case) -> tuple[Comparison, ...]:
     return tuple(comparisons)
 
 
-@states("E34", Kind.IDENTITY, KRYLOV, "npTRPO.trust_region.conjugate_gradient.conjugate_gradient")
-def formulas_for_beta(case: Case) -> tuple[Comparison, ...]:
+@measures("E34", Kind.IDENTITY, KRYLOV, conjugate_gradient)
+def formulas_for_beta(instance: Instance) -> tuple[Comparison, ...]:
     """E34: the iterates with Polak–Ribière against those with Fletcher–Reeves."""
-    ours = [iterates(case.damped, case.gradient, beta=b) for b in ("fletcher-reeves", "polak-ribiere")]
+    ours = [
+        iterates(instance.damped, instance.gradient, beta=b) for b in ("fletcher-reeves", "polak-ribiere")
+    ]
     return (Equal(*_common(*ours)),)
 
 
-@states("E35", Kind.IDENTITY, KRYLOV, "npTRPO.trust_region.conjugate_gradient.conjugate_gradient")
-def preconditioning(case: Case) -> tuple[Comparison, ...]:
+@measures("E35", Kind.IDENTITY, KRYLOV, conjugate_gradient)
+def preconditioning(instance: Instance) -> tuple[Comparison, ...]:
     """E35: with M = CCᵀ, against plain conjugate gradients on CᵀHC y = Cᵀg, mapped back by x = Cy."""
-    H, g = case.dense, case.gradient
-    factor = np.eye(len(g)) + 0.3 / np.sqrt(len(g)) * case.rng(35).standard_normal(H.shape)
+    H, g = instance.dense, instance.gradient
+    factor = np.eye(len(g)) + 0.3 / np.sqrt(len(g)) * instance.rng(35).standard_normal(H.shape)
     ours = iterates(H, g, M=factor @ factor.T)
     return (Equal(*_common(ours, iterates(factor.T @ H @ factor, factor.T @ g) @ factor.T)),)
 
@@ -85,19 +87,19 @@ def _common(ours: Array, theirs: Array) -> tuple[Array, Array]:
     return ours[:count], theirs[:count]
 
 
-@states("E36", Kind.IDENTITY, KRYLOV, "npTRPO.trust_region.conjugate_gradient.conjugate_gradient")
-def promises(case: Case) -> tuple[Comparison, ...]:
+@measures("E36", Kind.IDENTITY, KRYLOV, conjugate_gradient)
+def promises(instance: Instance) -> tuple[Comparison, ...]:
     """E36: orthogonality, conjugacy, descent, rate, an end, and what rescaling and rotating do."""
-    H, g = case.dense, case.gradient
+    H, g = instance.dense, instance.gradient
     if not np.any(g):
         return ()
     x = iterates(H, g)
-    rotation, _ = np.linalg.qr(case.rng(36).standard_normal(H.shape))
+    rotation, _ = np.linalg.qr(instance.rng(36).standard_normal(H.shape))
     rotated = _common(iterates(rotation @ H @ rotation.T, rotation @ g), x @ rotation.T)
     return (
         *_orthogonality(H, g, x),
         *_descent(H, g, x),
-        *_end(case),
+        *_end(instance),
         Equal(iterates(H, -8 * g), -8 * x),
         Equal(*rotated),
     )
@@ -121,29 +123,29 @@ def _descent(H: Array, g: Array, x: Array) -> tuple[Comparison, ...]:
     return AtMost(norms[1:], norms[:-1]), AtMost(norms, rate * norms[0])
 
 
-def _end(case: Case) -> tuple[Comparison, ...]:
+def _end(instance: Instance) -> tuple[Comparison, ...]:
     """As many steps as there are distinct eigenvalues: three here, on the eigenvectors of H."""
-    _, vectors = np.linalg.eigh(case.dense)
+    _, vectors = np.linalg.eigh(instance.dense)
     values = np.array([1.0, 2.0, 5.0])[np.arange(len(vectors)) % 3]
     A = (vectors * values) @ vectors.T
-    found = conjugate_gradient(A, case.gradient, rtol=1e-10)
-    expected = vectors @ (vectors.T @ case.gradient / values)
+    found = conjugate_gradient(A, instance.gradient, rtol=1e-10)
+    expected = vectors @ (vectors.T @ instance.gradient / values)
     return Equal(found.x, expected), AtMost(found.iterations, 3)
 
 
-@states("E37", Kind.IDENTITY, COUNTED, "npTRPO.trust_region.conjugate_gradient.conjugate_gradient")
-def stopping(case: Case) -> tuple[Comparison, ...]:
+@measures("E37", Kind.IDENTITY, COUNTED, conjugate_gradient)
+def stopping(instance: Instance) -> tuple[Comparison, ...]:
     """E37: the number of steps against the first residual of a longer run within the tolerance.
 
     Relative tolerances count the same after rescaling, absolute ones take over where they are larger;
     each lies halfway between two residuals, so that rounding decides nothing.
     """
-    H, g = case.dense, case.gradient
+    H, g = instance.dense, instance.gradient
     size = float(np.linalg.norm(g))
     if not size:
         return ()
     norms = np.linalg.norm(g - iterates(H, g) @ H, axis=1)
-    rng = case.rng(37)
+    rng = instance.rng(37)
     k = int(rng.integers(len(norms) - 1))
     tolerance = float(norms[k] * np.sqrt(max(norms[k + 1] / norms[k], 1e-6)))
     first = int(np.argmax(norms <= tolerance))

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from npTRPO._typing import Array, BoolArray
 from npTRPO.autograd import linearize
-
-if TYPE_CHECKING:
-    from npTRPO.theory.environments import TabularEnv
-    from npTRPO.theory.simulation import Trajectories
 
 __all__ = ["Evaluation", "TabularMDP"]
 
@@ -150,7 +146,7 @@ class TabularMDP:
         ValueError
             If ``policy`` isn't an array of distributions of that shape.
         """
-        policy = self._checked(policy)
+        policy = self.checked_policy(policy)
         gamma = self.discount
         transition = (policy[:, None, :] @ self.transition)[:, 0, :]
         system = np.eye(self.n_states) - gamma * transition
@@ -186,59 +182,8 @@ class TabularMDP:
         gradient: Array = lin.vjp(now.visitation[:, None] * now.action_values / (1 - self.discount))
         return gradient
 
-    def simulate(self, policy: Array, n_steps: int, n: int, rng: np.random.Generator) -> Trajectories:
-        """Simulate ``n`` trajectories of ``n_steps`` steps each, from start states drawn from ρ₀."""
-        from npTRPO.theory.simulation import simulate
-
-        return simulate(self, self._checked(policy), n_steps, n, rng)
-
-    def as_env(self, max_episode_steps: int | None = None) -> TabularEnv:
-        """The MDP as a Gymnasium environment to train on.
-
-        An episode terminates when it enters an absorbing state and is truncated after
-        ``max_episode_steps``, if given. Gymnasium's environments have no discount: give the agent γ.
-
-        Examples
-        --------
-        >>> from npTRPO import TRPO
-        >>> from npTRPO.theory import TabularMDP
-        >>> mdp = TabularMDP.from_gymnasium("FrozenLake-v1", discount=0.99)
-        >>> agent = TRPO("MlpPolicy", mdp.as_env(100), n_steps=64, seed=0).learn(64)
-        """
-        from npTRPO.theory.environments import TabularEnv
-
-        return TabularEnv(self, max_episode_steps)
-
-    @classmethod
-    def from_gymnasium(cls, env: Any, *, discount: float, **options: Any) -> TabularMDP:
-        """The MDP of a Gymnasium environment that keeps its transitions in a table.
-
-        Parameters
-        ----------
-        env : str or gymnasium.Env
-            Such as "FrozenLake-v1", "CliffWalking-v1", or a Taxi.
-        discount : float
-            γ, which Gymnasium's environments don't have.
-        **options
-            For :func:`gymnasium.make`, if ``env`` is an id.
-
-        Returns
-        -------
-        TabularMDP
-            With one more state than the environment, last: every terminal transition leads to it, and
-            it is absorbing, without reward.
-
-        Examples
-        --------
-        >>> from npTRPO.theory import TabularMDP
-        >>> TabularMDP.from_gymnasium("FrozenLake-v1", discount=0.99).transition.shape
-        (17, 4, 17)
-        """
-        from npTRPO.theory.environments import read_table
-
-        return cls(*read_table(env, **options), discount=discount)
-
-    def _checked(self, policy: Array) -> Array:
+    def checked_policy(self, policy: Array) -> Array:
+        """Return ``policy`` as an array, or raise a ValueError unless it is one of distributions (S, A)."""
         policy = np.asarray(policy)
         if policy.shape != self.reward.shape:
             raise ValueError(

@@ -8,14 +8,14 @@ import numpy as np
 
 from npTRPO._typing import Array
 from npTRPO.sampling.advantages import td_residuals
-from npTRPO.theory.cases import COMPLEX_STEP, SAMPLES, Case
+from npTRPO.theory.checks import ROUNDING, SOLVED, AtMost, Comparison, Equal, Estimate, Kind, measures
 from npTRPO.theory.exact import local_approximation
-from npTRPO.theory.mdp import Evaluation
+from npTRPO.theory.instances import COMPLEX_STEP, SAMPLES, Instance
+from npTRPO.theory.mdp import Evaluation, TabularMDP
 from npTRPO.theory.simulation import draw, sample_visitation
-from npTRPO.theory.statements import ROUNDING, SOLVED, AtMost, Comparison, Equal, Estimate, Kind, states
-from npTRPO.trust_region.update import surrogate
+from npTRPO.trust_region.objective import surrogate
 
-__all__: list[str] = []
+__all__ = ["discounted_sum"]
 
 
 def discounted_sum(transition: Array, start: Array, discount: float) -> Array:
@@ -30,43 +30,43 @@ def discounted_sum(transition: Array, start: Array, discount: float) -> Array:
     return total
 
 
-def _expected_residuals(case: Case, values: Array, reward: Array) -> Array:
+def _expected_residuals(instance: Instance, values: Array, reward: Array) -> Array:
     """E[r + γV(s') − V(s) | s, a] over next states, shape (S, A), by the function that training uses."""
-    shape = case.mdp.transition.shape
+    shape = instance.mdp.transition.shape
     sides = np.broadcast_to(values[:, None, None], shape), np.broadcast_to(values, shape)
-    residuals = td_residuals(reward[:, :, None], *sides, np.zeros(shape, dtype=bool), case.gamma)
-    return np.asarray(np.sum(case.mdp.transition * residuals, axis=2))
+    residuals = td_residuals(reward[:, :, None], *sides, np.zeros(shape, dtype=bool), instance.gamma)
+    return np.asarray(np.sum(instance.mdp.transition * residuals, axis=2))
 
 
-def _along(case: Case, policy: Evaluation, per_pair: Array) -> float:
+def _along(instance: Instance, policy: Evaluation, per_pair: Array) -> float:
     """E_{τ~π}[Σ_t γᵗ f(s_t, a_t)] for f of shape (S, A), by following the distribution of s_t."""
-    occupation = discounted_sum(policy.transition, case.mdp.start, case.gamma)
+    occupation = discounted_sum(policy.transition, instance.mdp.start, instance.gamma)
     return float(occupation @ np.sum(policy.policy * per_pair, axis=1))
 
 
-@states("E1", Kind.IDENTITY, SOLVED, "npTRPO.theory.mdp.TabularMDP.evaluate")
-def objective(case: Case) -> tuple[Comparison, ...]:
+@measures("E1", Kind.IDENTITY, SOLVED, TabularMDP.evaluate)
+def objective(instance: Instance) -> tuple[Comparison, ...]:
     """E1: V by a linear solve, and J, against sums of discounted rewards over time."""
-    old, start = case.old, case.mdp.start
-    reward = np.sum(old.policy * case.mdp.reward, axis=1)
-    summed = discounted_sum(old.transition.T, reward, case.gamma)
+    old, start = instance.old, instance.mdp.start
+    reward = np.sum(old.policy * instance.mdp.reward, axis=1)
+    summed = discounted_sum(old.transition.T, reward, instance.gamma)
     return (
         Equal(old.values, summed),
-        Equal(float(start @ old.values), _along(case, old, case.mdp.reward), scale=_size(summed)),
+        Equal(float(start @ old.values), _along(instance, old, instance.mdp.reward), scale=_size(summed)),
         Equal(old.objective, float(start @ old.values)),
     )
 
 
-@states("E2", Kind.STATISTICAL, SOLVED, "npTRPO.sampling.advantages.td_residuals")
-def telescoping(case: Case) -> tuple[Comparison, ...]:
+@measures("E2", Kind.STATISTICAL, SOLVED, td_residuals)
+def telescoping(instance: Instance) -> tuple[Comparison, ...]:
     """E2: any V, here a random one; exactly, and by simulation of the new policy."""
-    rng, new, gamma = case.rng(2), case.new, case.gamma
-    values = rng.standard_normal(case.mdp.n_states)
-    left = float(case.mdp.start @ values)
-    nothing = np.zeros_like(case.mdp.reward)
-    right = -_along(case, new, _expected_residuals(case, values, nothing))
+    rng, new, gamma = instance.rng(2), instance.new, instance.gamma
+    values = rng.standard_normal(instance.mdp.n_states)
+    left = float(instance.mdp.start @ values)
+    nothing = np.zeros_like(instance.mdp.reward)
+    right = -_along(instance, new, _expected_residuals(instance, values, nothing))
 
-    sample = sample_visitation(case.mdp, new.policy, SAMPLES, rng)
+    sample = sample_visitation(instance.mdp, new.policy, SAMPLES, rng)
     none, never = np.zeros(SAMPLES), np.zeros(SAMPLES, dtype=bool)
     differences = td_residuals(none, values[sample.states], values[sample.next_states], never, gamma)
     possible = (values[:, None] - gamma * values) / (1 - gamma)  # of one sample, by s and s'
@@ -79,80 +79,84 @@ def telescoping(case: Case) -> tuple[Comparison, ...]:
     )
 
 
-@states("E3", Kind.IDENTITY, SOLVED, "npTRPO.sampling.advantages.td_residuals")
-def performance_difference(case: Case) -> tuple[Comparison, ...]:
+@measures("E3", Kind.IDENTITY, SOLVED, td_residuals)
+def performance_difference(instance: Instance) -> tuple[Comparison, ...]:
     """E3: the difference of two solved objectives against TD residuals and against advantages."""
-    old, new = case.old, case.new
+    old, new = instance.old, instance.new
     left, scale = new.objective - old.objective, _size(old.values, new.values)
-    residuals = _expected_residuals(case, old.values, case.mdp.reward)
+    residuals = _expected_residuals(instance, old.values, instance.mdp.reward)
     return (
-        Equal(left, _along(case, new, residuals), scale),
-        Equal(left, _along(case, new, old.advantages), scale),
+        Equal(left, _along(instance, new, residuals), scale),
+        Equal(left, _along(instance, new, old.advantages), scale),
     )
 
 
-@states("E4", Kind.STATISTICAL, SOLVED, "npTRPO.sampling.advantages.td_residuals")
-def residual_is_unbiased(case: Case) -> tuple[Comparison, ...]:
+@measures("E4", Kind.STATISTICAL, SOLVED, td_residuals)
+def residual_is_unbiased(instance: Instance) -> tuple[Comparison, ...]:
     """E4: for every pair (s, a), the mean of δ over next states; exactly, and over drawn ones."""
-    rng, old, mdp = case.rng(4), case.old, case.mdp
-    expected = _expected_residuals(case, old.values, mdp.reward)
+    rng, old, mdp = instance.rng(4), instance.old, instance.mdp
+    expected = _expected_residuals(instance, old.values, mdp.reward)
     rows = np.repeat(mdp.transition.reshape(-1, mdp.n_states), SAMPLES, axis=0)
     arrived = old.values[draw(rows, rng)].reshape(mdp.n_states, mdp.n_actions, SAMPLES)
     here = np.broadcast_to(old.values[:, None, None], arrived.shape)
     never = np.zeros(arrived.shape, dtype=bool)
-    residuals = td_residuals(mdp.reward[:, :, None], here, arrived, never, case.gamma)
+    residuals = td_residuals(mdp.reward[:, :, None], here, arrived, never, instance.gamma)
     spread = old.values - (mdp.transition @ old.values)[:, :, None]
-    variance = case.gamma**2 * np.sum(mdp.transition * spread**2, axis=2)
-    bound = case.gamma * np.max(np.abs(spread), axis=2)
+    variance = instance.gamma**2 * np.sum(mdp.transition * spread**2, axis=2)
+    bound = instance.gamma * np.max(np.abs(spread), axis=2)
     return (
         Equal(expected, old.advantages, _size(old.values)),
         Estimate(np.mean(residuals, axis=2), old.advantages, variance, bound, SAMPLES, _size(old.values)),
     )
 
 
-@states("E5", Kind.IDENTITY, SOLVED, "npTRPO.theory.mdp.TabularMDP.evaluate")
-def visitation(case: Case) -> tuple[Comparison, ...]:
+@measures("E5", Kind.IDENTITY, SOLVED, TabularMDP.evaluate)
+def visitation(instance: Instance) -> tuple[Comparison, ...]:
     """E5: a solved system against the sum over time; ν is a distribution and solves the system."""
-    nu, gamma = case.old.visitation, case.gamma
-    stationary = (1 - gamma) * case.mdp.start + gamma * (case.old.transition.T @ nu)
+    nu, gamma = instance.old.visitation, instance.gamma
+    stationary = (1 - gamma) * instance.mdp.start + gamma * (instance.old.transition.T @ nu)
     return (
-        Equal(nu, (1 - gamma) * discounted_sum(case.old.transition, case.mdp.start, gamma)),
+        Equal(nu, (1 - gamma) * discounted_sum(instance.old.transition, instance.mdp.start, gamma)),
         Equal(float(np.sum(nu)), 1.0),
         Equal(nu, stationary),
         AtMost(0.0, nu, scale=1.0),
     )
 
 
-@states("E6", Kind.IDENTITY, SOLVED, "npTRPO.theory.mdp.Evaluation")
-def advantages_over_visitation(case: Case) -> tuple[Comparison, ...]:
+@measures("E6", Kind.IDENTITY, SOLVED, Evaluation)
+def advantages_over_visitation(instance: Instance) -> tuple[Comparison, ...]:
     """E6: along trajectories of the new policy, against a mean over its visitation."""
-    old, new = case.old, case.new
+    old, new = instance.old, instance.new
     mean = float(new.visitation @ np.sum(new.policy * old.advantages, axis=1))
-    return (Equal(_along(case, new, old.advantages), mean / (1 - case.gamma), _size(old.values, new.values)),)
+    return (
+        Equal(
+            _along(instance, new, old.advantages), mean / (1 - instance.gamma), _size(old.values, new.values)
+        ),
+    )
 
 
-@states("E7", Kind.IDENTITY, SOLVED, "npTRPO.theory.exact.local_approximation")
-def surrogate_is_linear_part(case: Case) -> tuple[Comparison, ...]:
+@measures("E7", Kind.IDENTITY, SOLVED, local_approximation)
+def surrogate_is_linear_part(instance: Instance) -> tuple[Comparison, ...]:
     """E7: L_π(π') − J(π) is how fast J changes from π towards π' along mixtures (1 − ε)π + επ'.
 
     The rate is found by a complex step through the linear solve, without advantages or visitation.
     [Kakade and Langford 2002, theorem 4.1]
     """
-    old, new = case.old, case.new
+    old, new = instance.old, instance.new
     mixture = old.policy + 1j * COMPLEX_STEP * (new.policy - old.policy)
-    rate = case.mdp.evaluate(mixture).objective.imag / COMPLEX_STEP
-    gain = local_approximation(old, new.policy, case.gamma) - old.objective
-    return (Equal(gain, rate, _size(old.values) / (1 - case.gamma)),)
+    rate = instance.mdp.evaluate(mixture).objective.imag / COMPLEX_STEP
+    gain = local_approximation(old, new.policy, instance.gamma) - old.objective
+    return (Equal(gain, rate, _size(old.values) / (1 - instance.gamma)),)
 
 
-@states("E8", Kind.IDENTITY, SOLVED, "npTRPO.theory.mdp.TabularMDP.policy_gradient")
-def first_order_agreement(case: Case) -> tuple[Comparison, ...]:
+@measures("E8", Kind.IDENTITY, SOLVED, TabularMDP.policy_gradient)
+def first_order_agreement(instance: Instance) -> tuple[Comparison, ...]:
     """E8: values; gradients of L by the engine, of J by the policy gradient theorem and a complex step."""
-    old, gamma = case.old, case.gamma
-    ours = case.gradient / (1 - gamma)
-    exact = case.mdp.policy_gradient(case.table, case.theta)
-    direction = case.rng(8).standard_normal(case.theta.size)
-    moved = case.mdp.evaluate(case.table(case.theta + 1j * COMPLEX_STEP * direction))
+    old, gamma = instance.old, instance.gamma
+    ours = instance.gradient / (1 - gamma)
+    exact = instance.mdp.policy_gradient(instance.table, instance.theta)
+    direction = instance.rng(8).standard_normal(instance.theta.size)
+    moved = instance.mdp.evaluate(instance.table(instance.theta + 1j * COMPLEX_STEP * direction))
     scale = _size(old.values) / (1 - gamma)
     return (
         Equal(local_approximation(old, old.policy, gamma), old.objective, _size(old.values)),
@@ -161,18 +165,18 @@ def first_order_agreement(case: Case) -> tuple[Comparison, ...]:
     )
 
 
-@states("E9", Kind.STATISTICAL, SOLVED, "npTRPO.trust_region.update.surrogate")
-def importance_sampling(case: Case) -> tuple[Comparison, ...]:
+@measures("E9", Kind.STATISTICAL, SOLVED, surrogate)
+def importance_sampling(instance: Instance) -> tuple[Comparison, ...]:
     """E9: the surrogate over all weighted pairs, exactly; and over simulated ones."""
-    old, new, gamma = case.old, case.new, case.gamma
+    old, new, gamma = instance.old, instance.new, instance.gamma
     approximation = local_approximation(old, new.policy, gamma)
-    exact = float(case.surrogate(case.new_theta))
+    exact = float(instance.surrogate(instance.new_theta))
 
-    s, a = case.sample.states, case.sample.actions
-    ratios = case.policy(case.new_theta, case.states[s])
-    estimate = float(surrogate(ratios, case.old_distribution.log_probs[s, a], a, old.advantages[s, a]))
+    s, a = instance.sample.states, instance.sample.actions
+    ratios = instance.policy(instance.new_theta, instance.states[s])
+    estimate = float(surrogate(ratios, instance.old_distribution.log_probs[s, a], a, old.advantages[s, a]))
     possible = new.policy / old.policy * old.advantages
-    variance = case.batch.weights @ possible.ravel() ** 2 - exact**2
+    variance = instance.batch.weights @ possible.ravel() ** 2 - exact**2
     bound, scale = np.max(np.abs(possible - exact)), _size(old.values)
     return (
         Equal(old.objective + exact / (1 - gamma), approximation, scale / (1 - gamma)),
@@ -180,16 +184,19 @@ def importance_sampling(case: Case) -> tuple[Comparison, ...]:
     )
 
 
-@states("E10", Kind.IDENTITY, ROUNDING, "npTRPO.trust_region.update.surrogate")
-def sample_surrogate(case: Case) -> tuple[Comparison, ...]:
+@measures("E10", Kind.IDENTITY, ROUNDING, surrogate)
+def sample_surrogate(instance: Instance) -> tuple[Comparison, ...]:
     """E10: on a batch of simulated transitions, against a sum of ratios of table entries one by one."""
-    s, a = case.sample.states, case.sample.actions
-    estimates = case.rng(10).standard_normal(SAMPLES)
+    s, a = instance.sample.states, instance.sample.actions
+    estimates = instance.rng(10).standard_normal(SAMPLES)
     ours = surrogate(
-        case.policy(case.new_theta, case.states[s]), case.old_distribution.log_probs[s, a], a, estimates
+        instance.policy(instance.new_theta, instance.states[s]),
+        instance.old_distribution.log_probs[s, a],
+        a,
+        estimates,
     )
     terms = [
-        float(case.new.policy[i, j] / case.old.policy[i, j] * x)
+        float(instance.new.policy[i, j] / instance.old.policy[i, j] * x)
         for i, j, x in zip(s, a, estimates, strict=True)
     ]
     return (Equal(float(ours), math.fsum(terms) / SAMPLES, scale=max(abs(term) for term in terms)),)

@@ -1,7 +1,8 @@
-"""The verification report: every equation of the derivation, measured on many random cases."""
+"""The verification report: every equation of the derivation, measured on many random instances."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import time
@@ -12,44 +13,34 @@ from typing import Any
 import numpy as np
 
 from npTRPO._typing import Array
-from npTRPO.theory.cases import Case
-from npTRPO.theory.derivation import STATEMENTS
-from npTRPO.theory.equations import SECTIONS
-from npTRPO.theory.statements import (
-    FALSE_ALARM,
-    AtMost,
-    Comparison,
-    Equal,
-    Estimate,
-    Kind,
-    Statement,
-    threshold,
-)
+from npTRPO.theory.checks import FALSE_ALARM, AtMost, Check, Comparison, Equal, Estimate, Kind, threshold
+from npTRPO.theory.derivation import CHECKS
+from npTRPO.theory.instances import Instance
 
-__all__ = ["Report", "Row", "drawn_cases", "measured", "verify"]
+__all__ = ["Report", "Row", "drawn_instances", "verify"]
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """What was measured of one statement.
+    """The measurements of one equation.
 
     Attributes
     ----------
-    statement : Statement
+    check : Check
     residuals : array, shape (n,)
-        Largest relative difference of sides that should be equal, case by case; NaN where a case had
-        none to compare.
+        Largest relative difference of sides that should be equal, for each instance; NaN where an instance
+        had none to compare.
     slacks : array, shape (n,)
         Smallest relative slack of its inequalities, likewise.
     deviations : array, shape (n,)
         Largest error of its estimates in standard errors, likewise.
     estimates : int
-        Number of means estimated, over all cases.
+        Number of means estimated, over all instances.
     error : str or None
-        What a function of the package raised, if one did; the statement then fails.
+        The error that a function of the package raised, if one did; the equation then fails.
     """
 
-    statement: Statement
+    check: Check
     residuals: Array
     slacks: Array
     deviations: Array
@@ -78,23 +69,57 @@ class Row:
 
     @property
     def failures(self) -> list[str]:
-        """What is wrong, one sentence each; empty if the statement holds."""
+        """The reasons why the equation fails, one sentence each; empty if it holds."""
         found = [] if self.error is None else [self.error]
         residual, slack, deviation = self.residual, self.slack, self.deviation
-        if residual is not None and residual > self.statement.tolerance:
+        if residual is not None and residual > self.check.tolerance.value:
             found.append(f"the sides differ by {residual:.3g} of their size")
-        if slack is not None and slack < -self.statement.tolerance:
+        if slack is not None and slack < -self.check.tolerance.value:
             found.append(f"an inequality is violated by {-slack:.3g} of its size")
         if deviation is not None and deviation > self.threshold:
             found.append(f"a mean is {deviation:.3g} standard errors off")
         if residual is slack is deviation is None and not found:
-            found.append("there was nothing to compare in any case")
+            found.append("there was nothing to compare in any instance")
         return found
 
     @property
     def passed(self) -> bool:
-        """Whether the statement holds on all cases."""
+        """Whether the equation holds on all instances."""
         return not self.failures
+
+    @property
+    def summary(self) -> tuple[str, str, str]:
+        """The measurement that decides, what is allowed of it, and why, as the table shows them."""
+        tolerance, reason = self.check.tolerance
+        if self.check.kind is Kind.STATISTICAL and self.deviation is not None:
+            exact = "" if self.residual is None else f"; exact: {self.residual:.0e}"
+            reason = f"false alarm 1e-9, Bonferroni, {self.estimates} means{exact}"
+            return f"{self.deviation:.2f} s.e.", f"≤ {self.threshold:.2f}", reason
+        if self.check.kind is Kind.INEQUALITY and self.slack is not None:
+            return f"{self.slack:.1e}", f"≥ {-tolerance:.0e}" if tolerance else "≥ 0", reason
+        value = "–" if self.residual is None else f"{self.residual:.1e}"
+        return value, f"≤ {tolerance:.0e}" if tolerance else "0", reason
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row for JSON, where None stands for what isn't finite."""
+        equation, check = self.check.equation, self.check
+        measured = {"residual": self.residual, "slack": self.slack, "standard_errors": self.deviation}
+        return {
+            "number": equation.number,
+            "title": equation.title,
+            "equation": equation.text,
+            "latex": equation.latex,
+            "source": equation.source,
+            "implemented_by": check.implemented_by,
+            "kind": check.kind.value,
+            **{name: x if x is not None and math.isfinite(x) else None for name, x in measured.items()},
+            "tolerance": check.tolerance.value,
+            "reason": check.tolerance.reason,
+            "threshold": self.threshold if self.estimates else None,
+            "estimates": self.estimates,
+            "passed": self.passed,
+            "failures": self.failures,
+        }
 
 
 @dataclass(frozen=True)
@@ -104,9 +129,9 @@ class Report:
     Attributes
     ----------
     rows : tuple of Row
-        One per statement, in their order.
+        One per equation, in their order.
     instances, seed : int
-        Number of cases, and what they were drawn from.
+        Number of instances, and what they were drawn from.
     seconds : float
         Time it took.
     """
@@ -118,62 +143,64 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether every statement holds."""
+        """Whether every equation holds."""
         return all(row.passed for row in self.rows)
 
+    def sections(self) -> Iterator[tuple[str, list[Row]]]:
+        """Yield the title of each section of the derivation with its rows."""
+        for title, rows in itertools.groupby(self.rows, lambda row: row.check.equation.section):
+            yield title, list(rows)
+
     def to_text(self) -> str:
-        """A table for the terminal, and what to do about failures."""
-        width = max(len(row.statement.title) for row in self.rows)
+        """Return a table for the terminal, with what fails and why below it."""
+        width = max(len(row.check.equation.title) for row in self.rows)
         head = f"{'':4} {'equation':{width}}  {'kind':11}  {'measured':>9}  {'allowed':>8}  {'because':50}"
         lines = [head.rstrip()]
-        titles = {first: title for title, (first, _) in SECTIONS.items()}
+        for section, rows in self.sections():
+            lines += ["", section]
+            for row in rows:
+                equation, kind = row.check.equation, row.check.kind.value
+                value, allowed, reason = row.summary
+                verdict = "holds" if row.passed else "FAILS"
+                lines.append(
+                    f"{equation.number:4} {equation.title:{width}}  {kind:11}  {value:>9}  {allowed:>8}  "
+                    f"{reason:50} {verdict}"
+                )
+        lines.append("")
         for row in self.rows:
-            number = int(row.statement.number[1:])
-            if number in titles:
-                lines += ["", titles[number]]
-            words = f"{row.statement.number:4} {row.statement.title:{width}}  {row.statement.kind.value:11}"
-            value, allowed, reason = measured(row)
-            verdict = "holds" if row.passed else "FAILS"
-            lines.append(f"{words}  {value:>9}  {allowed:>8}  {reason:50} {verdict}")
-        lines += ["", *self._closing()]
+            names = ", ".join(row.check.implemented_by)
+            lines += [f"{row.check.equation.number} fails: {why} ({names})" for why in row.failures]
+        lines.append(
+            f"{sum(row.passed for row in self.rows)} of {len(self.rows)} equations hold on {self.instances} "
+            f"random instances (seed {self.seed}, {self.seconds:.1f} s). Residuals and slacks are relative; "
+            "means are in standard errors."
+        )
         return "\n".join(lines)
 
-    def _closing(self) -> Iterator[str]:
-        for row in self.rows:
-            for sentence in row.failures:
-                names = ", ".join(row.statement.implemented_by)
-                yield f"{row.statement.number} fails: {sentence} ({names})"
-        held = sum(row.passed for row in self.rows)
-        yield (
-            f"{held} of {len(self.rows)} equations hold on {self.instances} random instances "
-            f"(seed {self.seed}, {self.seconds:.1f} s). Residuals and slacks are relative; means are in "
-            f"standard errors."
-        )
-
     def to_json(self) -> str:
-        """The same as JSON, with the formulas as text and as MathML."""
+        """Return the report as JSON, with the formulas as text and as LaTeX."""
         document = {
             "passed": self.passed,
             "instances": self.instances,
             "seed": self.seed,
             "seconds": round(self.seconds, 3),
             "false_alarm": FALSE_ALARM,
-            "equations": [_as_dict(row) for row in self.rows],
+            "equations": [row.to_dict() for row in self.rows],
         }
         return json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False)
 
 
-def verify(instances: int = 200, seed: int = 0, statements: Sequence[Statement] = STATEMENTS) -> Report:
-    """Measure every statement on random cases.
+def verify(instances: int = 200, seed: int = 0, checks: Sequence[Check] = CHECKS) -> Report:
+    """Measure every equation of the derivation on random instances.
 
     Parameters
     ----------
     instances : int
-        Number of cases: MDPs with a pair of policies each.
+        Number of instances: MDPs with a pair of policies each.
     seed : int
-        Case i of a seed is the same, however many there are.
-    statements : sequence of Statement
-        All of the derivation, unless given.
+        Instance i of a seed is the same, however many there are.
+    checks : sequence of Check
+        Those of the whole derivation, unless given.
 
     Returns
     -------
@@ -196,101 +223,41 @@ def verify(instances: int = 200, seed: int = 0, statements: Sequence[Statement] 
     if seed < 0:
         raise ValueError(f"the seed must not be negative, but it is {seed}")
     began = time.perf_counter()
-    tallies = [_Tally(statement) for statement in statements]
-    for case in drawn_cases(instances, seed):
-        for tally in tallies:
-            tally.add(case)
-    rows = tuple(tally.row() for tally in tallies)
-    return Report(rows, instances, seed, time.perf_counter() - began)
+    measured = [[_measured(check, drawn) for check in checks] for drawn in drawn_instances(instances, seed)]
+    rows = []
+    for check, column in zip(checks, zip(*measured, strict=True), strict=True):
+        residuals, slacks, deviations, estimates, errors = zip(*column, strict=True)
+        error = next(filter(None, reversed(errors)), None)
+        arrays = (np.array(values) for values in (residuals, slacks, deviations))
+        rows.append(Row(check, *arrays, sum(estimates), error))
+    return Report(tuple(rows), instances, seed, time.perf_counter() - began)
 
 
-def drawn_cases(instances: int, seed: int) -> Iterator[Case]:
-    """The cases of a verification; the first ones are the same, however many there are."""
+def drawn_instances(instances: int, seed: int) -> Iterator[Instance]:
+    """Yield the instances of a verification; the first ones are the same, however many there are."""
     for sequence in np.random.SeedSequence(seed).spawn(instances):
-        yield Case.draw(np.random.default_rng(sequence))
+        yield Instance.draw(np.random.default_rng(sequence))
 
 
-class _Tally:
-    """The measurements of one statement while cases come in."""
-
-    def __init__(self, statement: Statement) -> None:
-        self.statement = statement
-        self.residuals: list[float] = []
-        self.slacks: list[float] = []
-        self.deviations: list[float] = []
-        self.estimates = 0
-        self.error: str | None = None
-
-    def add(self, case: Case) -> None:
-        """Measure the statement on one case; a function that raises is a failure, and is told of."""
-        comparisons: tuple[Comparison, ...] = ()
-        try:
-            comparisons = self.statement.measure(case)
-        except Exception as error:
-            self.error = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        estimates = [c for c in comparisons if isinstance(c, Estimate)]
-        self.residuals.append(
-            max((c.residual for c in comparisons if isinstance(c, Equal)), default=math.nan)
-        )
-        self.slacks.append(min((c.slack for c in comparisons if isinstance(c, AtMost)), default=math.nan))
-        self.deviations.append(max((c.deviation for c in estimates), default=math.nan))
-        self.estimates += sum(c.size for c in estimates)
-
-    def row(self) -> Row:
-        """The finished row."""
-        return Row(
-            statement=self.statement,
-            residuals=np.array(self.residuals),
-            slacks=np.array(self.slacks),
-            deviations=np.array(self.deviations),
-            estimates=self.estimates,
-            error=self.error,
-        )
+def _measured(check: Check, instance: Instance) -> tuple[float, float, float, int, str | None]:
+    """Return residual, slack, deviation, number of estimates and error of an equation on one instance."""
+    comparisons: tuple[Comparison, ...] = ()
+    error = None
+    try:
+        comparisons = check.measure(instance)
+    except Exception as raised:  # whatever a broken function raises makes its own equations fail, not others
+        error = f"{type(raised).__name__}: {' '.join(str(raised).split())}"
+    estimates = [c for c in comparisons if isinstance(c, Estimate)]
+    return (
+        max((c.residual for c in comparisons if isinstance(c, Equal)), default=math.nan),
+        min((c.slack for c in comparisons if isinstance(c, AtMost)), default=math.nan),
+        max((c.deviation for c in estimates), default=math.nan),
+        sum(c.size for c in estimates),
+        error,
+    )
 
 
 def _worst(extreme: Callable[[Array], Any], values: Array) -> float | None:
-    """The extreme value, leaving away the cases with nothing to compare."""
+    """Return the extreme value of the instances that had something to compare."""
     compared = values[~np.isnan(values)]
     return float(extreme(compared)) if len(compared) else None
-
-
-def measured(row: Row) -> tuple[str, str, str]:
-    """What is said of a row: what was measured, what is allowed, and why."""
-    statement = row.statement
-    if statement.kind is Kind.STATISTICAL and row.deviation is not None:
-        exact = "" if row.residual is None else f"; exact: {row.residual:.0e}"
-        reason = f"false alarm 1e-9, Bonferroni, {row.estimates} means{exact}"
-        return f"{row.deviation:.2f} s.e.", f"≤ {row.threshold:.2f}", reason
-    if statement.kind is Kind.INEQUALITY and row.slack is not None:
-        return (
-            f"{row.slack:.1e}",
-            f"≥ {-statement.tolerance:.0e}" if statement.tolerance else "≥ 0",
-            statement.reason,
-        )
-    value = "–" if row.residual is None else f"{row.residual:.1e}"
-    return value, f"≤ {statement.tolerance:.0e}" if statement.tolerance else "0", statement.reason
-
-
-def _as_dict(row: Row) -> dict[str, Any]:
-    """A row for JSON, where what isn't finite is null."""
-    statement = row.statement
-    measured = {"residual": row.residual, "slack": row.slack, "standard_errors": row.deviation}
-    return {
-        "number": statement.number,
-        "title": statement.title,
-        "equation": statement.equation,
-        "mathml": statement.mathml,
-        "source": statement.source,
-        "implemented_by": list(statement.implemented_by),
-        "kind": statement.kind.value,
-        **{
-            key: value if value is not None and math.isfinite(value) else None
-            for key, value in measured.items()
-        },
-        "tolerance": statement.tolerance,
-        "reason": statement.reason,
-        "threshold": row.threshold if row.estimates else None,
-        "estimates": row.estimates,
-        "passed": row.passed,
-        "failures": row.failures,
-    }

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from npTRPO._typing import Array
-
-if TYPE_CHECKING:
-    from npTRPO.theory.mdp import TabularMDP
+from npTRPO.theory.mdp import TabularMDP
 
 __all__ = ["Paths", "Trajectories", "Transitions", "all_paths", "draw", "sample_visitation", "simulate"]
 
@@ -66,13 +63,7 @@ def _inverted(cumulative: Array, rng: np.random.Generator) -> Array:
     return indices
 
 
-def simulate(
-    mdp: TabularMDP,
-    policy: Array,
-    n_steps: int,
-    n: int,
-    rng: np.random.Generator,
-) -> Trajectories:
+def simulate(mdp: TabularMDP, policy: Array, n_steps: int, n: int, rng: np.random.Generator) -> Trajectories:
     """Simulate ``n`` trajectories of ``n_steps`` steps each from start states drawn from ρ₀.
 
     Parameters
@@ -81,7 +72,21 @@ def simulate(
     policy : array, shape (S, A)
     n_steps, n : int
     rng : numpy.random.Generator
+
+    Raises
+    ------
+    ValueError
+        For a policy that isn't an array of distributions (S, A), no steps, or no trajectories.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from npTRPO.theory import random_mdp, simulate
+    >>> mdp, rng = random_mdp(np.random.default_rng(0), n_states=4, n_actions=2), np.random.default_rng(1)
+    >>> simulate(mdp, np.full((4, 2), 0.5), n_steps=10, n=3, rng=rng).rewards.shape
+    (10, 3)
     """
+    policy = mdp.checked_policy(policy)
     if n_steps < 1 or n < 1:
         raise ValueError(f"there must be at least one step and one trajectory, not {n_steps} and {n}")
     states = np.empty((n_steps + 1, n), dtype=np.int64)
@@ -116,7 +121,7 @@ def sample_visitation(mdp: TabularMDP, policy: Array, n: int, rng: np.random.Gen
 def all_paths(mdp: TabularMDP, policy: Array, n_steps: int) -> Paths:
     """Enumerate every path of ``n_steps`` steps from every first state and action.
 
-    There are (S·A)^n_steps · S of them; those without probability are left away.
+    There are (S·A)^n_steps · S of them; those without probability are left out.
     """
     n_states, n_actions = mdp.n_states, mdp.n_actions
     states = [np.repeat(np.arange(n_states), n_actions)]

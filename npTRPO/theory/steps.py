@@ -11,115 +11,105 @@ from typing import Any
 import numpy as np
 
 from npTRPO._typing import Array
-from npTRPO.theory.cases import Case
+from npTRPO.theory.checks import COUNTED, KRYLOV, ROUNDING, AtMost, Comparison, Equal, Kind, measures
 from npTRPO.theory.divergences import table_kl
-from npTRPO.theory.statements import COUNTED, KRYLOV, ROUNDING, AtMost, Comparison, Equal, Kind, states
+from npTRPO.theory.instances import Instance
 from npTRPO.trust_region.conjugate_gradient import conjugate_gradient
 from npTRPO.trust_region.line_search import line_search
-from npTRPO.trust_region.update import (
-    lagrange_multiplier,
-    mean_kl,
-    natural_step,
-    predicted_improvement,
-)
+from npTRPO.trust_region.objective import mean_kl
+from npTRPO.trust_region.update import lagrange_multiplier, natural_step, predicted_improvement, update
 
 __all__ = ["compatible_weights"]
 
 
-def _full_step(case: Case) -> tuple[Array, float]:
+def _full_step(instance: Instance) -> tuple[Array, float]:
     """The step Δ and its multiplier λ."""
-    x, curvature = case.solution
-    return natural_step(x, curvature, case.target_kl), lagrange_multiplier(curvature, case.target_kl)
+    x, curvature = instance.solution
+    return natural_step(x, curvature, instance.target_kl), lagrange_multiplier(curvature, instance.target_kl)
 
 
-def _direct(case: Case) -> tuple[Array, float]:
+def _direct(instance: Instance) -> tuple[Array, float]:
     """H⁻¹g and gᵀH⁻¹g by factorising the dense matrix."""
-    x = np.linalg.solve(case.dense, case.gradient)
-    return x, float(case.gradient @ x)
+    x = np.linalg.solve(instance.dense, instance.gradient)
+    return x, float(instance.gradient @ x)
 
 
-@states(
-    "E26",
-    Kind.INEQUALITY,
-    KRYLOV,
-    "npTRPO.trust_region.update.update",
-    "npTRPO.trust_region.update.natural_step",
-)
-def model_problem(case: Case) -> tuple[Comparison, ...]:
+@measures("E26", Kind.INEQUALITY, KRYLOV, update, natural_step)
+def model_problem(instance: Instance) -> tuple[Comparison, ...]:
     """E26: the step is feasible, and no better than it are other steps on the region's boundary.
 
     These are in random directions, some of them near to the step's own.
     """
-    if not np.any(case.gradient):
+    if not np.any(instance.gradient):
         return ()
-    rng, (step, _) = case.rng(26), _full_step(case)
+    rng, (step, _) = instance.rng(26), _full_step(instance)
     directions = rng.standard_normal((32, len(step)))
     directions[::2] = step + 1e-3 * np.linalg.norm(step) * directions[::2]
-    quadratic = np.sum(directions * (directions @ case.dense), axis=1) / 2
-    others = directions * np.sqrt(case.target_kl / quadratic)[:, None]
-    best = float(case.gradient @ step)
+    quadratic = np.sum(directions * (directions @ instance.dense), axis=1) / 2
+    others = directions * np.sqrt(instance.target_kl / quadratic)[:, None]
+    best = float(instance.gradient @ step)
     return (
-        AtMost(float(step @ case.dense @ step) / 2, case.target_kl),
-        AtMost(others @ case.gradient, best),
+        AtMost(float(step @ instance.dense @ step) / 2, instance.target_kl),
+        AtMost(others @ instance.gradient, best),
     )
 
 
-@states("E27", Kind.IDENTITY, KRYLOV, "npTRPO.trust_region.update.lagrange_multiplier")
-def kkt_conditions(case: Case) -> tuple[Comparison, ...]:
+@measures("E27", Kind.IDENTITY, KRYLOV, lagrange_multiplier)
+def kkt_conditions(instance: Instance) -> tuple[Comparison, ...]:
     """E27: stationarity, feasibility of both problems, complementary slackness."""
-    if not np.any(case.gradient):
+    if not np.any(instance.gradient):
         return ()
-    step, multiplier = _full_step(case)
-    divergence = float(step @ case.dense @ step) / 2
-    slackness = multiplier * (divergence - case.target_kl)
+    step, multiplier = _full_step(instance)
+    divergence = float(step @ instance.dense @ step) / 2
+    slackness = multiplier * (divergence - instance.target_kl)
     return (
-        Equal(case.gradient, multiplier * (case.dense @ step)),
-        AtMost(divergence, case.target_kl),
+        Equal(instance.gradient, multiplier * (instance.dense @ step)),
+        AtMost(divergence, instance.target_kl),
         AtMost(0.0, multiplier),
-        Equal(slackness, 0.0, scale=multiplier * case.target_kl),
+        Equal(slackness, 0.0, scale=multiplier * instance.target_kl),
     )
 
 
-@states("E28", Kind.IDENTITY, KRYLOV, "npTRPO.trust_region.update.lagrange_multiplier")
-def multiplier_formula(case: Case) -> tuple[Comparison, ...]:
+@measures("E28", Kind.IDENTITY, KRYLOV, lagrange_multiplier)
+def multiplier_formula(instance: Instance) -> tuple[Comparison, ...]:
     """E28: from xᵀHx, against √(gᵀH⁻¹g / 2δ) with a direct solve."""
-    if not np.any(case.gradient):
+    if not np.any(instance.gradient):
         return ()
-    _, quadratic = _direct(case)
-    return (Equal(_full_step(case)[1], np.sqrt(quadratic / (2 * case.target_kl))),)
+    _, quadratic = _direct(instance)
+    return (Equal(_full_step(instance)[1], np.sqrt(quadratic / (2 * instance.target_kl))),)
 
 
-@states("E29", Kind.IDENTITY, KRYLOV, "npTRPO.trust_region.update.natural_step")
-def closed_form_step(case: Case) -> tuple[Comparison, ...]:
+@measures("E29", Kind.IDENTITY, KRYLOV, natural_step)
+def closed_form_step(instance: Instance) -> tuple[Comparison, ...]:
     """E29: from conjugate gradients, against √(2δ / gᵀH⁻¹g) H⁻¹g with a direct solve."""
-    if not np.any(case.gradient):
+    if not np.any(instance.gradient):
         return ()
-    x, quadratic = _direct(case)
-    return (Equal(_full_step(case)[0], np.sqrt(2 * case.target_kl / quadratic) * x),)
+    x, quadratic = _direct(instance)
+    return (Equal(_full_step(instance)[0], np.sqrt(2 * instance.target_kl / quadratic) * x),)
 
 
-@states("E30", Kind.IDENTITY, ROUNDING, "npTRPO.trust_region.update.natural_step")
-def on_the_boundary(case: Case) -> tuple[Comparison, ...]:
+@measures("E30", Kind.IDENTITY, ROUNDING, natural_step)
+def on_the_boundary(instance: Instance) -> tuple[Comparison, ...]:
     """E30: ½ΔᵀFΔ = δ after one, two and three steps of conjugate gradients, converged or not."""
     comparisons = []
     for iterations in (1, 2, 3):
-        x = conjugate_gradient(case.damped, case.gradient, rtol=0.0, maxiter=iterations).x
-        curvature = case.fisher.quadratic_form(x)
+        x = conjugate_gradient(instance.damped, instance.gradient, rtol=0.0, maxiter=iterations).x
+        curvature = instance.fisher.quadratic_form(x)
         if curvature > 0:
-            step = natural_step(x, curvature, case.target_kl)
-            along = case.scores @ step  # the quadratic form once more, without the operator
-            comparisons.append(Equal(float(case.batch.weights @ along**2) / 2, case.target_kl))
+            step = natural_step(x, curvature, instance.target_kl)
+            along = instance.scores @ step  # the quadratic form once more, without the operator
+            comparisons.append(Equal(float(instance.batch.weights @ along**2) / 2, instance.target_kl))
     return tuple(comparisons)
 
 
-@states("E31", Kind.IDENTITY, KRYLOV, "npTRPO.trust_region.update.predicted_improvement")
-def linear_improvement(case: Case) -> tuple[Comparison, ...]:
+@measures("E31", Kind.IDENTITY, KRYLOV, predicted_improvement)
+def linear_improvement(instance: Instance) -> tuple[Comparison, ...]:
     """E31: gᵀΔ against √(2δ gᵀH⁻¹g) with a direct solve."""
-    if not np.any(case.gradient):
+    if not np.any(instance.gradient):
         return ()
-    step, _ = _full_step(case)
-    expected = np.sqrt(2 * case.target_kl * _direct(case)[1])
-    return (Equal(predicted_improvement(case.gradient, step), expected),)
+    step, _ = _full_step(instance)
+    expected = np.sqrt(2 * instance.target_kl * _direct(instance)[1])
+    return (Equal(predicted_improvement(instance.gradient, step), expected),)
 
 
 def compatible_weights(scores: Array, weights: Array, advantages: Array) -> Array:
@@ -136,60 +126,57 @@ def compatible_weights(scores: Array, weights: Array, advantages: Array) -> Arra
     return found
 
 
-@states("E32", Kind.IDENTITY, KRYLOV, "npTRPO.theory.steps.compatible_weights")
-def compatible_functions(case: Case) -> tuple[Comparison, ...]:
+@measures("E32", Kind.IDENTITY, KRYLOV, compatible_weights)
+def compatible_functions(instance: Instance) -> tuple[Comparison, ...]:
     """E32: w solves F w = (1 − γ)∇J, and conjugate gradients on that find as good a fit.
 
     F is singular, so there are many; both are compared by what they do: F w, and the error of the fit.
     """
-    batch = case.batch
-    exact = (1 - case.gamma) * case.mdp.policy_gradient(case.table, case.theta)
-    w = compatible_weights(case.scores, batch.weights, batch.advantages)
-    natural = conjugate_gradient(case.fisher, exact, rtol=1e-12, maxiter=4 * len(w)).x
+    batch = instance.batch
+    exact = (1 - instance.gamma) * instance.mdp.policy_gradient(instance.table, instance.theta)
+    w = compatible_weights(instance.scores, batch.weights, batch.advantages)
+    natural = conjugate_gradient(instance.fisher, exact, rtol=1e-12, maxiter=4 * len(w)).x
     size = float(np.max(np.abs(batch.advantages)))
-    errors = [float(batch.weights @ (case.scores @ fit - batch.advantages) ** 2) for fit in (w, natural)]
-    return Equal(case.fisher @ w, exact, size), Equal(errors[0], errors[1], size**2)
+    errors = [float(batch.weights @ (instance.scores @ fit - batch.advantages) ** 2) for fit in (w, natural)]
+    return Equal(instance.fisher @ w, exact, size), Equal(errors[0], errors[1], size**2)
 
 
-@states(
-    "E38",
-    Kind.IDENTITY,
-    COUNTED,
-    "npTRPO.trust_region.line_search.line_search",
-)
-def backtracking(case: Case) -> tuple[Comparison, ...]:
+@measures("E38", Kind.IDENTITY, COUNTED, line_search)
+def backtracking(instance: Instance) -> tuple[Comparison, ...]:
     """E38: the fraction that was taken is the first good one of a list; θ itself where none is.
 
     The step is made up to eight times too long, so that there is something to search for.
     """
-    if not np.any(case.gradient):
+    if not np.any(instance.gradient):
         return ()
-    rng = case.rng(38)
+    rng = instance.rng(38)
     shrinking, limit = float(rng.uniform(0.2, 0.8)), int(rng.integers(1, 8))
-    step = 2 ** rng.uniform(-1, 3) * _full_step(case)[0]
-    options = {"target_kl": case.target_kl, "shrinking_factor": shrinking, "max_iter": limit}
-    start = float(case.surrogate(case.theta))
+    step = 2 ** rng.uniform(-1, 3) * _full_step(instance)[0]
+    options = {"target_kl": instance.target_kl, "shrinking_factor": shrinking, "max_iter": limit}
+    start = float(instance.surrogate(instance.theta))
 
     def evaluate(theta: Array) -> tuple[float, float]:
-        new: Any = case.policy(theta, case.states)
-        divergence = mean_kl(case.old_distribution, new, case.old.visitation)
-        return float(case.surrogate(theta)), float(divergence)
+        new: Any = instance.policy(theta, instance.states)
+        divergence = mean_kl(instance.old_distribution, new, instance.old.visitation)
+        return float(instance.surrogate(theta)), float(divergence)
 
-    found = line_search(evaluate, case.theta, step, start, **options)  # type: ignore[arg-type]
-    good = [i for i in range(limit) if _is_good(case, case.theta + shrinking**i * step)]
-    expected = case.theta + shrinking ** good[0] * step if good else case.theta
-    never = line_search(lambda theta: (start, 0.0), case.theta, step, start, **options)  # type: ignore[arg-type]
+    found = line_search(evaluate, instance.theta, step, start, **options)  # type: ignore[arg-type]
+    good = [i for i in range(limit) if _is_good(instance, instance.theta + shrinking**i * step)]
+    expected = instance.theta + shrinking ** good[0] * step if good else instance.theta
+    never = line_search(lambda theta: (start, 0.0), instance.theta, step, start, **options)  # type: ignore[arg-type]
     return (
         Equal(found.tries, good[0] + 1 if good else limit),
         Equal(found.theta, expected),
-        Equal(float(found.theta is case.theta), float(not good)),
-        Equal(float(never.theta is case.theta), 1.0),
+        Equal(float(found.theta is instance.theta), float(not good)),
+        Equal(float(never.theta is instance.theta), 1.0),
     )
 
 
-def _is_good(case: Case, theta: Array) -> bool:
+def _is_good(instance: Instance, theta: Array) -> bool:
     """Whether KL ≤ δ and the surrogate is larger than at the old parameters, by tables."""
-    new = case.table(theta)
-    inside = float(case.old.visitation @ table_kl(case.old.policy, new)) <= case.target_kl
-    gain = float(case.old.visitation @ np.sum((new - case.old.policy) * case.old.advantages, axis=1))
+    new = instance.table(theta)
+    inside = float(instance.old.visitation @ table_kl(instance.old.policy, new)) <= instance.target_kl
+    gain = float(
+        instance.old.visitation @ np.sum((new - instance.old.policy) * instance.old.advantages, axis=1)
+    )
     return inside and gain > 0

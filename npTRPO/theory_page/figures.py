@@ -1,150 +1,232 @@
-"""The figures of the verification page."""
+"""The figures of the verification page: SVG by matplotlib, with colours that the page's style sheet sets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import io
+import math
+import re
+from collections.abc import Callable
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from npTRPO._typing import Array
-from npTRPO.theory.cases import Case
-from npTRPO.theory.curves import TRAJECTORIES, Curve, cg_errors, gaps, lambda_sweep, remainder
-from npTRPO.theory_page.charts import Axis, Chart
+from npTRPO.theory.checks import Kind
+from npTRPO.theory.report import Report, Row, drawn_instances
+from npTRPO.theory.sweeps import TRAJECTORIES, cg_errors, gaps, lambda_sweep, remainder
 
-__all__ = ["Figure", "draw_advantages", "draw_bounds", "draw_conjugate_gradients", "draw_remainders"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["FIGURES", "figure", "power_of_ten", "strip"]
 
 DAMPINGS = (0.1, 0.01, 0.001)
 """λ of the systems whose conjugate gradients are drawn."""
 
+_BLUE, _RED, _GREEN, _QUIET, _RULE = "#0a63a8", "#b84300", "#00724f", "#565e66", "#dcdfe2"
+_VARIABLES = {_BLUE: "blue", _RED: "red", _GREEN: "green", _QUIET: "quiet", _RULE: "rule"}
+_STYLE = {
+    "svg.fonttype": "none",  # text that can be searched and read aloud
+    "svg.hashsalt": "npTRPO",
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "axes.edgecolor": _RULE,
+    "axes.labelcolor": _QUIET,
+    "axes.grid": True,
+    "grid.color": _RULE,
+    "xtick.color": _QUIET,
+    "ytick.color": _QUIET,
+    "legend.frameon": False,
+    "legend.labelcolor": "linecolor",
+    "lines.linewidth": 1.25,
+    "lines.markersize": 2.5,
+    "text.color": _QUIET,
+}
 
-@dataclass(frozen=True)
-class Figure:
-    """A chart for the page.
 
-    Attributes
-    ----------
-    svg : str
-        The chart as an element.
-    caption : str
-        What is to be seen.
+def power_of_ten(exponent: int) -> str:
+    """Return the power as text.
+
+    Examples
+    --------
+    >>> power_of_ten(-12), power_of_ten(0)
+    ('10⁻¹²', '1')
     """
+    if exponent in (0, 1):
+        return str(10**exponent)
+    return f"10{str(exponent).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
 
-    svg: str
-    caption: str
+
+def figure(number: str, report: Report) -> str:
+    """Return the figure of an equation, one of :data:`FIGURES`, with its caption."""
+    title, draw = FIGURES[number]
+    captions: list[str] = []
+    svg = _svg((4.6, 3.5), f"{number}-figure", title, lambda axes: captions.append(draw(axes, report)))
+    return f"<figure>{svg}<figcaption>{escape(captions[0])}</figcaption></figure>"
 
 
-def draw_bounds(cases: Iterable[Case]) -> Figure:
-    """E11, E13: both bounds over the true error, for every case."""
-    found = gaps(cases)
+def strip(row: Row) -> str:
+    """Return a histogram of the measurements of all instances, with what is allowed of them as a red line.
+
+    Values off the axis count at its ends; the line is drawn if it is on it. It is empty if there are none.
+    """
+    low, high, ticks, values, limit, what = {
+        Kind.IDENTITY: (
+            1e-17,
+            1e-7,
+            (1e-16, 1e-12, 1e-8),
+            row.residuals,
+            row.check.tolerance.value,
+            "differences",
+        ),
+        Kind.INEQUALITY: (1e-17, 10.0, (1e-16, 1e-8, 1.0), row.slacks, 0.0, "slacks"),
+        Kind.STATISTICAL: (
+            *(0.0, 9.0, (0, 2, 4, 6, 8), row.deviations, row.threshold),
+            "distances in standard errors",
+        ),
+    }[row.check.kind]
+    compared = values[~np.isnan(values)]
+    if not len(compared):
+        return ""
+    edges = np.geomspace(low, high, 37) if low else np.linspace(low, high, 37)
+    counts, _ = np.histogram(np.clip(compared, edges[0], edges[-1]), edges)
+
+    def draw(axes: Axes) -> None:
+        axes.stairs(
+            np.where(counts, np.maximum(counts, 0.06 * counts.max()), 0), edges, fill=True, color=_BLUE
+        )
+        if low <= limit <= high:
+            axes.axvline(limit, color=_RED)
+        axes.set(xscale="log" if low else "linear", xlim=(low, high), xticks=ticks, yticks=[])
+        axes.spines[["top", "left", "right"]].set_visible(False)
+        axes.grid(False)
+        if low:
+            _label_powers(axes.xaxis)
+
+    title = f"How the {what} are spread over {len(compared)} instances"
+    missing = len(values) - len(compared)
+    note = f"<p>In {missing} of {len(values)} instances there was nothing to compare.</p>" if missing else ""
+    return _svg((3.0, 0.6), f"{row.check.equation.number}-strip", title, draw) + note
+
+
+def _svg(size: tuple[float, float], name: str, title: str, draw: Callable[[Axes], None]) -> str:
+    """Return what ``draw`` draws as an element for the page, with ids that begin with ``name``."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    file = io.StringIO()
+    with rc_context(_STYLE):
+        drawing = Figure(size, layout="constrained")
+        draw(drawing.add_subplot())
+        drawing.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    svg = file.getvalue()
+    view_box = re.search(r'viewBox="[^"]+"', svg)
+    body = svg[svg.index("</metadata>") + len("</metadata>") : svg.index("</svg>")]
+    body = re.sub(r"<!--.*?-->", "", body, flags=re.S)
+    body = re.sub(r'(id="|href="#|url\(#)', rf"\1{name}-", body).replace("xlink:href", "href")
+    for colour, variable in _VARIABLES.items():
+        body = body.replace(colour, f"var(--{variable})")
+    return f'<svg {view_box and view_box[0]} role="img" aria-label="{escape(title)}">{body}</svg>'
+
+
+def _label_powers(axis: Any) -> None:
+    """Label the ticks of a logarithmic axis with powers of ten, and leave out those in between."""
+    axis.set_major_formatter(lambda x, _: power_of_ten(round(math.log10(x))))
+    axis.minorticks_off()
+
+
+def _log_axes(axes: Axes, x: tuple[float, float] | None, y: tuple[float, float]) -> None:
+    """Make y logarithmic over a range, and x unless it is None."""
+    axes.set(yscale="log", ylim=y)
+    _label_powers(axes.yaxis)
+    if x is not None:
+        axes.set(xscale="log", xlim=x)
+        _label_powers(axes.xaxis)
+
+
+def _bounds(axes: Axes, report: Report) -> str:
+    """E11, E13: draw both bounds over the true error, for every instance."""
+    found = gaps(drawn_instances(max(report.instances, 100), report.seed))
     everything = np.concatenate([found.error, found.average, found.worst])
-    low, high = _decades(everything)
-    chart = Chart(
-        Axis.decades("true error |J(π′) − L(π′)|", low, high, every=2),
-        Axis.decades("bound of it", low, high, every=2),
-    )
-    ends = np.array([low, high])
-    chart.line(ends, ends, "plain")
-    chart.dots(found.error, found.worst, "red")
-    chart.dots(found.error, found.average, "blue")
-    chart.note(0.97, 0.13, "E11, by the worst state", "red", "end")
-    chart.note(0.97, 0.06, "E13, on average", "blue", "end")
-    chart.note(0.6, 0.52, "bound = error", "plain")
+    ends = 10 ** np.floor(np.log10(np.min(everything))), 10 ** np.ceil(np.log10(np.max(everything)))
+    _log_axes(axes, ends, ends)
+    axes.plot(found.error, found.worst, "o", color=_RED, alpha=0.75, label="E11, by the worst state")
+    axes.plot(found.error, found.average, "o", color=_BLUE, alpha=0.75, label="E13, on average")
+    axes.plot(ends, ends, color=_QUIET, label="bound = error")
+    axes.set(xlabel="true error |J(π′) − L(π′)|", ylabel="bound of it")
+    axes.legend(loc="lower right")
     tighter = float(np.median(found.worst / found.average))
-    title = "The bounds of E11 and E13 against the true error of the surrogate"
-    seen = (
+    return (
         f"All {2 * len(found.error)} dots lie above the diagonal, as a bound must, and each of E13 no higher "
         f"than that of E11: it is tighter by a factor of {tighter:.0f} in the median."
     )
-    return Figure(chart.svg("bounds", title, seen), seen)
 
 
-def draw_remainders(seed: int) -> Figure:
-    """E20: remainders over the length of the step."""
-    curves = [remainder(np.random.default_rng((seed, 20, i))) for i in range(4)]
-    low, _ = _decades(np.concatenate([curve.measured[:1] for curve in curves]))
-    chart = Chart(
-        Axis.decades("length of the step ‖Δ‖", float(curves[0].at[0]), float(curves[0].at[-1])),
-        Axis.decades("|KL − ½ΔᵀFΔ| in nats", low, 10.0, every=2),
-    )
-    for curve in curves:
-        chart.line(curve.at, curve.bound, "red dashed")
-    for curve in curves:
-        chart.line(curve.at, curve.measured, "blue")
-    slopes = [_slope(curve) for curve in curves]
-    chart.line(np.array([0.1, 1.0]), np.array([low * 10, low * 1e4]), "plain")
-    chart.write(0.5, low * 300, "slope 3", "plain")
-    chart.note(0.03, 0.92, "cubic bounds", "red")
-    chart.note(0.03, 0.85, "remainders", "blue")
-    title = "The remainder of the quadratic model of KL over the length of the step"
-    seen = (
+def _remainders(axes: Axes, report: Report) -> str:
+    """E20: draw remainders of the quadratic model over the length of the step, and their bounds."""
+    curves = [remainder(np.random.default_rng((report.seed, 20, i))) for i in range(4)]
+    low = 10 ** np.floor(np.log10(min(curve.measured[0] for curve in curves)))
+    _log_axes(axes, (curves[0].at[0], curves[0].at[-1]), (low, 10.0))
+    slopes = []
+    for i, curve in enumerate(curves):
+        axes.plot(curve.at, curve.bound, "--", color=_RED, label=None if i else "cubic bounds")
+        axes.plot(curve.at, curve.measured, color=_BLUE, label=None if i else "remainders")
+        small = curve.at <= 0.1
+        slopes.append(np.polyfit(np.log(curve.at[small]), np.log(curve.measured[small]), 1)[0])
+    axes.plot([0.1, 1.0], [low * 10, low * 1e4], color=_QUIET, label="slope 3")
+    axes.set(xlabel="length of the step ‖Δ‖", ylabel="|KL − ½ΔᵀFΔ| in nats")
+    axes.legend(loc="upper left")
+    return (
         f"{len(curves)} softmax policies, a random direction each. On logarithmic axes the remainders rise "
         f"with slopes from {min(slopes):.3f} to {max(slopes):.3f} (fitted up to ‖Δ‖ = 0.1): the model is "
         "right to second order. None exceeds its bound ∑ν(s)R(s)³ / 36√3, with R the range by which Δ moves "
         "the logits."
     )
-    return Figure(chart.svg("remainder", title, seen), seen)
 
 
-def _slope(curve: Curve) -> float:
-    small = curve.at <= 0.1
-    return float(np.polyfit(np.log(curve.at[small]), np.log(curve.measured[small]), 1)[0])
-
-
-def draw_conjugate_gradients(seed: int) -> Figure:
-    """E36: errors over the steps."""
-    curves = [cg_errors(np.random.default_rng((seed, 36)), damping) for damping in DAMPINGS]
-    steps = float(max(curve.at[-1] for curve in curves))
-    chart = Chart(
-        Axis("steps of conjugate gradients", 0.0, steps, tuple(np.arange(0.0, steps + 1, 4))),
-        Axis.decades("error in the H-norm", 1e-10, 10.0, every=2),
-    )
-    for curve, style in zip(curves, ("green", "blue", "red"), strict=True):
-        chart.line(curve.at, curve.bound, f"{style} dashed")
-        chart.line(curve.at, curve.measured, style)
-        chart.dots(curve.at, curve.measured, style, radius=1.8)
-        k = int(0.7 * np.flatnonzero(curve.measured > 1e-10)[-1])
-        words, slowest = f"κ = {curve.parameter:.0f}", curve is curves[-1]
-        if slowest:
-            chart.write(k - 0.3, float(curve.measured[k]) / 20, words, style, "end")
-        else:
-            chart.write(k + 0.5, float(curve.measured[k]) * 2, words, style)
-    title = "The error of conjugate gradients over its steps, and Chebyshev's bound"
+def _conjugate_gradients(axes: Axes, report: Report) -> str:
+    """E36: draw the errors of conjugate gradients over the steps, and their bounds."""
+    _log_axes(axes, None, (1e-10, 10.0))
+    for damping, colour in zip(DAMPINGS, (_GREEN, _BLUE, _RED), strict=True):
+        curve = cg_errors(np.random.default_rng((report.seed, 36)), damping)
+        axes.plot(curve.at, curve.bound, "--", color=colour)
+        axes.plot(curve.at, curve.measured, "o-", color=colour, label=f"κ = {curve.parameter:.0f}")
+    axes.set(xlabel="steps of conjugate gradients", ylabel="error in the H-norm")
+    axes.legend(loc="lower left")
     dampings = ", ".join(f"{damping:g}" for damping in DAMPINGS)
-    seen = (
+    return (
         "Errors (dots) and their bounds (dashed) relative to the first error, on H = F + λI of one policy "
         f"with λ = {dampings}. The smaller the condition number κ, the faster; and always faster than "
         "promised, as the bound knows only the largest and the smallest eigenvalue."
     )
-    return Figure(chart.svg("cg", title, seen), seen)
 
 
-def draw_advantages(seed: int) -> Figure:
-    """E41, E43: bias and variance over λ."""
-    exact, sampled = lambda_sweep(np.random.default_rng((seed, 43)))
+def _advantages(axes: Axes, report: Report) -> str:
+    """E41, E43: draw bias and variance of estimated advantages over λ."""
+    exact, sampled = lambda_sweep(np.random.default_rng((report.seed, 43)))
     total = exact.bias + exact.variance
-    chart = Chart(
-        Axis("λ", 0.0, 1.0, (0, 0.2, 0.4, 0.6, 0.8, 1.0)),
-        Axis.from_zero("squared error of Â", float(np.max(total))),
-    )
-    for sweep, mark in ((exact, chart.line), (sampled, chart.dots)):
-        mark(sweep.lambdas, sweep.bias, "red")
-        mark(sweep.lambdas, sweep.variance, "blue")
-    chart.line(exact.lambdas, total, "plain")
-    for i, (words, style) in enumerate((("their sum", "plain"), ("bias²", "red"), ("variance", "blue"))):
-        chart.note(0.5, 0.92 - 0.07 * i, words, style, "middle")
+    axes.plot(exact.lambdas, total, color=_QUIET, label="their sum")
+    for colour, label, curve, dots in (
+        (_RED, "bias²", exact.bias, sampled.bias),
+        (_BLUE, "variance", exact.variance, sampled.variance),
+    ):
+        axes.plot(exact.lambdas, curve, color=colour, label=label)
+        axes.plot(sampled.lambdas, dots, "o", color=colour)
+    axes.set(xlabel="λ", ylabel="squared error of Â", xlim=(-0.02, 1.02), ylim=(0, None))
+    axes.legend(loc="upper center")
     best = float(exact.lambdas[np.argmin(total)])
-    title = "Bias and variance of generalized advantage estimation over λ"
-    seen = (
+    return (
         "On a deterministic MDP, with a V that is wrong. Towards λ = 1 the bias vanishes and the variance "
         f"grows; their sum is least at λ = {best:.2f}. Curves are exact, by linear systems; dots are gae() "
         f"on {TRAJECTORIES:,} simulated trajectories. Bias here is what differs between actions: the rest "
         "moves no gradient."
     )
-    return Figure(chart.svg("lambda", title, seen), seen)
 
 
-def _decades(values: Array) -> tuple[float, float]:
-    """The powers of ten around positive values."""
-    exponents = np.log10(values)
-    return float(10 ** np.floor(np.min(exponents))), float(10 ** np.ceil(np.max(exponents)))
+FIGURES: dict[str, tuple[str, Callable[[Axes, Report], str]]] = {
+    "E13": ("The bounds of E11 and E13 against the true error of the surrogate", _bounds),
+    "E20": ("The remainder of the quadratic model of KL over the length of the step", _remainders),
+    "E36": ("The error of conjugate gradients over its steps, and Chebyshev's bound", _conjugate_gradients),
+    "E43": ("Bias and variance of generalized advantage estimation over λ", _advantages),
+}
+"""Titles of the figures, and the functions that draw them and return their captions, by equation."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import enum
+import math
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from npTRPO._typing import Array
 
-__all__ = ["CGOutcome", "CGResult", "conjugate_gradient"]
+__all__ = ["Beta", "CGOutcome", "CGResult", "ConjugateGradient", "conjugate_gradient"]
+
+Beta: TypeAlias = Literal["fletcher-reeves", "polak-ribiere"]
 
 
 class CGOutcome(enum.Enum):
@@ -55,6 +58,30 @@ class CGResult:
         return self.outcome is CGOutcome.CONVERGED
 
 
+@dataclass(frozen=True)
+class ConjugateGradient:
+    """The settings of :func:`conjugate_gradient`, with which it solves any number of systems.
+
+    Attributes
+    ----------
+    rtol, atol : float
+        E37: the iteration ends when ‖r‖ ≤ max(rtol · ‖b‖, atol).
+    maxiter : int, optional
+        Largest number of steps; 10 n unless given.
+    beta : {"fletcher-reeves", "polak-ribiere"}
+        Formula for β (E34).
+    """
+
+    rtol: float = 1e-5
+    atol: float = 0.0
+    maxiter: int | None = None
+    beta: Beta = "fletcher-reeves"
+
+    def solve(self, A: Any, b: Array, M: Any = None, x0: Array | None = None) -> CGResult:
+        """Solve A x = b, with a preconditioner M and from x₀ if they are given."""
+        return conjugate_gradient(A, b, x0, M=M, **asdict(self))
+
+
 def conjugate_gradient(
     A: Any,
     b: Array,
@@ -64,7 +91,7 @@ def conjugate_gradient(
     atol: float = 0.0,
     maxiter: int | None = None,
     M: Any = None,
-    beta: Literal["fletcher-reeves", "polak-ribiere"] = "fletcher-reeves",
+    beta: Beta = "fletcher-reeves",
     callback: Callable[[Array], Any] | None = None,
 ) -> CGResult:
     r"""Solve A x = b for a symmetric positive definite A.
@@ -115,11 +142,44 @@ def conjugate_gradient(
     >>> result.x, result.iterations, result.outcome.value
     (array([1.  , 0.5 , 0.25]), 3, 'The residual norm is within the tolerance.')
     """
+    b, maxiter = _checked(b, x0, rtol, atol, maxiter, beta)
+    product, precondition = _as_product(A, "A", b), _as_product(M, "M", b)
+    tolerance = max(rtol * _norm(b), atol)
+
+    x = np.zeros_like(b) if x0 is None else np.array(x0, dtype=b.dtype)
+    r = b.copy() if x0 is None else b - product(x)
+    p, r_old = np.zeros_like(b), r
+    rz = math.inf  # so that the first β is 0
+    residual, iterations = _norm(r), 0
+    while (outcome := _end(residual, tolerance, iterations, maxiter)) is None:
+        z = precondition(r)
+        rz_old, rz = rz, _dot(r, z)
+        if outcome := _unless_positive(rz, CGOutcome.INDEFINITE_PRECONDITIONER):
+            break
+        carried = _dot(r_old, z) if beta == "polak-ribiere" else 0.0
+        coefficient = b.dtype.type((rz - carried) / rz_old)
+        p = z + coefficient * p
+        Ap = product(p)
+        curvature = _dot(p, Ap)
+        if outcome := _unless_positive(curvature, CGOutcome.NEGATIVE_CURVATURE):
+            break
+        alpha = b.dtype.type(rz / curvature)
+        x = x + alpha * p
+        r_old, r = r, r - alpha * Ap
+        residual, iterations = _norm(r), iterations + 1
+        if callback is not None:
+            callback(x)
+    return CGResult(x, iterations, residual, outcome)
+
+
+def _checked(
+    b: Array, x0: Array | None, rtol: float, atol: float, maxiter: int | None, beta: str
+) -> tuple[Array, int]:
+    """Return the right-hand side as floats and the step limit, or raise a ValueError for what can't be."""
     b = np.asarray(b)
     if b.dtype.kind in "biu":
         b = b.astype(float)
-    n = b.size
-    if b.dtype.kind != "f" or b.shape != (n,) or not np.all(np.isfinite(b)):
+    if b.dtype.kind != "f" or b.shape != (b.size,) or not np.all(np.isfinite(b)):
         raise ValueError(f"b must be a vector of finite real numbers, not of shape {b.shape}: {b}")
     if x0 is not None and np.shape(x0) != b.shape:
         raise ValueError(f"x0 must have the shape of b, {b.shape}, not {np.shape(x0)}")
@@ -127,60 +187,39 @@ def conjugate_gradient(
         raise ValueError(f"beta must be 'fletcher-reeves' or 'polak-ribiere', not {beta!r}")
     if not (rtol >= 0 and atol >= 0):
         raise ValueError(f"rtol and atol must not be negative, but they are {rtol!r} and {atol!r}")
-    maxiter = 10 * n if maxiter is None else maxiter
+    maxiter = 10 * b.size if maxiter is None else maxiter
     if maxiter < 0:
         raise ValueError(f"maxiter must not be negative, but it is {maxiter!r}")
-    product, precondition = _as_product(A, "A", b), _as_product(M, "M", b)
+    return b, maxiter
 
-    tolerance = max(rtol * float(np.sqrt(_dot(b, b))), atol)
-    x = np.zeros_like(b) if x0 is None else np.array(x0, dtype=b.dtype)
-    r = b.copy() if x0 is None else b - product(x)
-    p, coefficient = np.zeros_like(b), b.dtype.type(0)
-    rz, r_old = 0.0, r
-    residual = float(np.sqrt(_dot(r, r)))
-    iterations = 0
 
-    def ended(outcome: CGOutcome) -> CGResult:
-        return CGResult(x, iterations, residual, outcome)
+def _end(residual: float, tolerance: float, iterations: int, maxiter: int) -> CGOutcome | None:
+    """Return how the iteration ends with this residual norm, or None while it goes on."""
+    if not np.isfinite(residual):
+        return CGOutcome.NOT_FINITE
+    if residual <= tolerance:
+        return CGOutcome.CONVERGED
+    return CGOutcome.MAXITER if iterations >= maxiter else None
 
-    while residual > tolerance or not np.isfinite(residual):
-        if not np.isfinite(residual):
-            return ended(CGOutcome.NOT_FINITE)
-        if iterations >= maxiter:
-            return ended(CGOutcome.MAXITER)
-        z = precondition(r)
-        rz_old, rz = rz, _dot(r, z)
-        if not np.isfinite(rz):
-            return ended(CGOutcome.NOT_FINITE)
-        if rz <= 0:
-            return ended(CGOutcome.INDEFINITE_PRECONDITIONER)
-        if iterations:
-            carried = 0.0 if beta == "fletcher-reeves" else _dot(r_old, z)
-            coefficient = b.dtype.type((rz - carried) / rz_old)
-        p = z + coefficient * p
-        Ap = product(p)
-        curvature = _dot(p, Ap)
-        if not np.isfinite(curvature):
-            return ended(CGOutcome.NOT_FINITE)
-        if curvature <= 0:
-            return ended(CGOutcome.NEGATIVE_CURVATURE)
-        alpha = b.dtype.type(rz / curvature)
-        x = x + alpha * p
-        r_old, r = r, r - alpha * Ap
-        residual = float(np.sqrt(_dot(r, r)))
-        iterations += 1
-        if callback is not None:
-            callback(x)
-    return ended(CGOutcome.CONVERGED)
+
+def _unless_positive(value: float, outcome: CGOutcome) -> CGOutcome | None:
+    """Return how the iteration ends with a quadratic form that isn't positive, or None if it is."""
+    if not np.isfinite(value):
+        return CGOutcome.NOT_FINITE
+    return outcome if value <= 0 else None
+
+
+def _norm(v: Array) -> float:
+    return float(np.sqrt(_dot(v, v)))
 
 
 def _dot(u: Array, v: Array) -> float:
-    """Inner product in float64, whatever the vectors' dtype."""
+    """Return the inner product in float64, whatever the vectors' dtype."""
     return float(np.dot(u.astype(np.float64, copy=False), v.astype(np.float64, copy=False)))
 
 
 def _as_product(A: Any, name: str, b: Array) -> Callable[[Array], Array]:
-    """The function v ↦ A v, whose results have b's shape and dtype."""
+    """Return the function v ↦ A v, whose results have b's shape and dtype."""
     if A is None:
         return lambda v: v
     multiply, n = A, b.size

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from npTRPO._typing import Array
-from npTRPO.autograd import linearize
+from npTRPO.autograd import grad
 from npTRPO.policies.mlp import MLP
 from npTRPO.policies.policy import Policy
 from npTRPO.trust_region.kronecker import KroneckerPreconditioner
-from npTRPO.trust_region.linearized import LinearizedRows, checked_weights
+from npTRPO.trust_region.linearized import BatchLinearization
 
 __all__ = ["FisherOperator"]
 
@@ -37,8 +37,6 @@ class FisherOperator(LinearOperator):  # type: ignore[misc]
         Encoded observations. To sub-sample, give only some of them.
     damping : float
         λ ≥ 0, added to the diagonal.
-    linearized : LinearizedRows, optional
-        ``policy.outputs`` already linearised at θ for these observations.
     weights : array, shape (N,), optional
         Weights of the observations, not negative and with sum 1, in place of 1/N: exact state
         probabilities, for instance.
@@ -70,7 +68,7 @@ class FisherOperator(LinearOperator):  # type: ignore[misc]
         theta: Array,
         observations: Array,
         damping: float = 0.0,
-        linearized: LinearizedRows | None = None,
+        *,
         weights: Array | None = None,
     ) -> None:
         if np.shape(theta) != (policy.n_parameters,):
@@ -82,22 +80,54 @@ class FisherOperator(LinearOperator):  # type: ignore[misc]
         super().__init__(dtype=theta.dtype, shape=(theta.size, theta.size))
         self._policy = policy
         self.damping = float(damping)
-        self._rows = LinearizedRows(policy.outputs, theta, observations) if linearized is None else linearized
-        self._metrics = [policy.family(lin.value).fisher_product for _, lin in self._rows.blocks]
-        self._total = self._rows.n_rows
-        if weights is not None:
-            weights = checked_weights(weights, len(observations)).astype(self.dtype, copy=False)
-            pairs = zip(self._metrics, self._rows.blocks, strict=True)
-            self._metrics = [partial(_weighted, metric, weights[block]) for metric, (block, _) in pairs]
-            self._total = 1
+        self._batch = BatchLinearization(policy.outputs, theta, observations, weights)
 
-    def _matvec(self, v: Array) -> Array:
+    @classmethod
+    def of(cls, batch: BatchLinearization, policy: Policy, damping: float = 0.0) -> FisherOperator:
+        """Make the operator from outputs that are already linearised, which hold θ, states and weights.
+
+        Parameters
+        ----------
+        batch : BatchLinearization
+            Of ``policy.outputs``.
+        policy : Policy
+            The family of distributions.
+        damping : float
+            λ ≥ 0, added to the diagonal.
+
+        Raises
+        ------
+        ValueError
+            For negative damping, or a θ that isn't the policy's.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from gymnasium import spaces
+        >>> from npTRPO import Policy
+        >>> from npTRPO.trust_region import BatchLinearization
+        >>> policy = Policy.for_spaces(spaces.Box(-1, 1, (3,)), spaces.Discrete(2), net_arch=(4,))
+        >>> batch = BatchLinearization(policy.outputs, policy.init(np.random.default_rng(0)), np.eye(3))
+        >>> FisherOperator.of(batch, policy, damping=0.1).shape
+        (26, 26)
+        """
+        operator = cls(policy, batch.theta, batch.rows, damping, weights=batch.weights)
+        operator._batch = batch
+        return operator
+
+    @cached_property
+    def _metrics(self) -> list[Callable[[Any], Any]]:
+        """The product with M of each block of rows."""
+        return [self._policy.family(block.value).fisher_product for block in self._batch.blocks]
+
+    def _matvec(self, v: Array) -> Any:
         v = np.asarray(v).ravel().astype(self.dtype, copy=False)
         product = self._undamped(v)
         return product + self.damping * v if self.damping else product
 
-    def _undamped(self, v: Array) -> Array:
-        return self._rows.gauss_newton(v, self._metrics) / self._total
+    def _undamped(self, v: Array) -> Any:
+        """E21: F v = 1/N Σ_n J_nᵀ M_n J_n v."""
+        return self._batch.gauss_newton(v, self._metrics)
 
     def quadratic_form(self, v: Array) -> float:
         """vᵀFv ≥ 0 (E24), twice the quadratic model of mean KL along ``v`` (E20), without the damping."""
@@ -115,26 +145,14 @@ class FisherOperator(LinearOperator):  # type: ignore[misc]
         """
         if not isinstance(self._policy.network, MLP):
             return None
+        family = self._policy.family
 
         def scores(block: slice, outputs: Any) -> Any:
-            log_prob = linearize(partial(_log_prob, self._policy, actions[block]), outputs)
-            return log_prob.vjp(np.ones_like(log_prob.value))
+            return grad(lambda z: np.sum(family(z).log_prob(actions[block])))(outputs)
 
         # Behind the network's parameters are those of log σ, in which M is 2 (E22).
-        return KroneckerPreconditioner(self._policy.network, self._rows, scores, self.damping, rest=2.0)
+        return KroneckerPreconditioner(self._policy.network, self._batch, scores, self.damping, rest=2.0)
 
     def _adjoint(self) -> FisherOperator:
         """F is symmetric (E24)."""
         return self
-
-
-def _log_prob(policy: Policy, actions: Array, outputs: Any) -> Any:
-    return policy.family(outputs).log_prob(actions)
-
-
-def _weighted(metric: Callable[[Any], Any], weights: Array, v: Any) -> Any:
-    """M v with every row times its weight."""
-    product = metric(v)
-    if isinstance(product, tuple):
-        return tuple(part * weights[:, None] for part in product)
-    return product * weights[:, None]

@@ -10,12 +10,9 @@ import numpy as np
 from npTRPO._typing import Array
 from npTRPO.autograd import LinearMap
 from npTRPO.policies.mlp import MLP, LayerMap
-from npTRPO.trust_region.linearized import LinearizedRows
+from npTRPO.trust_region.linearized import BatchLinearization, Block
 
 __all__ = ["KroneckerPreconditioner"]
-
-# Blocks of rows that the factors are averages over: more make them hardly better.
-MOST_BLOCKS = 4
 
 
 class KroneckerPreconditioner:
@@ -30,7 +27,7 @@ class KroneckerPreconditioner:
     ----------
     network : MLP
         Whose parameters come first in θ.
-    rows : LinearizedRows
+    batch : BatchLinearization
         The network, or a policy that begins with it, linearised at θ for N rows.
     cotangents : callable
         From a block of rows and the outputs for them to cotangents u of the outputs, one for each row. For a
@@ -39,6 +36,8 @@ class KroneckerPreconditioner:
         λ ≥ 0.
     rest : float
         The diagonal of H for the parameters behind the network's.
+    most_blocks : int
+        Largest number of blocks of rows that the factors are averages over; more make them hardly better.
 
     References
     ----------
@@ -49,23 +48,26 @@ class KroneckerPreconditioner:
     def __init__(
         self,
         network: MLP,
-        rows: LinearizedRows,
+        batch: BatchLinearization,
         cotangents: Callable[[slice, Any], Any],
         damping: float,
         rest: float = 0.0,
+        *,
+        most_blocks: int = 4,
     ) -> None:
+        dtype = batch.theta.dtype
         self._layers: list[tuple[slice, Array, Array, Array]] = []
         with np.errstate(over="ignore", invalid="ignore"):  # what isn't finite preconditions nothing
-            factors = _factors(rows, cotangents)
+            factors = _factors(batch, cotangents, most_blocks)
         for layer, (A, G) in zip(network.layers, factors, strict=True):
             (a, U), (c, V) = _eigen(A), _eigen(G)
             products = np.outer(a, c)
             # What is below the rounding of the largest is as good as zero, and stays invertible.
-            least = float(np.max(products)) * np.finfo(rows.theta.dtype).eps
+            least = float(np.max(products)) * np.finfo(dtype).eps
             scale = 1 / (products + (max(damping, least) or 1.0))
-            U, V, scale = (x.astype(rows.theta.dtype) for x in (U, V, scale))
+            U, V, scale = (x.astype(dtype) for x in (U, V, scale))
             self._layers.append((layer, U, V, scale))
-        self._rest = rows.theta.dtype.type(1 / ((rest + damping) or 1.0))
+        self._rest = dtype.type(1 / ((rest + damping) or 1.0))
 
     def __call__(self, v: Array) -> Array:
         """M v, shape (p,)."""
@@ -76,30 +78,27 @@ class KroneckerPreconditioner:
         return product
 
 
-def _factors(rows: LinearizedRows, cotangents: Callable[[slice, Any], Any]) -> list[tuple[Array, Array]]:
-    """A and G of each layer, in their order in θ."""
-    chosen = range(0, len(rows.blocks), -(-len(rows.blocks) // MOST_BLOCKS))
-    seen: list[tuple[Array, Array]] = []
-    n = 0
+def _factors(
+    batch: BatchLinearization, cotangents: Callable[[slice, Any], Any], most_blocks: int
+) -> list[tuple[Array, Array]]:
+    """Return A and G of each layer, in their order in θ."""
 
-    def visit(linear: LinearMap, g: Array) -> Any:
-        if not isinstance(linear, LayerMap):
-            return linear.vjp(g)
-        x = linear.rows
-        seen.append((x.T @ x, g.T @ g))
-        return None  # the gradient in θ isn't needed
+    def of_block(block: Block) -> tuple[Array, ...]:
+        seen: list[Array] = []
 
-    for block, lin in (rows.blocks[i] for i in chosen):
-        lin.vjp(cotangents(block, lin.value), visit)
-        n += block.stop - block.start
-    # Each block's come from the last layer to the first.
-    layers = len(seen) // len(chosen)
-    by_layer = (zip(*seen[i::layers], strict=True) for i in reversed(range(layers)))
-    return [(sum(A) / n, sum(G) / n) for A, G in by_layer]
+        def visit(linear: LinearMap, g: Array) -> None:
+            if isinstance(linear, LayerMap):
+                seen.extend([block.mean_outer(g), block.mean_outer(linear.rows)])
+
+        block.linearized().vjp(cotangents(block.rows, block.value), visit)
+        return tuple(reversed(seen))  # which came from the last layer to the first
+
+    means = batch.mean(of_block, every=-(-len(batch.blocks) // most_blocks))
+    return list(zip(means[::2], means[1::2], strict=True))
 
 
 def _eigen(symmetric: Array) -> tuple[Array, Array]:
-    """Eigenvalues, those that are negative by rounding as 0, and eigenvectors; of what isn't finite, none."""
+    """Return eigenvalues, those below 0 by rounding as 0, and eigenvectors; of what isn't finite, 0 and I."""
     if not np.all(np.isfinite(symmetric)):
         return np.zeros(len(symmetric)), np.eye(len(symmetric))
     values, vectors = np.linalg.eigh(symmetric.astype(np.float64))

@@ -1,15 +1,36 @@
-"""Backtracking along a step until the trust region and the surrogate agree to it."""
+"""Backtracking along a step until it keeps to the trust region and improves the surrogate."""
 
 from __future__ import annotations
 
 import enum
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from npTRPO._typing import Array
 
-__all__ = ["LineSearchOutcome", "LineSearchResult", "line_search"]
+__all__ = ["LineSearch", "LineSearchOutcome", "LineSearchResult", "line_search"]
+
+
+@dataclass(frozen=True)
+class LineSearch:
+    """The settings of :func:`line_search`; called with its other arguments, it searches.
+
+    Attributes
+    ----------
+    shrinking_factor : float
+        α, between 0 and 1 exclusive.
+    max_iter : int
+        Largest number of steps tried.
+    """
+
+    shrinking_factor: float = 0.5
+    max_iter: int = 10
+
+    def __call__(self, *arguments: Any, target_kl: float) -> LineSearchResult:
+        """Search along a step."""
+        return line_search(*arguments, target_kl=target_kl, **asdict(self))
 
 
 class LineSearchOutcome(enum.Enum):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,13 +14,13 @@ from npTRPO.policies.mlp import MLP
 from npTRPO.policies.network import Network
 from npTRPO.trust_region.conjugate_gradient import conjugate_gradient
 from npTRPO.trust_region.kronecker import KroneckerPreconditioner
-from npTRPO.trust_region.linearized import LinearizedRows, row_blocks
+from npTRPO.trust_region.linearized import BatchLinearization, Block, row_blocks
 
 __all__ = ["AdamState", "explained_variance", "fit_adam", "fit_lbfgs", "fit_trust_region", "predict_values"]
 
 
 def predict_values(network: Network, theta: Array, observations: Array) -> Array:
-    """V(s) for encoded observations (N, features), shape (N,), block by block."""
+    """Return V(s) for encoded observations (N, features), shape (N,), computed block by block."""
     values = np.empty(len(observations), dtype=theta.dtype)
     for block in row_blocks(len(observations)):
         values[block] = network(theta, observations[block])[:, 0]
@@ -45,15 +45,15 @@ def fit_trust_region(
     observations: Array,
     returns: Array,
     *,
-    steps: int,
-    cg_max_steps: int,
-    cg_rtol: float,
+    steps: int = 2,
+    cg_max_steps: int = 15,
+    cg_rtol: float = 1e-2,
     cg_preconditioner: Literal["kronecker", "identity"] = "identity",
     damping: float = 0.1,
     max_change: float = 0.5,
     max_iter: int = 10,
 ) -> Array:
-    """Gauss–Newton steps within a trust region on the values themselves, solved by conjugate gradients.
+    """Take Gauss–Newton steps within a trust region on the values themselves, solved by conjugate gradients.
 
     Each step minimises 1/N Σ (V − R)² in its Gauss–Newton model H = JᵀJ/N, the same product as the
     policy's Fisher information with M = I, over the region 1/N Σ (ΔV)² / (2σ²) ≤ ε with σ² the mean
@@ -94,15 +94,15 @@ def fit_trust_region(
     layered = network if cg_preconditioner == "kronecker" and isinstance(network, MLP) else None
     M = None
     for _ in range(steps):
-        rows = LinearizedRows(network, theta, observations)
-        residual = targets - _values(rows)
+        batch = BatchLinearization(network, theta, observations)
+        residual = targets - np.concatenate([block.value[:, 0] for block in batch.blocks])
         error = _mean_square(residual)
-        gradient = rows.vjp(residual[:, None]) / rows.n_rows  # of −½ error
+        gradient = batch.mean_vjp(residual[:, None])  # of −½ error
         if not np.any(gradient) or not np.all(np.isfinite(gradient)):
             return theta
         if layered is not None and M is None:  # the first step's will do for those after it
-            M = KroneckerPreconditioner(layered, rows, lambda _, values: np.ones_like(values), damping)
-        hessian = _GaussNewton(rows, damping)
+            M = KroneckerPreconditioner(layered, batch, lambda _, values: np.ones_like(values), damping)
+        hessian = partial(_hessian_product, batch, damping)
         step = conjugate_gradient(hessian, gradient, rtol=cg_rtol, maxiter=cg_max_steps, M=M).x
         curvature = float(np.dot(step, gradient))  # stepᵀ H step, as the residual is orthogonal to it (E36)
         if not curvature > 0:
@@ -118,8 +118,10 @@ def fit_trust_region(
     return theta
 
 
-def fit_lbfgs(network: Network, theta: Array, observations: Array, returns: Array, *, max_iter: int) -> Array:
-    """L-BFGS on the whole batch, by :func:`scipy.optimize.minimize`.
+def fit_lbfgs(
+    network: Network, theta: Array, observations: Array, returns: Array, *, max_iter: int = 20
+) -> Array:
+    """Run L-BFGS on the whole batch, by :func:`scipy.optimize.minimize`.
 
     Parameters and result as in :func:`fit_trust_region`; ``max_iter`` is the largest number of steps.
     """
@@ -128,8 +130,8 @@ def fit_lbfgs(network: Network, theta: Array, observations: Array, returns: Arra
     targets = returns.astype(theta.dtype, copy=False)
 
     def objective(flat: Array) -> tuple[float, Array]:
-        residual, gradient = _residual(network, flat.astype(theta.dtype), observations, targets)
-        return _mean_square(residual), gradient.astype(np.float64)
+        error, gradient = _squared_error(network, flat.astype(theta.dtype), observations, targets)
+        return error, gradient.astype(np.float64)
 
     found = scipy.optimize.minimize(
         objective, theta.astype(np.float64), jac=True, method="L-BFGS-B", options={"maxiter": max_iter}
@@ -156,7 +158,7 @@ class AdamState:
 
     @classmethod
     def zero(cls, theta: Array) -> AdamState:
-        """State before the first step."""
+        """Return the state before the first step."""
         return cls(np.zeros_like(theta), np.zeros_like(theta))
 
 
@@ -165,23 +167,23 @@ def fit_adam(
     theta: Array,
     observations: Array,
     returns: Array,
-    state: AdamState,
-    rng: np.random.Generator,
+    state: AdamState | None = None,
+    rng: np.random.Generator | None = None,
     *,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
+    epochs: int = 10,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
 ) -> tuple[Array, AdamState]:
-    """Adam on shuffled minibatches, as the usual implementations do it.
+    """Run Adam on shuffled minibatches, as the usual implementations do.
 
     Parameters
     ----------
     network, theta, observations, returns
         As in :func:`fit_trust_region`.
-    state : AdamState
-        From the fit before, or ``AdamState.zero(theta)``.
-    rng : numpy.random.Generator
-        Shuffles the batch.
+    state : AdamState, optional
+        From the fit before; ``AdamState.zero(theta)`` unless given.
+    rng : numpy.random.Generator, optional
+        Shuffles the batch; a fresh generator unless given.
     epochs, batch_size : int
         Passes over the batch, and rows per step.
     learning_rate : float
@@ -198,12 +200,14 @@ def fit_adam(
     β₂ = 0.999, ε = 1e-8.
     """
     targets = returns.astype(theta.dtype, copy=False)
+    state = state or AdamState.zero(theta)
+    rng = rng or np.random.default_rng()
     mean, square, steps = state.mean, state.square, state.steps
     for _ in range(epochs):
         order = rng.permutation(len(observations))
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            _, gradient = _residual(network, theta, observations[chosen], targets[chosen])
+            _, gradient = _squared_error(network, theta, observations[chosen], targets[chosen])
             steps += 1
             mean = 0.9 * mean + 0.1 * gradient
             square = 0.999 * square + 0.001 * gradient**2
@@ -212,27 +216,23 @@ def fit_adam(
     return theta, AdamState(mean, square, steps)
 
 
-class _GaussNewton:
-    """v ↦ (JᵀJ/N + λI) v for a network with one output."""
-
-    def __init__(self, rows: LinearizedRows, damping: float) -> None:
-        self.rows = rows
-        self.damping = damping
-        self.metrics: list[Callable[[Array], Array]] = [lambda jv: jv] * len(rows.blocks)
-
-    def __call__(self, v: Array) -> Array:
-        return self.rows.gauss_newton(v, self.metrics) / self.rows.n_rows + self.damping * v
+def _hessian_product(batch: BatchLinearization, damping: float, v: Array) -> Any:
+    """Return (JᵀJ/N + λI) v for a network with one output."""
+    return batch.gauss_newton(v, [lambda jv: jv] * len(batch.blocks)) + damping * v
 
 
-def _residual(network: Network, theta: Array, observations: Array, targets: Array) -> tuple[Array, Array]:
-    """V − R, shape (N,), and the gradient 2/N Jᵀ (V − R) of its mean square."""
-    rows = LinearizedRows(network, theta, observations)
-    residual = _values(rows) - targets
-    return residual, rows.vjp(residual[:, None] * residual.dtype.type(2 / rows.n_rows))
+def _squared_error(
+    network: Network, theta: Array, observations: Array, targets: Array
+) -> tuple[float, Array]:
+    """Return the mean of (V − R)² and its gradient 2/N Jᵀ (V − R)."""
 
+    def of_block(block: Block) -> tuple[float, Array]:
+        residual = block.value - targets[block.rows, None]
+        scaled = residual * residual.dtype.type(2 / len(block))
+        return _mean_square(residual), block.linearized().vjp(scaled)
 
-def _values(rows: LinearizedRows) -> Array:
-    return np.concatenate([lin.value[:, 0] for _, lin in rows.blocks])
+    error, gradient = BatchLinearization(network, theta, observations).mean(of_block)
+    return error, gradient
 
 
 def _mean_square(x: Array) -> float:

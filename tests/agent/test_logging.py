@@ -144,7 +144,11 @@ def test_a_bar_counts_on_from_the_steps_taken_before(records, monkeypatch):
 
 @pytest.mark.parametrize(
     ("package", "make"),
-    [("rich", lambda: ProgressBar(10)), ("tensorboardX", lambda: TensorBoardWriter("nowhere"))],
+    [
+        ("rich", lambda: ProgressBar(10)),
+        ("rich", lambda: small().learn(8, progress_bar=True)),
+        ("tensorboardX", lambda: TensorBoardWriter("nowhere")),
+    ],
 )
 def test_what_needs_an_extra_names_it_when_it_is_missing(package, make, monkeypatch):
     extra = {"rich": "progress", "tensorboardX": "tensorboard"}[package]
@@ -158,19 +162,30 @@ def test_what_needs_an_extra_names_it_when_it_is_missing(package, make, monkeypa
 # --- TensorBoard -----------------------------------------------------------------------------------------
 
 
-def events(directory):
-    """All (tag, step, value) of the event files, which are made of length, checksum, data, checksum."""
+def events(path):
+    """The events of a file. A record is a length, its checksum, the content, its checksum."""
     from tensorboardX.proto.event_pb2 import Event
 
-    found = []
-    for path in directory.iterdir():
-        data = path.read_bytes()
-        while data:
-            (length,) = struct.unpack("<Q", data[:8])
-            event = Event.FromString(data[12 : 12 + length])
-            found += [(part.tag, event.step, part.simple_value) for part in event.summary.value]
-            data = data[16 + length :]
+    data, found = path.read_bytes(), []
+    while data:
+        (length,) = struct.unpack("<Q", data[:8])
+        content = data[12 : 12 + length]
+        sums = struct.unpack("<I", data[8:12]) + struct.unpack("<I", data[12 + length : 16 + length])
+        assert sums == (masked(data[:8]), masked(content))
+        found.append(Event.FromString(content))
+        data = data[16 + length :]
     return found
+
+
+def masked(data):
+    """TFRecord's checksum: CRC-32C, bit by bit, rotated and shifted."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    crc ^= 0xFFFFFFFF
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def test_tensorboard_gets_the_figures_of_each_update_but_those_that_are_not_there_yet(tmp_path):
@@ -178,7 +193,8 @@ def test_tensorboard_gets_the_figures_of_each_update_but_those_that_are_not_ther
     kept = []
     agent = small(tensorboard_log=tmp_path / "events")
     agent.learn(24, callback=lambda record: kept.append(metrics(record)))
-    found = events(tmp_path / "events" / "TRPO_1")
+    [path] = (tmp_path / "events" / "TRPO_1").iterdir()
+    found = [(part.tag, e.step, part.simple_value) for e in events(path) for part in e.summary.value]
     names = {
         "rollout/ep_rew_mean": "episode_return",
         "rollout/ep_len_mean": "episode_length",

@@ -1,12 +1,11 @@
 """What one sees of a run: a bar on a terminal, lines elsewhere, and events for TensorBoard."""
 
-import errno
+import contextlib
 import os
 import platform
 import pty
 import re
 import shutil
-import struct
 import subprocess
 import sys
 import termios
@@ -17,13 +16,13 @@ import pytest
 from npTRPO import TRPO, TRPOConfig, cli
 from npTRPO.agent.logging import TensorBoardWriter, header
 from npTRPO.runs.directory import RunDirectory, RunSettings
+from tests.agent.test_logging import Terminal, events
 from tests.environments import Counter
 
-ROOT = Path(cli.__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 QUICK = ["CartPole-v1", "--no-preset", "--n-envs", "2", "--n-steps", "16", "--net-arch", "4", "--seed", "0"]
 QUICK += ["--total-timesteps", "128", "--eval-episodes", "0", "--out", "run"]
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
-WITHOUT_RICH = "import sys; sys.modules['rich'] = None\n"
 MAIN = "from npTRPO.__main__ import main\nimport sys\nsys.argv = ['nptrpo', *{arguments!r}]\nsys.exit(main())"
 BAR = """
 from npTRPO import TRPO
@@ -38,28 +37,17 @@ def on_a_terminal(program, cwd, columns=120):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm"}
     for name in ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         environment.pop(name, None)  # pytest-xdist sets some, and rich heeds them all
+    both = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
     process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", program],
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-        cwd=cwd,
-        env=environment,
+        [sys.executable, "-W", "error", "-c", program], cwd=cwd, env=environment, **both
     )
     os.close(terminal)
-    chunks = []
-    while True:
-        try:
-            chunk = os.read(screen, 4096)
-        except OSError as error:
-            if error.errno != errno.EIO:  # Linux's way to say that the other side is closed
-                raise
-            break
-        if not chunk:
-            break
-        chunks.append(chunk)
+    shown = b""
+    with contextlib.suppress(OSError):  # which is how a terminal ends
+        while part := os.read(screen, 4096):
+            shown += part
     os.close(screen)
-    return process.wait(timeout=60), b"".join(chunks).decode()
+    return process.wait(timeout=60), shown.decode()
 
 
 def frames(text):
@@ -126,80 +114,31 @@ def test_the_bar_fits_a_narrow_terminal(tmp_path):
     assert all(len(frame) <= 60 for frame in frames(text)[:-1])
 
 
-def test_learn_shows_the_bar_too(tmp_path):
-    pytest.importorskip("rich", reason="the progress bar is rich's")
-    status, text = on_a_terminal(BAR, tmp_path)
-    assert status == 0
-    assert frames(text)[-1].startswith("64/64 steps")
-
-
-def test_train_on_a_terminal_without_rich_prints_lines(tmp_path):
+def test_train_on_a_terminal_without_rich_prints_lines(tmp_path, monkeypatch):
     """The bar is an extra, and training is not."""
-    status, text = on_a_terminal(WITHOUT_RICH + MAIN.format(arguments=["train", *QUICK]), tmp_path)
-    shown = text.replace("\r", "").splitlines()
-    assert status == 0, text
-    assert shown[0].split() == header().split()
-    assert [line.split()[0] for line in shown[1:5]] == ["32", "64", "96", "128"]
-
-
-def test_learn_with_a_bar_that_was_asked_for_names_the_extra_that_is_missing(tmp_path):
-    status, text = on_a_terminal(WITHOUT_RICH + BAR, tmp_path)
-    assert status == 1
-    assert 'the progress bar needs rich: pip install "npTRPO[progress]"' in text
-
-
-def test_a_pipe_gets_plain_lines(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "npTRPO", "train", *QUICK],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
-    lines = done.stdout.splitlines()
-    assert done.stderr == ""
-    assert "\x1b" not in done.stdout
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", Terminal())
+        patch.setitem(sys.modules, "rich", None)
+        assert cli.main(["train", *QUICK]) == 0
+        lines = sys.stdout.getvalue().splitlines()
     assert lines[0] == header()
-    assert [line.split()[0] for line in lines[1:-1]] == ["32", "64", "96", "128"]
+    assert [line.split()[0] for line in lines[1:5]] == ["32", "64", "96", "128"]
 
 
 @pytest.mark.parametrize(("interval", "shown"), [(1, [32, 64, 96, 128]), (3, [96]), (9, [])])
-def test_the_log_interval_thins_the_lines(interval, shown, tmp_path, monkeypatch, capsys):
+def test_a_pipe_gets_plain_lines_thinned_by_the_log_interval(interval, shown, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["train", *QUICK, "--log-interval", str(interval)]) == 0
-    lines = capsys.readouterr().out.splitlines()[1:-1]
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "\x1b" not in out
+    first, *lines, _ = out.splitlines()
+    assert first == header()
     assert [int(line.split()[0]) for line in lines] == shown
 
 
 # --- TensorBoard -----------------------------------------------------------------------------------------
-
-
-def events(path):
-    """The events of a file. A record is a length, its checksum, the content, its checksum."""
-    from tensorboardX.proto.event_pb2 import Event
-
-    data, found = path.read_bytes(), []
-    while data:
-        (length,) = struct.unpack("<Q", data[:8])
-        content = data[12 : 12 + length]
-        sums = struct.unpack("<I", data[8:12]) + struct.unpack("<I", data[12 + length : 16 + length])
-        assert sums == (masked(data[:8]), masked(content))
-        found.append(Event.FromString(content))
-        data = data[16 + length :]
-    return found
-
-
-def masked(data):
-    """TFRecord's checksum: CRC-32C, bit by bit, rotated and shifted."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-    crc ^= 0xFFFFFFFF
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def shown(directory):
@@ -231,11 +170,9 @@ def run(tmp_path):
                 raise Stop
 
         made = RunDirectory.create(tmp_path / name, RunSettings("CartPole-v1", 320, 0), config)
-        if stop_at is None:
-            made.train()
-        else:
-            with pytest.raises(Stop):
-                made.train([stop])
+        with contextlib.suppress(Stop):
+            made.train([stop])
+        assert made.agent.n_updates == (stop_at or 10)
         return tmp_path / name
 
     return make
@@ -261,12 +198,10 @@ def test_a_resumed_run_shows_every_update_once(stop_at, run):
     whole, broken = run("whole"), run("broken", stop_at)
     RunDirectory.resume(broken).train()
     assert len(list(broken.glob("events.*"))) == 2
-    timeless = [
-        {tag: curve for tag, curve in shown(directory).items() if tag != "time/fps"}
-        for directory in (whole, broken)
-    ]
-    assert timeless[0] == timeless[1]
-    assert [step for step, _ in shown(broken)["time/fps"]] == [32 * n for n in range(1, 11)]
+    found, expected = shown(broken), shown(whole)
+    assert [step for step, _ in found.pop("time/fps")] == [32 * n for n in range(1, 11)]
+    expected.pop("time/fps")
+    assert found == expected
 
 
 def test_events_are_on_disk_as_soon_as_the_update_is_over(tmp_path):

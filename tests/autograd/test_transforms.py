@@ -263,7 +263,7 @@ def test_a_step_that_leads_nowhere_is_left_out():
 
     lin = linearize(f, np.ones(2))
     np.testing.assert_array_equal(lin.vjp(np.ones(2)), [2, 2])
-    assert len(lin._tape) == 1
+    assert len(lin._steps) == 1
 
 
 # --- tuples in and out ----------------------------------------------------------------------------

@@ -11,8 +11,7 @@ import numpy as np
 from npTRPO import TRPO, FisherOperator, conjugate_gradient
 from npTRPO.agent import learner
 from npTRPO.runs.presets import preset
-from npTRPO.trust_region.linearized import LinearizedRows
-from npTRPO.trust_region.update import _Objective
+from npTRPO.trust_region import PolicyObjective
 from tests.benchmarks.files import write_rows
 
 TASK, STEPS, SEED = "HalfCheetah-v5", 500_000, 0
@@ -51,11 +50,9 @@ def _captured() -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
 def _solved(problems: list[tuple[Any, ...]], damping: float) -> Iterator[dict[str, Any]]:
     """Each way to solve the second problem; a warm start is the first one's solution."""
     systems = []
-    for policy, theta, observations, actions, advantages in problems:
-        rows = LinearizedRows(policy.outputs, theta, observations)
-        F = FisherOperator(policy, theta, observations, damping, rows)
-        g = _Objective(policy, rows, observations, actions, advantages, None).gradient
-        systems.append((F, F.preconditioner(actions), g))
+    for problem in problems:
+        objective = PolicyObjective(*problem, cg_damping=damping, cg_preconditioner="kronecker")
+        systems.append((*objective.system(), objective.gradient))
     (F0, M0, g0), (F, M, g) = systems
     before = conjugate_gradient(F0, g0, rtol=0.0, maxiter=15, M=M0).x
     best = _gain(F, g, conjugate_gradient(F, g, rtol=1e-6, maxiter=10 * LONGEST, M=M).x)

@@ -5,7 +5,6 @@ Needs the ``bench`` extra (sb3-contrib and a CPU build of torch), for the compar
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import os
 import statistics
@@ -24,8 +23,7 @@ from gymnasium import spaces
 from npTRPO import TRPO, FisherOperator, Policy, gae
 from npTRPO.agent.learner import fit_values, learn
 from npTRPO.sampling import Sampler
-from npTRPO.trust_region import linearized as rows
-from npTRPO.trust_region import update
+from npTRPO.trust_region import BatchLinearization, update
 from npTRPO.trust_region.value_fit import explained_variance, predict_values
 from tests.benchmarks.files import read_rows, write_rows
 
@@ -82,22 +80,13 @@ def faster(
 
 
 def operator(n: int) -> tuple[FisherOperator, np.ndarray]:
-    """The operator for n observations of HalfCheetah's shape in float32, and a vector."""
+    """The operator for n observations of HalfCheetah's shape in float32, all kept in memory, and a vector."""
     rng = np.random.default_rng(0)
     policy = Policy.for_spaces(*CHEETAH)
     theta = policy.init(rng, np.float32)
     observations = rng.standard_normal((n, 17), dtype=np.float32)
-    return FisherOperator(policy, theta, observations), rng.standard_normal(theta.size, dtype=np.float32)
-
-
-@contextlib.contextmanager
-def _everything_kept() -> Iterator[None]:
-    """However many rows, keep their linearisation in memory."""
-    limit, rows.KEPT_ROWS = rows.KEPT_ROWS, sys.maxsize
-    try:
-        yield
-    finally:
-        rows.KEPT_ROWS = limit
+    batch = BatchLinearization(policy.outputs, theta, observations, kept_rows=n)
+    return FisherOperator.of(batch, policy), rng.standard_normal(theta.size, dtype=np.float32)
 
 
 class Products:
@@ -221,8 +210,7 @@ def fisher() -> Iterator[Result]:
         "  a bound: its matrix products alone, times faster than torch", "", alone, double_backprop(2048), 101
     )
     for n, repeats in ((50_000, 15), (1_000_000, 5)):
-        with _everything_kept():
-            G, w = operator(n)
+        G, w = operator(n)
         calls = range(n // 2048)
         a, b, ratio = pairs(lambda G=G, w=w: G @ w, lambda calls=calls: [F @ v for _ in calls], repeats)
         per_row = 1 / ratio * (n // 2048) * 2048 / n

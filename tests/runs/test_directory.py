@@ -5,9 +5,9 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -102,16 +102,16 @@ def test_only_the_last_two_checkpoints_are_kept_and_without_evaluations_no_best_
 
 
 def test_the_config_says_what_was_asked_for_and_with_what(whole):
-    described = json.loads((whole / "config.json").read_text())
-    assert described["env"] == "CartPole-v1"
-    assert described["total_timesteps"] == UPDATES * BATCH
-    assert described["eval_episodes"] == 2
-    assert TRPOConfig.from_dict(described["config"]) == CONFIG
-    assert described["config"]["seed"] == 0
-    assert described["versions"]["numpy"] == np.__version__
-    assert {"npTRPO", "scipy", "gymnasium", "python"} < set(described["versions"])
-    assert described["machine"]["cores"] == os.cpu_count()
-    assert "commit" in described
+    found = json.loads((whole / "config.json").read_text())
+    assert found["env"] == "CartPole-v1"
+    assert found["total_timesteps"] == UPDATES * BATCH
+    assert found["eval_episodes"] == 2
+    assert TRPOConfig.from_dict(found["config"]) == CONFIG
+    assert found["config"]["seed"] == 0
+    assert found["versions"]["numpy"] == np.__version__
+    assert {"npTRPO", "scipy", "gymnasium", "python"} < set(found["versions"])
+    assert found["machine"]["cores"] == os.cpu_count()
+    assert "commit" in found
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="the commit is git's to say")
@@ -330,8 +330,6 @@ def test_a_run_none_of_whose_checkpoints_can_be_read_is_refused(both, half):
 
 
 CONFIGS = {
-    "empty": lambda text: "",
-    "cut off": lambda text: text[:100],
     "a list": lambda text: "[1, 2]",
     "too deep": lambda text: "[" * 100_000,
     "foreign": lambda text: '{"name": "something"}',
@@ -390,13 +388,6 @@ def test_a_table_that_is_no_table_of_a_run_is_refused_by_its_name(name, content,
 # --- directories that are taken --------------------------------------------------------------------------
 
 
-def test_a_directory_with_a_run_is_refused_with_the_ways_out(copy):
-    before = files(copy)
-    with pytest.raises(FileExistsError, match=r"go on with --resume .*--overwrite, or choose another --out"):
-        RunDirectory.create(copy, settings(), CONFIG)
-    assert files(copy) == before
-
-
 @pytest.mark.parametrize("overwrite", [True, False])
 @pytest.mark.parametrize(
     "name", ["notes.txt", "config.json", "progress.csv", "agent.npz", "checkpoints/x.npz", ""]
@@ -434,12 +425,6 @@ def test_overwriting_removes_the_files_of_the_run_and_no_others(copy, tmp_path):
     assert (copy / "agent.npz").read_bytes() == (expected / "agent.npz").read_bytes()
 
 
-def test_an_environment_that_does_not_exist_makes_no_directory(tmp_path):
-    with pytest.raises(ValueError, match="there is no environment"):
-        RunDirectory.create(tmp_path / "run", RunSettings("CartPol-v1", 64), CONFIG)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_checkpoint_too_many_is_removed_by_the_process_after_the_one_that_was_killed(copy, whole):
     """It was, between the last checkpoint and the removal of the oldest."""
     shutil.copy(copy / "checkpoints" / "000000003.npz", copy / "checkpoints" / "000000001.npz")
@@ -463,7 +448,8 @@ def test_a_run_that_is_killed_at_twenty_moments_ends_as_one_that_was_not(nursery
 
 
 def test_a_run_that_is_killed_at_any_change_of_its_files_ends_as_one_that_was_not(nursery, tmp_path):
-    stages = faults.kill_at_changes(nursery, tmp_path, UPDATES)
+    words = partial(faults.command, updates=UPDATES, eval_episodes=1)
+    stages = faults.kill_at_changes(nursery, tmp_path, UPDATES, words)
     assert len(stages) > 15  # more with TensorBoard events
     assert "while it wrote a checkpoint" in stages
 
@@ -471,30 +457,21 @@ def test_a_run_that_is_killed_at_any_change_of_its_files_ends_as_one_that_was_no
 def test_a_resuming_that_is_killed_at_any_change_of_its_files_can_be_resumed(
     nursery, broken_off, whole, tmp_path
 ):
-    counted = shutil.copytree(broken_off, tmp_path / "counted")
-    moments = nursery.run("train", "--resume", counted, cwd=tmp_path).moments
-    assert moments > 5  # more with TensorBoard events
-    for moment in range(moments):
-        directory = shutil.copytree(broken_off, tmp_path / f"victim-{moment}")
-        resuming = ["train", "--resume", directory]
-        killed = nursery.run(*resuming, cwd=tmp_path, signals_at=[(moment, signal.SIGKILL)])
-        assert killed.status == -9
-        done = nursery.run(*resuming, cwd=tmp_path)
-        assert (done.status, done.err) == (0, "")
-        assert_same_run(directory, whole, UPDATES)
+    prepare = partial(shutil.copytree, broken_off)
+
+    def words(directory):
+        return ["train", "--resume", directory]
+
+    assert len(faults.kill_at_changes(nursery, tmp_path, UPDATES, words, prepare, whole)) > 5
 
 
-def test_an_overwriting_that_is_killed_leaves_what_can_be_overwritten(nursery, copy, tmp_path):
-    expected = train(tmp_path / "new", updates=2, eval_episodes=0)
-    begin = ["train", *flags(2, 0), "--out", copy, "--overwrite"]
-    assert nursery.run(*begin, cwd=tmp_path).status == 0
-    moments = nursery.run(*begin, cwd=tmp_path).moments
-    assert moments > 5  # more with TensorBoard events
-    for moment in range(moments):
-        assert nursery.run(*begin, cwd=tmp_path, signals_at=[(moment, signal.SIGKILL)]).status == -9
-        done = nursery.run(*begin, cwd=tmp_path)
-        assert (done.status, done.err) == (0, "")
-        assert_same_run(copy, expected, 2)
+def test_an_overwriting_that_is_killed_leaves_what_can_be_overwritten(nursery, whole, tmp_path):
+    prepare, expected = partial(shutil.copytree, whole), train(tmp_path / "new", updates=2, eval_episodes=0)
+
+    def words(directory):
+        return ["train", *flags(2, 0), "--overwrite", "--out", directory]
+
+    assert len(faults.kill_at_changes(nursery, tmp_path, 2, words, prepare, expected)) > 5
 
 
 # --- two processes ---------------------------------------------------------------------------------------

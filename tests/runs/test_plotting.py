@@ -4,7 +4,6 @@ import json
 import operator
 import re
 import shutil
-import sys
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -13,15 +12,8 @@ import scipy.stats
 
 from npTRPO import TRPOConfig, cli
 from npTRPO.runs.directory import RunDirectory, RunSettings
-from npTRPO.runs.plotting import (
-    PALETTE,
-    bootstrap_interval,
-    draw_runs,
-    group_runs,
-    interquartile_mean,
-    plot_runs,
-    read_run,
-)
+from npTRPO.runs.plotting import PALETTE, draw_runs, group_runs, plot_runs, read_run
+from npTRPO.runs.statistics import bootstrap_interval, interquartile_mean
 
 CONFIG = TRPOConfig(n_envs=2, n_steps=16, net_arch=(4,), checkpoint_interval=10).to_dict()
 
@@ -179,16 +171,6 @@ def test_only_formats_that_are_offered_are_drawn(name, tmp_path):
         plot_runs([make_run(tmp_path / "run")], tmp_path / name)
     with pytest.raises(ValueError, match="at least one run"):
         plot_runs([], tmp_path / "out.png")
-
-
-def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    run = make_run(tmp_path / "run")
-    with pytest.raises(ModuleNotFoundError, match=r'drawing needs matplotlib: pip install "npTRPO\[plot\]"'):
-        plot_runs([run], tmp_path / "out.png")
-    assert cli.main(["plot", str(run), "--out", str(tmp_path / "out.png")]) == 1
-    assert "npTRPO[plot]" in capsys.readouterr().err
-    assert not (tmp_path / "out.png").exists()
 
 
 # --- groups ----------------------------------------------------------------------------------------------

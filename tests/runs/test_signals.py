@@ -6,6 +6,7 @@ import gc
 import os
 import pty
 import re
+import resource
 import shlex
 import shutil
 import signal
@@ -215,49 +216,25 @@ def test_a_full_disk_does_not_end_training_and_is_said_at_once_and_at_the_end(si
     assert_same_run(directory, whole[0], UPDATES)
 
 
-_FULL_FOR_A_WHILE = """
-import resource, sys
-from npTRPO import TRPOConfig
-from npTRPO.runs.recorder import Failures
-from npTRPO.runs.directory import RunDirectory, RunSettings
-from tests.faults import OPTIONS, BATCH
-
-path, updates, full, free, stop = sys.argv[1], *map(int, sys.argv[2:])
-usual = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-
-def disk(record):
-    if record.n_updates == full:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (700, usual[1]))
-    if record.n_updates == free:
-        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
-    if record.n_updates == stop:
-        sys.exit(3)
-
-
-failures = Failures(lambda line: print(line, file=sys.stderr))
-run = RunDirectory.create(path, RunSettings("CartPole-v1", updates * BATCH, 2), TRPOConfig(**OPTIONS))
-run.train([disk], failures)
-sys.exit(bool(failures.lines))
-"""
-
-
 @pytest.mark.parametrize("stop", [0, 7, 16])
 def test_a_disk_that_is_full_for_a_while_costs_nothing(stop, nursery, tmp_path):
     """What could not be written comes later, and no checkpoint comes before its rows."""
-    updates = 20
+    updates, usual, lines = 20, resource.getrlimit(resource.RLIMIT_FSIZE), []
     expected, found = tmp_path / "expected", tmp_path / "found"
     assert nursery.run(*command(expected, updates, 2), cwd=tmp_path).status == 0
-    done = subprocess.run(
-        [sys.executable, "-c", _FULL_FOR_A_WHILE, found, *map(str, (updates, 2, 11, stop))],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-    )
-    assert done.returncode == (3 if stop else 1), done.stderr
-    lines = done.stderr.splitlines()
+
+    def disk(record):
+        if record.n_updates in (2, 11):
+            size = 700 if record.n_updates == 2 else usual[0]
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, usual[1]))
+        if record.n_updates == stop:
+            raise KeyboardInterrupt
+
+    try:
+        with pytest.raises(KeyboardInterrupt) if stop else contextlib.nullcontext():
+            small(found, updates, eval_episodes=2).train([disk], Failures(lines.append))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
     assert "progress.csv can't be written after update 3 (File too large); training goes on" in lines
     if stop != 7:
         assert "progress.csv is written again after update 12; training goes on" in lines
@@ -271,8 +248,9 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(stop, nursery, tmp_path):
     assert_same_run(found, expected, updates)
 
 
-def small(path, updates=6):
-    return RunDirectory.create(path, RunSettings("CartPole-v1", updates * BATCH, 0), TRPOConfig(**OPTIONS))
+def small(path, updates=6, eval_episodes=0):
+    settings = RunSettings("CartPole-v1", updates * BATCH, eval_episodes)
+    return RunDirectory.create(path, settings, TRPOConfig(**OPTIONS))
 
 
 def refusing(number):

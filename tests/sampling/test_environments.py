@@ -6,7 +6,7 @@ from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 from npTRPO import Policy
-from npTRPO.sampling.environments import SyncVector, check_spaces, make_vector_env, missing
+from npTRPO.sampling.environments import SyncVector, check_spaces, make_vector_env, missing_package_error
 from tests.environments import Bandit, Choosy, Counter, counters, forks, registered, vectorized
 
 
@@ -101,7 +101,9 @@ def test_what_lacks_a_package_says_so(lacking, mode):
     ],
 )
 def test_a_missing_package_is_named_by_the_extra_of_ours_that_brings_it(theirs, ours):
-    error = missing("it can't be", gymnasium.error.DependencyNotInstalled(f'run `pip install "{theirs}"`'))
+    error = missing_package_error(
+        "it can't be", gymnasium.error.DependencyNotInstalled(f'run `pip install "{theirs}"`')
+    )
     assert str(error) == f'it can\'t be: run `pip install "{ours}"`'
 
 

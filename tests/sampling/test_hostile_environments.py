@@ -15,7 +15,7 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 from npTRPO import TRPO, cli, evaluate_policy
-from npTRPO.sampling.environments import TimeLimited, dismiss
+from npTRPO.sampling.environments import StepTimeout, force_close
 from npTRPO.trust_region.update import UpdateOutcome
 from tests.environments import Bandit, Counter, Flawed, Misshapen, counters, forks, registered, vectorized
 
@@ -422,7 +422,7 @@ def test_an_observation_of_another_shape_is_refused_with_environment_and_step(as
         with pytest.raises(ValueError, match=r"shape|broadcast") as caught:
             TRPO("MlpPolicy", envs, n_steps=4, seed=0).learn(12)
     finally:
-        dismiss(envs)
+        force_close(envs)
     assert caught.value.__notes__ == ["in step 2 of environment 1"]
 
 
@@ -521,7 +521,7 @@ def test_a_time_limit_leaves_steps_within_it_and_the_alarms_of_others_alone():
     before = signal.signal(signal.SIGALRM, alarm)
     try:
         plain = TRPO("MlpPolicy", vectorized(counters(2)), n_steps=8, seed=0).learn(32)
-        limited = TimeLimited(vectorized(counters(2)), 60)
+        limited = StepTimeout(vectorized(counters(2)), 60)
         assert (
             TRPO("MlpPolicy", limited, n_steps=8, seed=0).learn(32).theta.tobytes() == plain.theta.tobytes()
         )
@@ -534,7 +534,7 @@ def test_a_time_limit_leaves_steps_within_it_and_the_alarms_of_others_alone():
 @pytest.mark.parametrize("seconds", [0, -1, np.nan, np.inf])
 def test_a_time_limit_that_is_none_is_refused(seconds, capsys):
     with pytest.raises(ValueError, match="must be a positive number of seconds, but it is"):
-        TimeLimited(vectorized(counters(1)), seconds)
+        StepTimeout(vectorized(counters(1)), seconds)
     assert cli.main(["train", registered(Bandit), "--env-timeout", str(seconds)]) == 2
     assert "--env-timeout must be a positive number of seconds" in capsys.readouterr().err
 
@@ -544,7 +544,7 @@ def test_a_time_limit_outside_the_main_thread_is_refused():
 
     def thread():
         try:
-            TimeLimited(vectorized(counters(1)), 1)
+            StepTimeout(vectorized(counters(1)), 1)
         except RuntimeError as error:
             refused.append(str(error))
 
@@ -574,6 +574,6 @@ def test_processes_are_dismissed_whatever_they_do(busy):
     if busy:
         envs.step_async(np.zeros(2, np.int64))
     os.kill(envs.processes[0].pid, signal.SIGKILL)
-    dismiss(envs)
-    dismiss(envs)
+    force_close(envs)
+    force_close(envs)
     assert not any(process.is_alive() for process in envs.processes)

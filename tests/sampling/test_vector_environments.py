@@ -11,7 +11,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 from npTRPO import TRPO, evaluate_policy
 from npTRPO.sampling.environments import SyncVector, make_vector_env
-from npTRPO.sampling.rollout import autoreset_mode
+from npTRPO.sampling.stepping import autoreset_mode
 from tests.environments import TwoStates, registered, vectorized
 from tests.space_environments import Matching
 

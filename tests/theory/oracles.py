@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from npTRPO.theory import TabularMDP
-from npTRPO.theory.cases import Case
+from npTRPO.theory.instances import Instance
 from npTRPO.theory.derivation import STATEMENTS
-from npTRPO.theory.statements import AtMost, Equal, Estimate, threshold
+from npTRPO.theory.checks import AtMost, Equal, Estimate, threshold
 
 BY_NUMBER = {statement.number: statement for statement in STATEMENTS}
 
@@ -17,11 +17,11 @@ BY_NUMBER = {statement.number: statement for statement in STATEMENTS}
 ESTIMATES = 10**7
 
 
-def failures(number: str, case: Case) -> list[str]:
-    """What is wrong with a statement on a case, if anything."""
+def failures(number: str, instance: Instance) -> list[str]:
+    """What is wrong with a statement on an instance, if anything."""
     statement = BY_NUMBER[number]
     found = []
-    for comparison in statement.measure(case):
+    for comparison in statement.measure(instance):
         if isinstance(comparison, Equal) and not comparison.residual <= statement.tolerance:
             found.append(f"{number}: residual {comparison.residual}")
         if isinstance(comparison, AtMost) and not comparison.slack >= -statement.tolerance:
@@ -31,9 +31,9 @@ def failures(number: str, case: Case) -> list[str]:
     return found
 
 
-def assert_holds(number: str, case: Case) -> None:
-    """Both sides of the statement agree on the case, or keep their order."""
-    assert failures(number, case) == []
+def assert_holds(number: str, instance: Instance) -> None:
+    """Both sides of the statement agree on the instance, or keep their order."""
+    assert failures(number, instance) == []
 
 
 class Path(NamedTuple):

@@ -15,36 +15,36 @@ from npTRPO.theory.bounds import (
     worst_case_bound,
 )
 from npTRPO.theory.exact import local_approximation, penalty
-from tests.strategies import cases
+from tests.strategies import instances
 from tests.theory.oracles import assert_holds
 
 
-@given(cases())
-def test_e11_the_worst_case_bound_holds(case: Any) -> None:
-    assert_holds("E11", case)
+@given(instances())
+def test_e11_the_worst_case_bound_holds(instance: Any) -> None:
+    assert_holds("E11", instance)
 
 
-@given(cases())
-def test_e12_the_bound_in_kl_holds_and_is_no_tighter_than_e11(case: Any) -> None:
-    assert_holds("E12", case)
-    largest = float(np.max(case.old_distribution.kl(case.new_distribution)))
-    assert worst_case_bound(case) <= penalty(case.old, case.gamma) * largest * (1 + 1e-9) + 1e-15
+@given(instances())
+def test_e12_the_bound_in_kl_holds_and_is_no_tighter_than_e11(instance: Any) -> None:
+    assert_holds("E12", instance)
+    largest = float(np.max(instance.old_distribution.kl(instance.new_distribution)))
+    assert worst_case_bound(instance) <= penalty(instance.old, instance.gamma) * largest * (1 + 1e-9) + 1e-15
 
 
-@given(cases())
-def test_e13_the_average_bound_holds_on_both_sides_and_is_never_looser_than_e11(case: Any) -> None:
-    assert_holds("E13", case)
+@given(instances())
+def test_e13_the_average_bound_holds_on_both_sides_and_is_never_looser_than_e11(instance: Any) -> None:
+    assert_holds("E13", instance)
 
 
-@given(cases())
-def test_e14_mean_kl_bounds_mean_total_variation(case: Any) -> None:
-    assert_holds("E14", case)
+@given(instances())
+def test_e14_mean_kl_bounds_mean_total_variation(instance: Any) -> None:
+    assert_holds("E14", instance)
 
 
-@given(cases(), st.sampled_from([0.0, 1e-6, 1.0, 30.0]))
-def test_e11_e13_hold_for_policies_that_are_the_same_near_or_far(case: Any, distance: float) -> None:
-    direction = case.rng(111).standard_normal(case.theta.size)
-    moved = replace(case, new_theta=case.theta + distance * direction)
+@given(instances(), st.sampled_from([0.0, 1e-6, 1.0, 30.0]))
+def test_e11_e13_hold_for_policies_that_are_the_same_near_or_far(instance: Any, distance: float) -> None:
+    direction = instance.rng(111).standard_normal(instance.theta.size)
+    moved = replace(instance, new_theta=instance.theta + distance * direction)
     for number in ("E11", "E13"):
         assert_holds(number, moved)
 
@@ -99,7 +99,7 @@ def test_total_variation_is_between_0_and_1() -> None:
     np.testing.assert_array_equal(total_variation(old, new), [1, 0])
 
 
-@given(cases())
-def test_without_a_discount_all_bounds_are_zero(case: Any) -> None:
-    if case.gamma == 0:
-        assert worst_case_bound(case) == average_bound(case) == 0
+@given(instances())
+def test_without_a_discount_all_bounds_are_zero(instance: Any) -> None:
+    if instance.gamma == 0:
+        assert worst_case_bound(instance) == average_bound(instance) == 0

@@ -6,16 +6,16 @@ from hypothesis import assume, given, settings
 
 from npTRPO import FisherOperator, conjugate_gradient
 from npTRPO.autograd import grad, hessian
-from npTRPO.theory.cases import GaussianCase, complex_step_jacobian
+from npTRPO.theory.instances import GaussianPair, complex_step_jacobian
 from npTRPO.theory.curvature import Reparametrised, cubic_bound
-from npTRPO.trust_region.update import mean_kl, natural_step
-from tests.strategies import cases, generators
+from npTRPO.trust_region import mean_kl, natural_step
+from tests.strategies import instances, generators
 from tests.theory.oracles import assert_holds
 
 
-@given(cases())
-def test_e20_mean_kl_is_quadratic_up_to_third_order(case: Any) -> None:
-    assert_holds("E20", case)
+@given(instances())
+def test_e20_mean_kl_is_quadratic_up_to_third_order(instance: Any) -> None:
+    assert_holds("E20", instance)
 
 
 def remainder(policy: Any, theta: np.ndarray, rows: np.ndarray, step: np.ndarray) -> float:
@@ -24,16 +24,16 @@ def remainder(policy: Any, theta: np.ndarray, rows: np.ndarray, step: np.ndarray
     return float(mean_kl(policy(theta, rows), policy(theta + step, rows))) - model
 
 
-@given(cases())
+@given(instances())
 @settings(max_examples=30)
-def test_e20_halving_a_step_makes_the_rest_eight_times_smaller(case: Any) -> None:
+def test_e20_halving_a_step_makes_the_rest_eight_times_smaller(instance: Any) -> None:
     """For networks with a hidden layer and Gaussians too, whose rest no formula bounds here."""
-    gaussian = case.gaussian
+    gaussian = instance.gaussian
     for policy, theta, rows in (
-        (case.policy, case.theta, case.states),
+        (instance.policy, instance.theta, instance.states),
         (gaussian.policy, gaussian.theta, gaussian.observations),
     ):
-        direction = case.rng(120).standard_normal(theta.size)
+        direction = instance.rng(120).standard_normal(theta.size)
         lengths = 2e-2, 1e-2, 5e-3
         rests = [remainder(policy, theta, rows, t * direction) for t in lengths]
         assume(abs(rests[0]) > 1e-9)
@@ -57,21 +57,21 @@ def test_e20_the_cubic_bound_is_attained_by_two_actions(rng: np.random.Generator
     assert 0.98 * bound <= rest <= bound
 
 
-@given(cases())
-def test_e21_the_fisher_information_is_the_mean_outer_product_of_scores(case: Any) -> None:
-    assert_holds("E21", case)
+@given(instances())
+def test_e21_the_fisher_information_is_the_mean_outer_product_of_scores(instance: Any) -> None:
+    assert_holds("E21", instance)
 
 
-@given(cases())
-def test_e21_the_dense_matrix_is_the_operator_column_by_column(case: Any) -> None:
-    identity = np.eye(case.theta.size)
-    np.testing.assert_allclose(case.damped @ identity, case.dense, rtol=0, atol=1e-12)
+@given(instances())
+def test_e21_the_dense_matrix_is_the_operator_column_by_column(instance: Any) -> None:
+    identity = np.eye(instance.theta.size)
+    np.testing.assert_allclose(instance.damped @ identity, instance.dense, rtol=0, atol=1e-12)
 
 
-@given(cases())
+@given(instances())
 @settings(max_examples=25)
-def test_e21_for_gaussians_by_quadrature_over_actions(case: Any) -> None:
-    gaussian = case.gaussian
+def test_e21_for_gaussians_by_quadrature_over_actions(instance: Any) -> None:
+    gaussian = instance.gaussian
     nodes, weights = np.polynomial.hermite_e.hermegauss(4)
     grid = np.stack(np.meshgrid(*[nodes] * gaussian.old.mean.shape[1], indexing="ij"), axis=-1)
     grid = grid.reshape(-1, gaussian.old.mean.shape[1])
@@ -90,47 +90,47 @@ def test_e21_for_gaussians_by_quadrature_over_actions(case: Any) -> None:
     np.testing.assert_allclose(operator @ np.eye(len(total)), total, rtol=0, atol=1e-12 * scale)
 
 
-@given(cases())
-def test_e22_fisher_information_in_outputs_has_its_closed_form(case: Any) -> None:
-    assert_holds("E22", case)
+@given(instances())
+def test_e22_fisher_information_in_outputs_has_its_closed_form(instance: Any) -> None:
+    assert_holds("E22", instance)
 
 
-@given(cases())
-def test_e23_the_product_is_mean_kl_differentiated_twice(case: Any) -> None:
-    assert_holds("E23", case)
+@given(instances())
+def test_e23_the_product_is_mean_kl_differentiated_twice(instance: Any) -> None:
+    assert_holds("E23", instance)
 
 
-@given(cases(max_states=3, max_actions=3))
+@given(instances(max_states=3, max_actions=3))
 @settings(max_examples=10)
-def test_e23_the_whole_hessian_of_mean_kl_is_the_fisher_information(case: Any) -> None:
-    nu = case.old.visitation
-    dense = hessian(lambda theta: mean_kl(case.old_distribution, case.policy(theta, case.states), nu))(
-        case.theta
-    )
-    np.testing.assert_allclose(case.fisher @ np.eye(len(dense)), dense, rtol=0, atol=1e-12)
+def test_e23_the_whole_hessian_of_mean_kl_is_the_fisher_information(instance: Any) -> None:
+    nu = instance.old.visitation
+    dense = hessian(
+        lambda theta: mean_kl(instance.old_distribution, instance.policy(theta, instance.states), nu)
+    )(instance.theta)
+    np.testing.assert_allclose(instance.fisher @ np.eye(len(dense)), dense, rtol=0, atol=1e-12)
 
 
-@given(cases())
-def test_e24_fisher_information_is_symmetric_positive_and_exact_for_linear_means(case: Any) -> None:
-    assert_holds("E24", case)
+@given(instances())
+def test_e24_fisher_information_is_symmetric_positive_and_exact_for_linear_means(instance: Any) -> None:
+    assert_holds("E24", instance)
 
 
-@given(cases())
-def test_e24_no_eigenvalue_is_negative(case: Any) -> None:
-    dense = case.fisher @ np.eye(case.theta.size)
+@given(instances())
+def test_e24_no_eigenvalue_is_negative(instance: Any) -> None:
+    dense = instance.fisher @ np.eye(instance.theta.size)
     np.testing.assert_allclose(dense, dense.T, rtol=0, atol=1e-13)
     assert np.min(np.linalg.eigvalsh(dense)) >= -1e-13
 
 
-@given(cases())
-def test_e25_the_natural_step_is_the_same_in_all_linear_parametrisations(case: Any) -> None:
-    assert_holds("E25", case)
+@given(instances())
+def test_e25_the_natural_step_is_the_same_in_all_linear_parametrisations(instance: Any) -> None:
+    assert_holds("E25", instance)
 
 
 def steps_in_two_parametrisations(damping: float) -> tuple[np.ndarray, np.ndarray]:
     """The step of a Gaussian policy with regular Fisher information, and that from φ = B⁻¹θ mapped back."""
     rng = np.random.default_rng(7)
-    gaussian = GaussianCase.draw(rng, ())
+    gaussian = GaussianPair.draw(rng, ())
     matrix = np.eye(gaussian.theta.size) + 0.5 * np.triu(rng.standard_normal((gaussian.theta.size,) * 2), 1)
     g = rng.standard_normal(gaussian.theta.size)
     fisher = FisherOperator(gaussian.policy, gaussian.theta, gaussian.observations)
@@ -149,7 +149,7 @@ def test_e25_without_damping_the_steps_themselves_agree_and_with_it_they_do_not(
 
 
 def test_e25_a_reparametrised_network_is_the_same_network() -> None:
-    gaussian = GaussianCase.draw(np.random.default_rng(0), (3,))
+    gaussian = GaussianPair.draw(np.random.default_rng(0), (3,))
     size = gaussian.policy.network.n_parameters
     matrix = np.eye(size) + np.triu(np.ones((size, size)), 1)
     other = Reparametrised(gaussian.policy.network, matrix)
@@ -167,7 +167,7 @@ def test_e25_a_reparametrised_network_is_the_same_network() -> None:
 
 
 def test_weighted_fisher_information_is_that_of_repeated_states() -> None:
-    gaussian = GaussianCase.draw(np.random.default_rng(2), (3,))
+    gaussian = GaussianPair.draw(np.random.default_rng(2), (3,))
     counts = np.array([1, 2, 1, 3, 1, 4])
     repeated = FisherOperator(
         gaussian.policy, gaussian.theta, np.repeat(gaussian.observations, counts, axis=0)

@@ -9,7 +9,7 @@ import pytest
 
 import npTRPO
 from npTRPO.theory.derivation import STATEMENTS
-from npTRPO.theory.statements import Kind, Statement
+from npTRPO.theory.checks import Kind, Statement
 
 PACKAGE = Path(npTRPO.__file__).parent
 TESTS = Path(__file__).parents[1]

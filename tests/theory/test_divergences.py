@@ -8,45 +8,53 @@ from hypothesis import given
 from npTRPO import Categorical, DiagGaussian
 from npTRPO.theory.divergences import gaussian_nodes, joint_actions, table_kl
 from npTRPO.trust_region import update
-from npTRPO.trust_region.update import mean_kl, surrogate
-from tests.strategies import cases, generators
+from npTRPO.trust_region import mean_kl, surrogate
+from tests.strategies import instances, generators
 from tests.theory.oracles import assert_holds
 
 
-@given(cases())
-def test_e15_an_update_raises_the_surrogate_within_the_region(case: Any) -> None:
-    assert_holds("E15", case)
+@given(instances())
+def test_e15_an_update_raises_the_surrogate_within_the_region(instance: Any) -> None:
+    assert_holds("E15", instance)
 
 
-@given(cases())
-def test_e15_on_a_sampled_batch_an_update_is_feasible_for_that_batch(case: Any) -> None:
-    sample = case.sample
-    observations, advantages = case.states[sample.states], case.old.advantages[sample.states, sample.actions]
-    found = update(
-        case.policy, case.theta, observations, sample.actions, advantages, target_kl=case.target_kl
+@given(instances())
+def test_e15_on_a_sampled_batch_an_update_is_feasible_for_that_batch(instance: Any) -> None:
+    sample = instance.sample
+    observations, advantages = (
+        instance.states[sample.states],
+        instance.old.advantages[sample.states, sample.actions],
     )
-    old, new = (case.policy(theta, observations) for theta in (case.theta, found.theta))
+    found = update(
+        instance.policy,
+        instance.theta,
+        observations,
+        sample.actions,
+        advantages,
+        target_kl=instance.target_kl,
+    )
+    old, new = (instance.policy(theta, observations) for theta in (instance.theta, found.theta))
     log_prob = old.log_prob(sample.actions)
-    assert float(mean_kl(old, new)) <= case.target_kl * (1 + 1e-12)
+    assert float(mean_kl(old, new)) <= instance.target_kl * (1 + 1e-12)
     values = [float(surrogate(d, log_prob, sample.actions, advantages)) for d in (old, new)]
-    assert found.theta is case.theta or values[1] > values[0]
+    assert found.theta is instance.theta or values[1] > values[0]
 
 
-@given(cases())
-def test_e16_kl_of_softmax_policies_is_a_sum_over_actions(case: Any) -> None:
-    assert_holds("E16", case)
+@given(instances())
+def test_e16_kl_of_softmax_policies_is_a_sum_over_actions(instance: Any) -> None:
+    assert_holds("E16", instance)
 
 
-@given(cases())
-def test_e16_the_sum_is_scipys_relative_entropy(case: Any) -> None:
-    expected = scipy.stats.entropy(case.old.policy, case.new.policy, axis=1)
-    ours = table_kl(case.old.policy, case.new.policy)
+@given(instances())
+def test_e16_the_sum_is_scipys_relative_entropy(instance: Any) -> None:
+    expected = scipy.stats.entropy(instance.old.policy, instance.new.policy, axis=1)
+    ours = table_kl(instance.old.policy, instance.new.policy)
     np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-14)
 
 
-@given(cases())
-def test_e17_kl_of_gaussians_is_an_integral_of_their_log_ratio(case: Any) -> None:
-    assert_holds("E17", case)
+@given(instances())
+def test_e17_kl_of_gaussians_is_an_integral_of_their_log_ratio(instance: Any) -> None:
+    assert_holds("E17", instance)
 
 
 @given(generators())
@@ -58,18 +66,18 @@ def test_e17_nodes_integrate_powers_of_a_gaussian(rng: np.random.Generator) -> N
         assert weights @ points[:, 0] ** degree == pytest.approx(float(exact), rel=1e-9, abs=1e-9)
 
 
-@given(cases())
-def test_e18_kl_of_a_product_is_the_sum_of_its_components(case: Any) -> None:
-    assert_holds("E18", case)
+@given(instances())
+def test_e18_kl_of_a_product_is_the_sum_of_its_components(instance: Any) -> None:
+    assert_holds("E18", instance)
 
 
 def test_e18_joint_actions_are_all_combinations() -> None:
     assert joint_actions((2, 3)).tolist() == [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]
 
 
-@given(cases())
-def test_e19_mean_kl_is_exact_in_actions_and_a_mean_over_states(case: Any) -> None:
-    assert_holds("E19", case)
+@given(instances())
+def test_e19_mean_kl_is_exact_in_actions_and_a_mean_over_states(instance: Any) -> None:
+    assert_holds("E19", instance)
 
 
 def test_e19_weights_take_the_place_of_the_mean() -> None:

@@ -15,7 +15,7 @@ from tests.strategies import mdps, seeds
 
 @given(mdps(), seeds)
 def test_episodes_follow_the_mdp_and_end_in_absorbing_states(mdp: TabularMDP, seed: int) -> None:
-    env, rng = mdp.as_env(max_episode_steps=6), np.random.default_rng(seed)
+    env, rng = TabularEnv(mdp, max_episode_steps=6), np.random.default_rng(seed)
     state, _ = env.reset(seed=seed)
     assert mdp.start[state] > 0
     for step in range(1, 7):
@@ -33,11 +33,11 @@ def test_episodes_follow_the_mdp_and_end_in_absorbing_states(mdp: TabularMDP, se
 def test_gymnasium_finds_nothing_to_complain_of() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_env(random_mdp(np.random.default_rng(0), 4, 2).as_env(20), skip_render_check=True)
+        check_env(TabularEnv(random_mdp(np.random.default_rng(0), 4, 2), 20), skip_render_check=True)
 
 
 def test_without_a_limit_nothing_is_truncated() -> None:
-    env = random_mdp(np.random.default_rng(0), 3, 2).as_env()
+    env = TabularEnv(random_mdp(np.random.default_rng(0), 3, 2))
     env.reset(seed=0)
     assert not any(env.step(0)[3] for _ in range(100))
 
@@ -46,7 +46,7 @@ def test_the_same_seed_gives_the_same_episode() -> None:
     mdp = random_mdp(np.random.default_rng(0), 5, 2)
     episodes = []
     for _ in range(2):
-        env = mdp.as_env(30)
+        env = TabularEnv(mdp, 30)
         states = [env.reset(seed=11)[0]]
         states += [env.step(t % 2)[0] for t in range(30)]
         episodes.append(states)
@@ -56,8 +56,8 @@ def test_the_same_seed_gives_the_same_episode() -> None:
 def test_wrong_use_is_refused() -> None:
     mdp = random_mdp(np.random.default_rng(0), 3, 2)
     with pytest.raises(ValueError, match="max_episode_steps must be at least 1, not 0"):
-        mdp.as_env(0)
-    env = mdp.as_env()
+        TabularEnv(mdp, 0)
+    env = TabularEnv(mdp)
     with pytest.raises(gymnasium.error.ResetNeeded):
         env.step(0)
     env.reset(seed=0)
@@ -87,7 +87,7 @@ def _gymnasiums_walk(rng: np.random.Generator) -> dict[str, Any]:
 
 def test_a_read_table_is_what_the_environment_does() -> None:
     counts = _gymnasiums_walk(np.random.default_rng(0))
-    mdp = TabularMDP.from_gymnasium("FrozenLake-v1", discount=0.9)
+    mdp = mdp_from_gymnasium("FrozenLake-v1", discount=0.9)
     n = np.maximum(counts["n"], 1)
     assert np.all(mdp.transition[counts["next"] > 0] > 0)
     # Hoeffding: 17·4·17 frequencies are off by more with probability 1e-9 at most.
@@ -101,7 +101,7 @@ def test_an_agent_learns_the_best_policy_of_a_small_mdp() -> None:
     mdp = random_mdp(np.random.default_rng(5), 4, 3, kind="absorbing", discount=0.8)
     agent = TRPO(
         "MlpPolicy",
-        mdp.as_env(40),
+        TabularEnv(mdp, 40),
         n_steps=2048,
         gamma=0.8,
         net_arch=[],

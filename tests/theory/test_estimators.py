@@ -8,20 +8,20 @@ from hypothesis import strategies as st
 from npTRPO import gae
 from npTRPO.theory.estimators import Experience, k_step_estimates
 from npTRPO.theory.simulation import all_paths, simulate
-from tests.strategies import cases, fractions
+from tests.strategies import instances, fractions
 from tests.theory.oracles import assert_holds
 
 
-@given(cases())
+@given(instances())
 def test_e39_residuals_count_nothing_after_a_termination_and_the_last_value_at_a_truncation(
-    case: Any,
+    instance: Any,
 ) -> None:
-    assert_holds("E39", case)
+    assert_holds("E39", instance)
 
 
-@given(cases())
-def test_e40_the_k_step_estimator_sums_k_residuals(case: Any) -> None:
-    assert_holds("E40", case)
+@given(instances())
+def test_e40_the_k_step_estimator_sums_k_residuals(instance: Any) -> None:
+    assert_holds("E40", instance)
 
 
 def test_e40_by_hand() -> None:
@@ -29,9 +29,9 @@ def test_e40_by_hand() -> None:
     assert estimates.tolist() == [-10 + 1 + 0.5 * 20, -10 + 1 + 0.5 * 2 + 0.25 * 30]
 
 
-@given(cases())
-def test_e41_gae_is_the_weighted_mean_of_k_step_estimators(case: Any) -> None:
-    assert_holds("E41", case)
+@given(instances())
+def test_e41_gae_is_the_weighted_mean_of_k_step_estimators(instance: Any) -> None:
+    assert_holds("E41", instance)
 
 
 @given(fractions, fractions, st.integers(1, 8))
@@ -44,15 +44,15 @@ def test_e41_the_weights_sum_to_one(gamma: float, lam: float, n: int) -> None:
     assert gae(rewards, np.zeros(n), np.zeros(n), end, never, gamma, lam)[0] == pytest.approx(3)
 
 
-@given(cases())
-def test_e42_the_recursion_starts_anew_at_every_end(case: Any) -> None:
-    assert_holds("E42", case)
+@given(instances())
+def test_e42_the_recursion_starts_anew_at_every_end(instance: Any) -> None:
+    assert_holds("E42", instance)
 
 
-@given(cases())
-def test_e42_what_follows_an_end_changes_nothing_before_it(case: Any) -> None:
-    some = Experience.draw(case, case.rng(142))
-    ours = some.advantages(case.gamma, case.lam)
+@given(instances())
+def test_e42_what_follows_an_end_changes_nothing_before_it(instance: Any) -> None:
+    some = Experience.draw(instance, instance.rng(142))
+    ours = some.advantages(instance.gamma, instance.lam)
     for rows, column in some.episodes():
         alone = gae(
             some.rewards[rows, column],
@@ -60,43 +60,45 @@ def test_e42_what_follows_an_end_changes_nothing_before_it(case: Any) -> None:
             some.next_values[rows, column],
             some.terminated[rows, column],
             some.truncated[rows, column],
-            case.gamma,
-            case.lam,
+            instance.gamma,
+            instance.lam,
         )
         np.testing.assert_array_equal(ours[rows, column], alone)
 
 
-@given(cases())
-def test_e43_the_ends_of_lambda_are_the_residual_and_the_return(case: Any) -> None:
-    assert_holds("E43", case)
+@given(instances())
+def test_e43_the_ends_of_lambda_are_the_residual_and_the_return(instance: Any) -> None:
+    assert_holds("E43", instance)
 
 
-@given(cases())
-def test_e44_with_exact_values_gae_is_unbiased(case: Any) -> None:
-    assert_holds("E44", case)
+@given(instances())
+def test_e44_with_exact_values_gae_is_unbiased(instance: Any) -> None:
+    assert_holds("E44", instance)
 
 
-@given(cases(max_states=3, max_actions=2))
-def test_e44_with_wrong_values_only_the_full_return_is_unbiased(case: Any) -> None:
+@given(instances(max_states=3, max_actions=2))
+def test_e44_with_wrong_values_only_the_full_return_is_unbiased(instance: Any) -> None:
     """A constant added to V moves the TD residual by (γ − 1) of it, and the return less V by −1 of it."""
-    path = all_paths(case.mdp, case.old.policy, 3)
-    values = case.old.values[path.states] + 5
+    path = all_paths(instance.mdp, instance.old.policy, 3)
+    values = instance.old.values[path.states] + 5
     never = np.zeros(path.actions.shape, dtype=bool)
-    pairs = path.states[0] * case.mdp.n_actions + path.actions[0]
-    for lam, shift in ((0.0, case.gamma - 1), (1.0, case.gamma**3 - 1)):
-        first = gae(path.rewards, values[:-1], values[1:], never, never, case.gamma, lam)[0]
-        means = np.bincount(pairs, path.probabilities * first, case.mdp.reward.size)
-        size = 5 + np.max(np.abs(case.old.values))
-        np.testing.assert_allclose(means, case.old.advantages.ravel() + 5 * shift, rtol=0, atol=1e-12 * size)
+    pairs = path.states[0] * instance.mdp.n_actions + path.actions[0]
+    for lam, shift in ((0.0, instance.gamma - 1), (1.0, instance.gamma**3 - 1)):
+        first = gae(path.rewards, values[:-1], values[1:], never, never, instance.gamma, lam)[0]
+        means = np.bincount(pairs, path.probabilities * first, instance.mdp.reward.size)
+        size = 5 + np.max(np.abs(instance.old.values))
+        np.testing.assert_allclose(
+            means, instance.old.advantages.ravel() + 5 * shift, rtol=0, atol=1e-12 * size
+        )
 
 
-@given(cases())
-def test_drawn_experience_has_every_kind_of_end_and_is_what_the_policy_did(case: Any) -> None:
+@given(instances())
+def test_drawn_experience_has_every_kind_of_end_and_is_what_the_policy_did(instance: Any) -> None:
     kinds = set()
     for number in range(30):
-        some = Experience.draw(case, case.rng(number))
+        some = Experience.draw(instance, instance.rng(number))
         kinds |= set(zip(some.terminated.ravel().tolist(), some.truncated.ravel().tolist(), strict=True))
-        assert np.all(np.isin(some.rewards, case.mdp.reward))
+        assert np.all(np.isin(some.rewards, instance.mdp.reward))
     assert kinds == {(False, False), (False, True), (True, False), (True, True)}
-    path = simulate(case.mdp, case.old.policy, 3, 4, case.rng(0))
+    path = simulate(instance.mdp, instance.old.policy, 3, 4, instance.rng(0))
     assert path.states.shape == (4, 4)

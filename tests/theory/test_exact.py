@@ -18,10 +18,10 @@ from npTRPO.theory import (
 )
 from npTRPO.theory.exact import ExactBatch, local_approximation, penalty, table
 from npTRPO.trust_region import UpdateOutcome, update
-from tests.strategies import cases, generators, mdps
+from tests.strategies import instances, generators, mdps
 from tests.theory.oracles import random_policy
 
-FROZEN_LAKE = TabularMDP.from_gymnasium("FrozenLake-v1", discount=0.99)
+FROZEN_LAKE = mdp_from_gymnasium("FrozenLake-v1", discount=0.99)
 
 
 def lower_bound(mdp: TabularMDP, old: np.ndarray, new: np.ndarray) -> float:
@@ -114,35 +114,37 @@ def test_a_penalised_step_needs_positive_probabilities() -> None:
         penalised_step(mdp, np.eye(2))
 
 
-@given(cases())
-def test_e15_a_practical_step_stays_within_the_region_and_gains(case: Any) -> None:
-    found = practical_step(case.mdp, case.policy, case.theta, target_kl=case.target_kl)
-    new = table(case.policy, found.theta)
-    kl = float(case.old.visitation @ np.sum(case.old.policy * np.log(case.old.policy / new), axis=1))
-    assert kl <= case.target_kl * (1 + 1e-12)
+@given(instances())
+def test_e15_a_practical_step_stays_within_the_region_and_gains(instance: Any) -> None:
+    found = practical_step(instance.mdp, instance.policy, instance.theta, target_kl=instance.target_kl)
+    new = table(instance.policy, found.theta)
+    kl = float(
+        instance.old.visitation @ np.sum(instance.old.policy * np.log(instance.old.policy / new), axis=1)
+    )
+    assert kl <= instance.target_kl * (1 + 1e-12)
     if found.outcome is UpdateOutcome.IMPROVED:
-        assert local_approximation(case.old, new, case.gamma) > case.old.objective
+        assert local_approximation(instance.old, new, instance.gamma) > instance.old.objective
     else:
-        assert found.theta is case.theta
+        assert found.theta is instance.theta
 
 
-@given(cases())
+@given(instances())
 @settings(max_examples=20)
-def test_a_weighted_batch_updates_as_a_batch_with_repeated_rows(case: Any) -> None:
-    batch, counts = case.batch, case.rng(99).integers(1, 4, len(case.batch.actions))
+def test_a_weighted_batch_updates_as_a_batch_with_repeated_rows(instance: Any) -> None:
+    batch, counts = instance.batch, instance.rng(99).integers(1, 4, len(instance.batch.actions))
     rows = np.repeat(np.arange(len(counts)), counts)
-    options: dict[str, Any] = {"target_kl": case.target_kl, "cg_rtol": 1e-10}
+    options: dict[str, Any] = {"target_kl": instance.target_kl, "cg_rtol": 1e-10}
     repeated = update(
-        case.policy,
-        case.theta,
+        instance.policy,
+        instance.theta,
         batch.observations[rows],
         batch.actions[rows],
         batch.advantages[rows],
         **options,
     )
     weighted = update(
-        case.policy,
-        case.theta,
+        instance.policy,
+        instance.theta,
         batch.observations,
         batch.actions,
         batch.advantages,

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from npTRPO.theory import TabularMDP, random_mdp, tabular_policy
 from npTRPO.theory.exact import table
-from npTRPO.theory.statements import Estimate, threshold
-from tests.strategies import cases, generators, mdps
+from npTRPO.theory.checks import Estimate, threshold
+from tests.strategies import instances, generators, mdps
 from tests.theory.oracles import ESTIMATES, paths, random_policy
 
 SMALL = {"max_states": 3, "max_actions": 2, "max_discount": 0.3}
@@ -56,7 +56,7 @@ def test_values_and_action_values_meet_their_bellman_equations(
 @given(mdps(), generators())
 def test_e1_simulated_returns_agree_with_the_values(mdp: TabularMDP, rng: np.random.Generator) -> None:
     policy, steps, n = random_policy(mdp, rng), 6, 200
-    simulated = mdp.simulate(policy, steps, n, rng)
+    simulated = simulate(mdp, policy, steps, n, rng)
     weights = mdp.discount ** np.arange(steps)
     now = mdp.evaluate(policy)
     # What is missing of each return is worth V of the last state, discounted.
@@ -67,12 +67,12 @@ def test_e1_simulated_returns_agree_with_the_values(mdp: TabularMDP, rng: np.ran
     assert estimate.deviation <= threshold(ESTIMATES)
 
 
-@given(cases())
-def test_e8_the_policy_gradient_is_the_gradient_of_the_objective_in_every_direction(case: Any) -> None:
-    gradient = case.mdp.policy_gradient(case.table, case.theta)
-    steps = case.theta + 1e-100j * np.eye(case.theta.size)
-    slopes = [case.mdp.evaluate(case.table(theta)).objective.imag / 1e-100 for theta in steps]
-    size = np.max(np.abs(case.old.values)) / (1 - case.gamma)
+@given(instances())
+def test_e8_the_policy_gradient_is_the_gradient_of_the_objective_in_every_direction(instance: Any) -> None:
+    gradient = instance.mdp.policy_gradient(instance.table, instance.theta)
+    steps = instance.theta + 1e-100j * np.eye(instance.theta.size)
+    slopes = [instance.mdp.evaluate(instance.table(theta)).objective.imag / 1e-100 for theta in steps]
+    size = np.max(np.abs(instance.old.values)) / (1 - instance.gamma)
     np.testing.assert_allclose(gradient, slopes, rtol=0, atol=1e-12 * size)
 
 
@@ -141,14 +141,14 @@ def test_what_is_no_policy_is_refused(policy: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         mdp.evaluate(policy)
     with pytest.raises(ValueError, match=message):
-        mdp.simulate(policy, 1, 1, np.random.default_rng(0))
+        simulate(mdp, policy, 1, 1, np.random.default_rng(0))
 
 
 def test_a_simulation_needs_a_step_and_a_trajectory() -> None:
     mdp, policy = TabularMDP(**GOOD), np.ones((2, 1))
     for steps, n in ((0, 1), (1, 0)):
         with pytest.raises(ValueError, match="at least one step"):
-            mdp.simulate(policy, steps, n, np.random.default_rng(0))
+            simulate(mdp, policy, steps, n, np.random.default_rng(0))
 
 
 @given(
@@ -196,7 +196,7 @@ TOYS = [(_toy("FrozenLake"), {}), (_toy("FrozenLake"), {"is_slippery": False}), 
 @pytest.mark.parametrize(("name", "options"), [*TOYS, (_toy("Taxi"), {})])
 def test_gymnasiums_tables_are_read_entry_by_entry(name: str, options: dict[str, Any]) -> None:
     env: Any = gymnasium.make(name, **options).unwrapped
-    mdp = TabularMDP.from_gymnasium(name, discount=0.9, **options)
+    mdp = mdp_from_gymnasium(name, discount=0.9, **options)
     n = env.observation_space.n
     assert mdp.transition.shape == (n + 1, env.action_space.n, n + 1)
     assert mdp.absorbing[n]
@@ -213,7 +213,7 @@ def test_gymnasiums_tables_are_read_entry_by_entry(name: str, options: dict[str,
 
 def test_an_environment_may_be_given_itself() -> None:
     env = gymnasium.make(_toy("FrozenLake"), is_slippery=False)
-    ours = TabularMDP.from_gymnasium(env, discount=0.9)
+    ours = mdp_from_gymnasium(env, discount=0.9)
     assert np.count_nonzero(ours.transition) == 17 * 4
     env.reset(seed=0)  # it hasn't been closed
     env.close()
@@ -221,4 +221,4 @@ def test_an_environment_may_be_given_itself() -> None:
 
 def test_an_environment_without_a_table_is_refused() -> None:
     with pytest.raises(TypeError, match=r"no table of its transitions.*FrozenLake"):
-        TabularMDP.from_gymnasium("CartPole-v1", discount=0.9)
+        mdp_from_gymnasium("CartPole-v1", discount=0.9)

@@ -9,7 +9,7 @@ from npTRPO.sampling.advantages import td_residuals
 from npTRPO.theory import TabularMDP
 from npTRPO.theory.exact import local_approximation
 from npTRPO.theory.performance import discounted_sum
-from tests.strategies import cases, generators, mdps
+from tests.strategies import instances, generators, mdps
 from tests.theory.oracles import assert_holds, paths, random_policy
 
 SMALL = {"max_states": 3, "max_actions": 2, "max_discount": 0.3}
@@ -27,9 +27,9 @@ def along_paths(mdp: TabularMDP, policy: np.ndarray, worth: Any) -> float:
     )
 
 
-@given(cases())
-def test_e1_the_objective_is_the_discounted_return(case: Any) -> None:
-    assert_holds("E1", case)
+@given(instances())
+def test_e1_the_objective_is_the_discounted_return(instance: Any) -> None:
+    assert_holds("E1", instance)
 
 
 @given(mdps(), generators())
@@ -42,9 +42,9 @@ def test_e1_e5_discounted_sums_are_the_solutions_of_their_systems(
     np.testing.assert_allclose(summed, mdp.start @ inverse, rtol=0, atol=1e-12 / (1 - mdp.discount))
 
 
-@given(cases())
-def test_e2_differences_of_any_values_telescope(case: Any) -> None:
-    assert_holds("E2", case)
+@given(instances())
+def test_e2_differences_of_any_values_telescope(instance: Any) -> None:
+    assert_holds("E2", instance)
 
 
 @given(mdps(**SMALL), generators())
@@ -54,9 +54,9 @@ def test_e2_differences_telescope_along_all_paths(mdp: TabularMDP, rng: np.rando
     assert abs(-total - mdp.start @ values) <= gamma**STEPS * np.max(np.abs(values)) + 1e-12
 
 
-@given(cases())
-def test_e3_the_new_policy_is_better_by_its_discounted_old_advantages(case: Any) -> None:
-    assert_holds("E3", case)
+@given(instances())
+def test_e3_the_new_policy_is_better_by_its_discounted_old_advantages(instance: Any) -> None:
+    assert_holds("E3", instance)
 
 
 @given(mdps(**SMALL), generators())
@@ -67,69 +67,71 @@ def test_e3_advantages_add_up_along_all_paths(mdp: TabularMDP, rng: np.random.Ge
     assert abs(new.objective - old.objective - total) <= left_out + 1e-12
 
 
-@given(cases())
-def test_e4_the_td_residual_is_an_unbiased_sample(case: Any) -> None:
-    assert_holds("E4", case)
+@given(instances())
+def test_e4_the_td_residual_is_an_unbiased_sample(instance: Any) -> None:
+    assert_holds("E4", instance)
 
 
-@given(cases())
-def test_e5_visitation_is_a_distribution_and_solves_its_system(case: Any) -> None:
-    assert_holds("E5", case)
+@given(instances())
+def test_e5_visitation_is_a_distribution_and_solves_its_system(instance: Any) -> None:
+    assert_holds("E5", instance)
 
 
-@given(cases())
-def test_e6_sums_along_trajectories_are_means_over_visitation(case: Any) -> None:
-    assert_holds("E6", case)
+@given(instances())
+def test_e6_sums_along_trajectories_are_means_over_visitation(instance: Any) -> None:
+    assert_holds("E6", instance)
 
 
-@given(cases())
-def test_e7_the_surrogate_is_the_rate_of_change_along_mixtures(case: Any) -> None:
-    assert_holds("E7", case)
+@given(instances())
+def test_e7_the_surrogate_is_the_rate_of_change_along_mixtures(instance: Any) -> None:
+    assert_holds("E7", instance)
 
 
-@given(cases())
-def test_e7_the_surrogate_is_linear_in_the_new_policy(case: Any) -> None:
-    halfway = (case.old.policy + case.new.policy) / 2
-    ends = local_approximation(case.old, case.new.policy, case.gamma)
-    size = np.max(np.abs(case.old.values)) / (1 - case.gamma)
-    middle = local_approximation(case.old, halfway, case.gamma)
-    assert middle == pytest.approx((ends + case.old.objective) / 2, abs=1e-12 * size)
+@given(instances())
+def test_e7_the_surrogate_is_linear_in_the_new_policy(instance: Any) -> None:
+    halfway = (instance.old.policy + instance.new.policy) / 2
+    ends = local_approximation(instance.old, instance.new.policy, instance.gamma)
+    size = np.max(np.abs(instance.old.values)) / (1 - instance.gamma)
+    middle = local_approximation(instance.old, halfway, instance.gamma)
+    assert middle == pytest.approx((ends + instance.old.objective) / 2, abs=1e-12 * size)
 
 
-@given(cases())
-def test_e8_surrogate_and_objective_agree_to_first_order(case: Any) -> None:
-    assert_holds("E8", case)
+@given(instances())
+def test_e8_surrogate_and_objective_agree_to_first_order(instance: Any) -> None:
+    assert_holds("E8", instance)
 
 
-@given(cases())
-def test_e8_nothing_but_the_first_order_agrees(case: Any) -> None:
+@given(instances())
+def test_e8_nothing_but_the_first_order_agrees(instance: Any) -> None:
     """Away from θ the two differ as E13 allows, and to second order in the step."""
-    direction = case.rng(108).standard_normal(case.theta.size)
+    direction = instance.rng(108).standard_normal(instance.theta.size)
     errors = []
     for t in (1e-2, 5e-3):
-        table = case.table(case.theta + t * direction)
-        errors.append(local_approximation(case.old, table, case.gamma) - case.mdp.evaluate(table).objective)
-    size = np.max(np.abs(case.old.values)) / (1 - case.gamma) ** 2
+        table = instance.table(instance.theta + t * direction)
+        errors.append(
+            local_approximation(instance.old, table, instance.gamma) - instance.mdp.evaluate(table).objective
+        )
+    size = np.max(np.abs(instance.old.values)) / (1 - instance.gamma) ** 2
     assert abs(errors[0]) <= 10 * size * 1e-4 * direction @ direction
     assert abs(errors[1] - errors[0] / 4) <= 50 * size * 1e-6 * np.linalg.norm(direction) ** 3 + 1e-13 * size
 
 
-@given(cases())
-def test_e9_importance_sampling_writes_the_surrogate_with_old_actions(case: Any) -> None:
-    assert_holds("E9", case)
+@given(instances())
+def test_e9_importance_sampling_writes_the_surrogate_with_old_actions(instance: Any) -> None:
+    assert_holds("E9", instance)
 
 
-@given(cases())
-def test_e10_the_sample_surrogate_is_a_mean_of_ratios_times_advantages(case: Any) -> None:
-    assert_holds("E10", case)
+@given(instances())
+def test_e10_the_sample_surrogate_is_a_mean_of_ratios_times_advantages(instance: Any) -> None:
+    assert_holds("E10", instance)
 
 
-@given(cases())
-def test_e10_at_the_old_parameters_it_is_the_mean_advantage_and_its_gradient_the_score(case: Any) -> None:
-    value, gradient = value_and_grad(case.surrogate)(case.theta)
-    assert value == pytest.approx(float(case.batch.weights @ case.batch.advantages), abs=1e-14)
-    expected = case.scores.T @ (case.batch.weights * case.batch.advantages)
-    size = 1e-300 + np.max(np.abs(case.scores)) * np.max(np.abs(case.batch.advantages))
+@given(instances())
+def test_e10_at_the_old_parameters_it_is_the_mean_advantage_and_its_gradient_the_score(instance: Any) -> None:
+    value, gradient = value_and_grad(instance.surrogate)(instance.theta)
+    assert value == pytest.approx(float(instance.batch.weights @ instance.batch.advantages), abs=1e-14)
+    expected = instance.scores.T @ (instance.batch.weights * instance.batch.advantages)
+    size = 1e-300 + np.max(np.abs(instance.scores)) * np.max(np.abs(instance.batch.advantages))
     np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-13 * size)
 
 

@@ -10,7 +10,7 @@ from npTRPO import Categorical, DiagGaussian
 from npTRPO.cli import main
 from npTRPO.theory import verify
 from npTRPO.theory.derivation import STATEMENTS
-from npTRPO.theory.statements import AtMost, Equal, Estimate, Kind
+from npTRPO.theory.checks import AtMost, Equal, Estimate, Kind
 
 
 @pytest.fixture(scope="module")
@@ -129,10 +129,10 @@ def test_each_kind_of_comparison_can_fail_a_statement() -> None:
         ((Equal(1.0, 1.1), AtMost(0.0, 1.0)), "the sides differ by 0.0909 of their size"),
         ((Equal(1.0, 1.0), AtMost(1.0, 0.5)), "an inequality is violated by 0.5 of its size"),
         ((Equal(1.0, 1.0), Estimate(1.0, 0.0, 1.0, 0.0, 100)), "a mean is 10 standard errors off"),
-        ((), "there was nothing to compare in any case"),
+        ((), "there was nothing to compare in any instance"),
     ):
         for kind in Kind:
-            statement = replace(STATEMENTS[0], kind=kind, measure=lambda case, found=comparisons: found)
+            statement = replace(STATEMENTS[0], kind=kind, measure=lambda instance, found=comparisons: found)
             report = verify(instances=2, statements=[statement])
             assert report.rows[0].failures == [sentence]
             assert not report.passed
@@ -141,7 +141,7 @@ def test_each_kind_of_comparison_can_fail_a_statement() -> None:
 
 def test_a_case_with_nothing_to_compare_counts_neither_way() -> None:
     answers = iter([(), (Equal(1.0, 1.0),)])
-    statement = replace(STATEMENTS[0], measure=lambda case: next(answers))
+    statement = replace(STATEMENTS[0], measure=lambda instance: next(answers))
     report = verify(instances=2, statements=[statement])
     assert report.passed
     np.testing.assert_array_equal(report.rows[0].residuals, [np.nan, 0])

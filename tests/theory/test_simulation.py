@@ -4,7 +4,7 @@ from hypothesis import given
 
 from npTRPO.theory import TabularMDP
 from npTRPO.theory.simulation import all_paths, draw, sample_visitation, simulate
-from npTRPO.theory.statements import Estimate, threshold
+from npTRPO.theory.checks import Estimate, threshold
 from tests.strategies import generators, mdps
 from tests.theory.oracles import ESTIMATES, paths, random_policy
 
@@ -70,6 +70,6 @@ def test_a_draw_never_takes_what_has_no_probability() -> None:
 
 def test_the_same_seed_simulates_the_same() -> None:
     mdp = TabularMDP(np.full((2, 2, 2), 0.5), np.eye(2), np.full(2, 0.5), 0.5)
-    first, second = (mdp.simulate(np.full((2, 2), 0.5), 5, 7, np.random.default_rng(3)) for _ in range(2))
+    first, second = (simulate(mdp, np.full((2, 2), 0.5), 5, 7, np.random.default_rng(3)) for _ in range(2))
     np.testing.assert_array_equal(first.states, second.states)
     np.testing.assert_array_equal(first.rewards, second.rewards)

@@ -11,29 +11,29 @@ from npTRPO import Categorical, DiagGaussian, FisherOperator, conjugate_gradient
 from npTRPO.autograd import grad
 from npTRPO.sampling.advantages import td_residuals
 from npTRPO.theory import curvature, estimators, krylov, performance, random_mdp, steps
-from npTRPO.theory.cases import Case
+from npTRPO.theory.instances import Instance
 from npTRPO.theory.performance import discounted_sum
-from npTRPO.trust_region.update import mean_kl
+from npTRPO.trust_region import mean_kl
 from tests.theory.oracles import assert_holds, failures, random_policy
 
-CASES = [Case.draw(np.random.default_rng(seed)) for seed in range(12)]
+CASES = [Instance.draw(np.random.default_rng(seed)) for seed in range(12)]
 
 
-def fresh() -> list[Case]:
-    """The cases without anything that they have already computed."""
-    return [dataclasses.replace(case) for case in CASES]
+def fresh() -> list[Instance]:
+    """The instances without anything that they have already computed."""
+    return [dataclasses.replace(instance) for instance in CASES]
 
 
 def assert_noticed(number: str) -> None:
-    """The statement fails on one of the cases at least."""
-    assert any(failures(number, case) for case in fresh())
+    """The statement fails on one of the instances at least."""
+    assert any(failures(number, instance) for instance in fresh())
 
 
 @pytest.fixture(autouse=True)
 def _all_is_well_without_the_slip() -> None:
     for number in ("E4", "E7", "E9", "E17", "E20", "E30", "E37", "E38", "E39", "E41", "E42"):
-        for case in fresh()[:2]:
-            assert_holds(number, case)
+        for instance in fresh()[:2]:
+            assert_holds(number, instance)
 
 
 def test_slip_1_kl_of_gaussians_with_old_and_new_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,13 +89,13 @@ def test_slip_4_a_residual_that_is_taken_for_its_mean_is_noticed(monkeypatch: py
 
 
 def test_slip_5_the_gradient_of_the_kl_at_the_old_parameters_is_zero() -> None:
-    for case in fresh():
-        nu = case.old.visitation
-        slope = grad(lambda t, c=case, w=nu: mean_kl(c.old_distribution, c.policy(t, c.states), w))(
-            case.theta
+    for instance in fresh():
+        nu = instance.old.visitation
+        slope = grad(lambda t, c=instance, w=nu: mean_kl(c.old_distribution, c.policy(t, c.states), w))(
+            instance.theta
         )
         assert np.max(np.abs(slope)) <= 1e-15
-        assert case.fisher.quadratic_form(case.rng(5).standard_normal(case.theta.size)) > 1e-3
+        assert instance.fisher.quadratic_form(instance.rng(5).standard_normal(instance.theta.size)) > 1e-3
 
 
 def test_slip_5_a_small_number_inside_the_logarithms_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

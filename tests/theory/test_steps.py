@@ -10,13 +10,13 @@ from npTRPO import line_search
 from npTRPO.policies.network import FunctionNetwork
 from npTRPO.theory.steps import compatible_weights
 from npTRPO.trust_region.update import lagrange_multiplier, natural_step, predicted_improvement
-from tests.strategies import System, cases, generators, systems
+from tests.strategies import System, instances, generators, systems
 from tests.theory.oracles import assert_holds
 
 
-@given(cases())
-def test_e26_no_feasible_step_improves_the_linear_model_more(case: Any) -> None:
-    assert_holds("E26", case)
+@given(instances())
+def test_e26_no_feasible_step_improves_the_linear_model_more(instance: Any) -> None:
+    assert_holds("E26", instance)
 
 
 @given(systems(max_size=4, max_condition=30.0), generators())
@@ -35,14 +35,14 @@ def test_e26_scipy_finds_the_same_maximum(s: System, rng: np.random.Generator) -
     assert -found.fun == pytest.approx(predicted_improvement(g, step), rel=1e-5)
 
 
-@given(cases())
-def test_e27_step_and_multiplier_meet_the_kkt_conditions(case: Any) -> None:
-    assert_holds("E27", case)
+@given(instances())
+def test_e27_step_and_multiplier_meet_the_kkt_conditions(instance: Any) -> None:
+    assert_holds("E27", instance)
 
 
-@given(cases())
-def test_e28_the_multiplier_is_the_root_of_the_quadratic_form_over_the_region(case: Any) -> None:
-    assert_holds("E28", case)
+@given(instances())
+def test_e28_the_multiplier_is_the_root_of_the_quadratic_form_over_the_region(instance: Any) -> None:
+    assert_holds("E28", instance)
 
 
 @given(systems(max_condition=1e4))
@@ -56,14 +56,14 @@ def test_e28_the_multiplier_is_the_price_of_the_region(s: System) -> None:
     assert (gains[1] - gains[0]) / 2e-6 == pytest.approx(lagrange_multiplier(quadratic, 0.01), rel=1e-5)
 
 
-@given(cases())
-def test_e29_the_step_is_its_closed_form(case: Any) -> None:
-    assert_holds("E29", case)
+@given(instances())
+def test_e29_the_step_is_its_closed_form(instance: Any) -> None:
+    assert_holds("E29", instance)
 
 
-@given(cases())
-def test_e30_every_step_ends_on_the_boundary_of_the_quadratic_region(case: Any) -> None:
-    assert_holds("E30", case)
+@given(instances())
+def test_e30_every_step_ends_on_the_boundary_of_the_quadratic_region(instance: Any) -> None:
+    assert_holds("E30", instance)
 
 
 @given(systems(), generators())
@@ -74,22 +74,24 @@ def test_e30_whatever_the_direction(s: System, rng: np.random.Generator) -> None
     np.testing.assert_allclose(step / np.linalg.norm(step), x / np.linalg.norm(x), rtol=0, atol=1e-14)
 
 
-@given(cases())
-def test_e31_the_linear_model_predicts_the_root_of_twice_delta_times_the_form(case: Any) -> None:
-    assert_holds("E31", case)
+@given(instances())
+def test_e31_the_linear_model_predicts_the_root_of_twice_delta_times_the_form(instance: Any) -> None:
+    assert_holds("E31", instance)
 
 
-@given(cases())
-def test_e32_the_natural_gradient_is_the_best_fit_of_the_advantage(case: Any) -> None:
-    assert_holds("E32", case)
+@given(instances())
+def test_e32_the_natural_gradient_is_the_best_fit_of_the_advantage(instance: Any) -> None:
+    assert_holds("E32", instance)
 
 
-@given(cases(min_states=4))
-def test_e32_the_fit_is_weighted_where_no_weights_fit_exactly(case: Any) -> None:
+@given(instances(min_states=4))
+def test_e32_the_fit_is_weighted_where_no_weights_fit_exactly(instance: Any) -> None:
     """All states look the same to this policy, so that its scores can't tell their advantages apart."""
-    logits = case.theta[: case.mdp.n_actions]
+    logits = instance.theta[: instance.mdp.n_actions]
     network = FunctionNetwork(lambda theta, x: theta + np.zeros((len(x), 1)), lambda rng: logits)
-    blind = replace(case, policy=replace(case.policy, network=network), theta=logits, new_theta=logits)
+    blind = replace(
+        instance, policy=replace(instance.policy, network=network), theta=logits, new_theta=logits
+    )
     fit = compatible_weights(blind.scores, blind.batch.weights, blind.batch.advantages)
     left = blind.scores @ fit - blind.batch.advantages
     assume(np.max(np.abs(left)) > 1e-3)
@@ -99,23 +101,23 @@ def test_e32_the_fit_is_weighted_where_no_weights_fit_exactly(case: Any) -> None
     assert_holds("E32", blind)
 
 
-@given(cases(max_discount=0.9))
-def test_e32_the_least_weights_are_the_pseudo_inverse_times_the_gradient(case: Any) -> None:
-    fisher = case.scores.T @ (case.batch.weights[:, None] * case.scores)
+@given(instances(max_discount=0.9))
+def test_e32_the_least_weights_are_the_pseudo_inverse_times_the_gradient(instance: Any) -> None:
+    fisher = instance.scores.T @ (instance.batch.weights[:, None] * instance.scores)
     eigenvalues = np.linalg.eigvalsh(fisher)
-    rare = (case.old.visitation > 0) & (case.old.visitation < 1e-6)
+    rare = (instance.old.visitation > 0) & (instance.old.visitation < 1e-6)
     assume(not np.any(rare))  # γ = 2⁻⁵² makes states that rounding can't tell from such as are never visited
     positive = eigenvalues[eigenvalues > 1e-12]
     assume(len(positive) and positive[0] > 1e-6)  # else rounding decides what is zero
-    expected = np.linalg.pinv(fisher, rcond=1e-10, hermitian=True) @ case.gradient
-    ours = compatible_weights(case.scores, case.batch.weights, case.batch.advantages)
-    size = np.max(np.abs(case.batch.advantages)) / positive[0]
+    expected = np.linalg.pinv(fisher, rcond=1e-10, hermitian=True) @ instance.gradient
+    ours = compatible_weights(instance.scores, instance.batch.weights, instance.batch.advantages)
+    size = np.max(np.abs(instance.batch.advantages)) / positive[0]
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-9 * size)
 
 
-@given(cases())
-def test_e38_the_line_search_takes_the_first_fraction_that_meets_both_conditions(case: Any) -> None:
-    assert_holds("E38", case)
+@given(instances())
+def test_e38_the_line_search_takes_the_first_fraction_that_meets_both_conditions(instance: Any) -> None:
+    assert_holds("E38", instance)
 
 
 def test_e38_equal_is_within_the_region_but_no_improvement() -> None:

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
-from npTRPO.theory.report import drawn_cases
+from npTRPO.theory.report import drawn_instances
 from npTRPO.theory_page import figures
 from npTRPO.theory_page.figures import Figure
 
 DRAWN: dict[str, Callable[[int], Figure]] = {
-    "bounds": lambda seed: figures.draw_bounds(drawn_cases(40, seed)),
+    "bounds": lambda seed: figures.draw_bounds(drawn_instances(40, seed)),
     "remainders": figures.draw_remainders,
     "conjugate gradients": figures.draw_conjugate_gradients,
     "advantages": figures.draw_advantages,

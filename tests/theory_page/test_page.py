@@ -16,11 +16,11 @@ import pytest
 
 from npTRPO.cli import main
 from npTRPO.theory import verify
-from npTRPO.theory.cases import Case
+from npTRPO.theory.instances import Instance
 from npTRPO.theory.derivation import STATEMENTS
 from npTRPO.theory.equations import SECTIONS
 from npTRPO.theory.report import Report, measured
-from npTRPO.theory.statements import AtMost, Comparison, Equal, Statement
+from npTRPO.theory.checks import AtMost, Comparison, Equal, Statement
 from npTRPO.theory_page import figures
 from npTRPO.theory_page import page as page_module
 from npTRPO.theory_page.page import page
@@ -163,7 +163,7 @@ def test_a_name_that_is_not_there_is_not_passed_over() -> None:
 # --- failures -----------------------------------------------------------------------------------------------
 
 
-def instead(number: str, measure: Callable[[Case], tuple[Comparison, ...]]) -> tuple[Statement, ...]:
+def instead(number: str, measure: Callable[[Instance], tuple[Comparison, ...]]) -> tuple[Statement, ...]:
     return tuple(replace(s, measure=measure) if s.number == number else s for s in STATEMENTS)
 
 
@@ -176,7 +176,7 @@ def instead(number: str, measure: Callable[[Case], tuple[Comparison, ...]]) -> t
     ],
 )
 def test_a_statement_that_fails_is_shown_as_failed(comparison: Comparison, sentence: str) -> None:
-    text = page(verify(2, statements=instead("E5", lambda case: (comparison,))))
+    text = page(verify(2, statements=instead("E5", lambda instance: (comparison,))))
     Document(text)
     read = words_of(article(text, "E5"))
     assert "✗ fails" in read
@@ -189,7 +189,7 @@ def test_a_statement_that_fails_is_shown_as_failed(comparison: Comparison, sente
 
 
 def test_what_a_function_raises_is_told_and_can_not_break_the_page() -> None:
-    def broken(case: Case) -> tuple[Comparison, ...]:
+    def broken(instance: Instance) -> tuple[Comparison, ...]:
         raise ValueError('<script>"&"</script>')
 
     text = page(verify(2, statements=instead("E7", broken)))
@@ -199,14 +199,14 @@ def test_what_a_function_raises_is_told_and_can_not_break_the_page() -> None:
 
 
 def test_a_statement_without_anything_to_compare_fails_and_has_no_strip() -> None:
-    part = article(page(verify(2, statements=instead("E8", lambda case: ()))), "E8")
-    assert "there was nothing to compare in any case" in part
+    part = article(page(verify(2, statements=instead("E8", lambda instance: ()))), "E8")
+    assert "there was nothing to compare in any instance" in part
     assert 'class="strip"' not in part
 
 
 def test_instances_without_anything_to_compare_are_counted() -> None:
     calls = iter([(), (Equal(1.0, 1.0),), ()])
-    part = article(page(verify(3, statements=instead("E8", lambda case: next(calls)))), "E8")
+    part = article(page(verify(3, statements=instead("E8", lambda instance: next(calls)))), "E8")
     assert "In 2 of 3 instances there was nothing to compare." in part
 
 
@@ -345,7 +345,7 @@ def test_a_page_that_fails_on_the_way_leaves_the_old_one(
 def test_a_failure_still_writes_the_page_and_is_told_by_the_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    statements = instead("E1", lambda case: (Equal(1.0, 2.0),))
+    statements = instead("E1", lambda instance: (Equal(1.0, 2.0),))
     monkeypatch.setattr("npTRPO.theory.report.verify", lambda n, seed: verify(n, seed, statements))
     target = tmp_path / "page.html"
     assert main(["verify", "--instances", "1", "--html", str(target)]) == 1

@@ -1,6 +1,4 @@
 import dataclasses
-import itertools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,9 +10,9 @@ from hypothesis import strategies as st
 from scipy.sparse.linalg import LinearOperator, aslinearoperator, cg
 
 from npTRPO import conjugate_gradient
-from npTRPO.trust_region import CGOutcome, CGResult
+from npTRPO.trust_region import CGOutcome, CGResult, ConjugateGradient
 from tests.policies.oracles import EPS
-from tests.strategies import System, generators, repeated_spectra, rotation, systems
+from tests.strategies import System, generators, systems
 
 BETAS = ["fletcher-reeves", "polak-ribiere"]
 each_beta = pytest.mark.parametrize("beta", BETAS)
@@ -51,95 +49,6 @@ def scipys(A: np.ndarray, b: np.ndarray, **options: Any) -> list[np.ndarray]:
     return xs
 
 
-def energy(A: np.ndarray, e: np.ndarray) -> float:
-    return math.sqrt(max(float(e @ A @ e), 0.0))
-
-
-NOISE = 1e-12
-
-
-def noisy(A: np.ndarray, b: np.ndarray, M: np.ndarray, steps: int, noise: float, seed: int = 0) -> Run:
-    """E33 and E35 in the words of Nocedal and Wright, with noise in b and in every vector computed.
-
-    The noise is random, and as large in norm as ``noise`` times the largest vector that takes part.
-    """
-    rng = np.random.default_rng(seed)
-
-    def moved(v: np.ndarray, size: float) -> np.ndarray:
-        direction = rng.standard_normal(v.size)
-        return v + noise * size * direction / np.linalg.norm(direction)
-
-    def times(matrix: np.ndarray, v: np.ndarray) -> np.ndarray:
-        return moved(matrix @ v, np.linalg.norm(matrix, 2) * np.linalg.norm(v))
-
-    xs, rs, ps = [np.zeros_like(b)], [moved(b, np.linalg.norm(b))], []
-    y = times(M, rs[0])
-    p = y
-    for _ in range(steps):
-        Ap = times(A, p)
-        ps.append(p)
-        alpha = rs[-1] @ y / (p @ Ap)
-        xs.append(moved(xs[-1] + alpha * p, np.linalg.norm(xs[-1]) + np.linalg.norm(alpha * p)))
-        rs.append(moved(rs[-1] - alpha * Ap, np.linalg.norm(rs[-1]) + np.linalg.norm(alpha * Ap)))
-        y_new = times(M, rs[-1])
-        p = moved(y_new + (rs[-1] @ y_new) / (rs[-2] @ y) * p, np.linalg.norm(y_new))
-        y = y_new
-    return Run(None, xs, rs, ps)  # type: ignore[arg-type]
-
-
-class Drift:
-    """How far rounding may drive the iterates of a solve, by the measured conditioning of its path.
-
-    A step rounds with at most 2n + 8 operations per number. How much of that reaches each iterate is
-    measured: noise of 1e-12 in every vector, far above the rounding, is followed through the textbook's
-    iteration, four times. Ten times the largest effect, scaled to rounding, is the tolerance, as long as
-    the effect is small enough to be linear; after that rounding has taken over.
-    """
-
-    def __init__(self, A: np.ndarray, b: np.ndarray, steps: int, M: np.ndarray | None = None) -> None:
-        M = np.eye(b.size) if M is None else M
-        self.exact = noisy(A, b, M, steps, 0.0)
-        self.runs = [noisy(A, b, M, steps, NOISE, seed) for seed in range(4)]
-        self.rounding = 10 * (2 * b.size + 8) * EPS
-
-    def tolerance(self, effects: list[float], size: float, limit: float) -> float | None:
-        """For what noise has these effects on; None beyond the limit, where rounding has taken over."""
-        largest = max(effects)
-        return self.rounding * (largest / NOISE + size) if largest <= limit else None
-
-    def of_iterate(self, k: int, C: np.ndarray | None = None) -> float | None:
-        """For ‖x_k‖, or ‖C x_k‖; noise must not hide the step that led there."""
-        C = np.eye(len(self.exact.xs[0])) if C is None else C
-        xs = [C @ x for x in self.exact.xs]
-        effects = [float(np.linalg.norm(C @ run.xs[k] - xs[k])) for run in self.runs]
-        step = float(np.linalg.norm(xs[k] - xs[max(k - 1, 0)]))
-        return self.tolerance(effects, max(float(np.linalg.norm(x)) for x in xs), 1e-2 * step)
-
-    def of_cosine(self, kind: str, j: int, k: int, root: np.ndarray) -> float | None:
-        """For the cosine between vectors j and k > j, times ``root``; noise must not hide vector k."""
-        exact = getattr(self.exact, kind)[k]
-        vectors = [getattr(run, kind) for run in self.runs]
-        hidden = max(float(np.linalg.norm(v[k] - exact)) for v in vectors) > 1e-2 * np.linalg.norm(exact)
-        effects = [abs(cosine(root @ v[j], root @ v[k])) for v in vectors]
-        return None if hidden else self.tolerance(effects, 1.0, 1e-2)
-
-
-def cosine(u: np.ndarray, v: np.ndarray) -> float:
-    """Of the angle between two vectors; 1 if one of them is zero, which is orthogonal to nothing."""
-    norms = np.linalg.norm(u) * np.linalg.norm(v)
-    return float(u @ v / norms) if norms > 0 else 1.0
-
-
-def assert_same_path(ours: list[np.ndarray], theirs: list[np.ndarray], *drifts: Drift) -> int:
-    """The iterates agree where rounding hasn't taken over; returns how many were compared."""
-    for k, (x, y) in enumerate(zip(ours, theirs, strict=False)):
-        tolerances = [drift.of_iterate(k) for drift in drifts]
-        if None in tolerances:
-            return k
-        assert np.linalg.norm(x - y) <= 2 * sum(tolerances)  # type: ignore[arg-type]  # both sides round
-    return min(len(ours), len(theirs))
-
-
 def solution_error(A: np.ndarray, b: np.ndarray, run: Run, rtol: float) -> float:
     """Bound of ‖x − A⁻¹b‖ for a solve that converged, and for a direct solve beside it.
 
@@ -157,20 +66,26 @@ def solution_error(A: np.ndarray, b: np.ndarray, run: Run, rtol: float) -> float
 
 
 @each_beta
-@given(s=systems())
-def test_e33_iterates_are_scipys(beta: Any, s: System) -> None:
-    run = solve(s.A, s.b, rtol=1e-8, beta=beta)
-    compared = assert_same_path(run.xs, scipys(s.A, s.b, rtol=1e-8), Drift(s.A, s.b, len(run.ps)))
-    assert compared >= min(2, len(run.xs))
-
-
-@given(systems(max_condition=10.0))
-def test_e37_on_well_conditioned_systems_the_path_is_scipys_to_its_end(s: System) -> None:
-    run = solve(s.A, s.b, rtol=1e-6)
-    expected = scipys(s.A, s.b, rtol=1e-6)
-    drift = Drift(s.A, s.b, len(run.ps))
-    assert assert_same_path(run.xs, expected, drift) == len(run.xs) == len(expected)
-    assert run.result.iterations == len(expected) - 1
+@pytest.mark.parametrize("is_preconditioned", [False, True])
+@given(
+    s=systems(max_condition=10.0), other=systems(max_condition=10.0), rng=generators(), at_zero=st.booleans()
+)
+def test_e33_e34_e35_e37_the_path_is_scipys_to_its_end(
+    beta: Any, is_preconditioned: bool, s: System, other: System, rng: np.random.Generator, at_zero: bool
+) -> None:
+    n = min(s.b.size, other.b.size)
+    A, b, M = s.A[:n, :n], s.b[:n], other.A[:n, :n]  # leading blocks: positive definite, no worse conditioned
+    M = M / np.trace(M) if is_preconditioned else np.eye(n)
+    x0 = np.zeros(n) if at_zero else rng.standard_normal(n)
+    before = x0.copy()
+    run = solve(A, b, M, beta=beta, rtol=1e-6, x0=None if at_zero else x0)
+    expected = scipys(A, b, x0=x0, M=M, rtol=1e-6)
+    np.testing.assert_array_equal(x0, before)
+    assert run.result.iterations == len(run.ps) - (not at_zero) == len(expected) - 1
+    # Rounding parts the paths by about n κ ε at each step, and by that over ‖r_k‖ / ‖r₀‖ later on, with
+    # κ ≤ 100 and residuals down to 1e-6.
+    size = max(np.linalg.norm(x) for x in [x0, *expected])
+    np.testing.assert_allclose(run.xs[1:], expected[1:], rtol=0, atol=10 * n * 100 * EPS / 1e-6 * size)
 
 
 @each_beta
@@ -186,59 +101,11 @@ def test_the_solution_is_that_of_a_direct_solve(beta: Any, s: System) -> None:
     assert error <= solution_error(s.A, s.b, run, rtol)
 
 
-@given(systems(), systems())
-def test_e35_preconditioned_iterates_are_scipys(s: System, other: System) -> None:
-    n = min(s.b.size, other.b.size)
-    A, b, M = s.A[:n, :n], s.b[:n], other.A[:n, :n]  # leading blocks: positive definite, no worse conditioned
-    M = M / np.trace(M)
-    run = solve(A, b, M, rtol=1e-8)
-    expected = scipys(A, b, rtol=1e-8, M=M)
-    assert assert_same_path(run.xs, expected, Drift(A, b, len(run.ps), M)) >= min(2, len(run.xs))
-
-
-@each_beta
-@given(s=systems(max_condition=100.0), other=systems(max_condition=10.0))
-def test_e35_preconditioning_is_a_change_of_variables(beta: Any, s: System, other: System) -> None:
-    # With M = C Cᵀ the iterates are C y, where y are those of CᵀAC y = Cᵀb.
-    n = min(s.b.size, other.b.size)
-    A, b, M = s.A[:n, :n], s.b[:n], other.A[:n, :n]
-    C = np.linalg.cholesky(M)
-    run = solve(A, b, M, rtol=1e-6, beta=beta)
-    transformed = solve(C.T @ A @ C, C.T @ b, rtol=0.0, maxiter=run.result.iterations)
-    here, there = Drift(A, b, len(run.ps), M), Drift(C.T @ A @ C, C.T @ b, len(run.ps))
-    assert here.of_iterate(1) is not None
-    for k, (x, y) in enumerate(zip(run.xs, transformed.xs, strict=False)):
-        tolerances = here.of_iterate(k), there.of_iterate(k, C)
-        if None in tolerances:
-            break
-        assert np.linalg.norm(x - C @ y) <= sum(tolerances)
-
-
 def test_an_exact_preconditioner_needs_one_step() -> None:
     A = np.diag([1.0, 4.0, 16.0])
     result = conjugate_gradient(A, np.ones(3), M=np.diag([1.0, 0.25, 0.0625]), rtol=0.0)
     assert (result.iterations, result.outcome) == (1, CGOutcome.CONVERGED)
     np.testing.assert_array_equal(result.x, [1, 0.25, 0.0625])
-
-
-@given(systems(max_condition=1e4), generators())
-def test_a_given_start_leads_to_the_same_solution(s: System, rng: np.random.Generator) -> None:
-    x0 = rng.standard_normal(s.b.size)
-    before = x0.copy()
-    run = solve(s.A, s.b, x0=x0, rtol=1e-9, maxiter=10_000)
-    assert run.result.converged
-    run.xs[0] = x0
-    error = np.linalg.norm(run.result.x - np.linalg.solve(s.A, s.b))
-    assert error <= solution_error(s.A, s.b, run, 1e-9)
-    assert len(run.ps) == run.result.iterations + 1  # one product more, for the first residual
-    # Steps from x0 are those of the system A e = b − A x0 from zero; x0 adds its own rounding.
-    drift = Drift(s.A, s.b - s.A @ x0, len(run.xs) - 1)
-    for k, x in enumerate([x0, *scipys(s.A, s.b, x0=x0, rtol=1e-9)[1:]][: len(run.xs)]):
-        tolerance = drift.of_iterate(k)
-        if tolerance is None:
-            break
-        assert np.linalg.norm(run.xs[k] - x) <= 2 * tolerance + drift.rounding * np.linalg.norm(x0)
-    np.testing.assert_array_equal(x0, before)
 
 
 def test_an_exact_start_takes_no_step_and_is_not_the_callers_array() -> None:
@@ -288,31 +155,6 @@ def test_e36_scaling_by_powers_of_two_changes_no_bit(beta: Any, s: System, power
         np.testing.assert_array_equal(y, x * (for_b / for_A))
 
 
-@pytest.mark.parametrize(("for_A", "for_b"), [(1e-8, 1.0), (1e8, 1.0), (1.0, 1e-8), (1.0, 1e8)])
-@given(s=systems(max_condition=1e4))
-def test_e36_scaling_scales_every_iterate(for_A: float, for_b: float, s: System) -> None:
-    run, scaled = solve(s.A, s.b), solve(for_A * s.A, for_b * s.b)
-    drift = Drift(s.A, s.b, len(run.ps))
-    compared = assert_same_path(run.xs, [x * (for_A / for_b) for x in scaled.xs], drift)
-    assert compared >= min(2, len(run.xs))
-    assert scaled.result.outcome is run.result.outcome
-
-
-@given(systems(max_condition=1e4), generators())
-def test_e36_rotating_the_problem_rotates_every_iterate(s: System, rng: np.random.Generator) -> None:
-    R = rotation(rng, s.b.size)
-    run, rotated = solve(s.A, s.b), solve(R @ s.A @ R.T, R @ s.b)
-    back = [R.T @ x for x in rotated.xs]
-    assert assert_same_path(run.xs, back, Drift(s.A, s.b, len(run.ps))) >= min(2, len(run.xs))
-
-
-@given(systems())
-def test_e34_fletcher_reeves_and_polak_ribiere_take_the_same_path(s: System) -> None:
-    runs = [solve(s.A, s.b, rtol=1e-8, beta=beta) for beta in BETAS]
-    compared = assert_same_path(runs[0].xs, runs[1].xs, Drift(s.A, s.b, len(runs[0].ps)))
-    assert compared >= min(2, len(runs[0].xs))
-
-
 def test_e34_the_two_formulas_differ_where_products_are_not_symmetric() -> None:
     A = np.array([[2.0, 1.0, 0.0], [-1.0, 3.0, 1.0], [0.0, -1.0, 4.0]])  # vᵀAv > 0, but A isn't symmetric
     b = np.array([1.0, 2.0, 3.0])
@@ -324,66 +166,6 @@ def test_e34_the_two_formulas_differ_where_products_are_not_symmetric() -> None:
             expected = r_new + (r_new @ r_new - carried) / (r @ r) * run.ps[k - 1]
             np.testing.assert_allclose(run.ps[k], expected, rtol=100 * EPS)
         assert abs(r_new @ r) > 1e-3 * (r_new @ r_new)  # the second β is another one by the other formula
-
-
-# --- what conjugate gradients promise -------------------------------------------------------------
-
-
-@given(systems(max_condition=1e3))
-def test_e36_residuals_are_orthogonal_and_directions_conjugate(s: System) -> None:
-    run = solve(s.A, s.b, rtol=1e-6)
-    drift, proved = Drift(s.A, s.b, len(run.ps)), 0
-    root = np.linalg.cholesky(s.A).T  # conjugate vectors are orthogonal in its range
-    for kind, factor in (("rs", np.eye(s.b.size)), ("ps", root)):
-        vectors = getattr(run, kind)
-        for j, k in itertools.combinations(range(len(vectors)), 2):
-            tolerance = drift.of_cosine(kind, j, k, factor)
-            if tolerance is not None:
-                assert abs(cosine(factor @ vectors[j], factor @ vectors[k])) <= tolerance
-                proved += 1
-    assert proved or len(run.ps) < 2
-
-
-def energy_floor(s: System, run: Run) -> float:
-    """Below which rounding hides the energy norm of the error: ‖A^(−½) (rounding of Ax)‖, as above."""
-    size = max(np.linalg.norm(x) for x in run.xs)
-    return float(
-        20 * s.b.size * (len(run.xs) + 1) * EPS * s.eigenvalues.max() * size / math.sqrt(s.eigenvalues.min())
-    )
-
-
-@each_beta
-@given(s=systems())
-def test_e36_the_energy_norm_of_the_error_falls_at_every_step(beta: Any, s: System) -> None:
-    run = solve(s.A, s.b, rtol=1e-10, beta=beta)
-    solution, floor = np.linalg.solve(s.A, s.b), energy_floor(s, run)
-    errors = [energy(s.A, solution - x) for x in run.xs]
-    for before, after in itertools.pairwise(errors):
-        assert after < before or after <= floor
-    assert errors[-1] < errors[0]
-
-
-@given(systems())
-def test_e36_the_error_obeys_the_chebyshev_bound(s: System) -> None:
-    run = solve(s.A, s.b, rtol=1e-10)
-    solution, floor = np.linalg.solve(s.A, s.b), energy_floor(s, run)
-    first = energy(s.A, solution)
-    root = math.sqrt(s.condition)
-    for k, x in enumerate(run.xs):
-        bound = 2 * ((root - 1) / (root + 1)) ** k * first
-        assert energy(s.A, solution - x) <= bound * (1 + 1e-6) + floor  # rounding moves κ by far less
-
-
-@each_beta
-@given(case=repeated_spectra())
-def test_e36_as_many_steps_as_there_are_distinct_eigenvalues(beta: Any, case: tuple[System, int]) -> None:
-    s, n_distinct = case
-    run = solve(s.A, s.b, rtol=1e-9, beta=beta)
-    assert run.result.converged
-    # Every eigenspace has a share in b, and no polynomial of lower degree with value 1 at 0 is below 1e-9
-    # on all of the eigenvalues: those are 1, 2, 4, 8 or 16, four at the most.
-    assert run.result.iterations == n_distinct
-    assert np.linalg.norm(run.result.x - np.linalg.solve(s.A, s.b)) <= solution_error(s.A, s.b, run, 1e-9)
 
 
 # --- outcomes -------------------------------------------------------------------------------------
@@ -532,14 +314,14 @@ def in_one_buffer(A: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     ids=["array", "list", "callable", "LinearOperator", "sparse", "buffer"],
 )
 @pytest.mark.parametrize("role", ["A", "M"])
-@given(s=systems(max_condition=100.0))
+@given(s=systems(max_condition=10.0))
 def test_a_matrix_may_be_given_in_any_form(wrap: Callable[[Any], Any], role: str, s: System) -> None:
-    run = solve(s.A, s.b, None if role == "A" else s.A, rtol=1e-6)
+    expected = solve(s.A, s.b, None if role == "A" else s.A, rtol=1e-6).result
     options = {"A": wrap(s.A)} if role == "A" else {"A": s.A, "M": wrap(s.A)}
-    xs = [np.zeros_like(s.b)]
-    conjugate_gradient(b=s.b, rtol=1e-6, callback=xs.append, **options)
-    drift = Drift(s.A, s.b, len(run.ps), None if role == "A" else s.A)
-    assert assert_same_path(run.xs, xs, drift) >= min(2, len(run.xs))
+    result = conjugate_gradient(b=s.b, rtol=1e-6, **options)
+    assert (result.outcome, result.iterations) == (expected.outcome, expected.iterations)
+    atol = 10 * s.b.size * 100 * EPS / 1e-6 * np.linalg.norm(expected.x)  # as above
+    np.testing.assert_allclose(result.x, expected.x, rtol=0, atol=atol)
 
 
 @each_beta
@@ -574,6 +356,17 @@ def test_float32_stays_float32(beta: Any, dtype_of_A: Any, s: System) -> None:
     assert error <= rounding * solution_error(s.A, s.b, run, 1e-3 / rounding)
 
 
+@pytest.mark.parametrize("size", [1e20, 1e-24])
+def test_in_float32_right_hand_sides_may_be_huge_or_tiny(size: float) -> None:
+    """Their squares are out of float32's range, and inner products are float64's."""
+    b = np.full(3, size, np.float32)
+    with np.errstate(over="ignore"):  # float32's would end NOT_FINITE, or CONVERGED at once with x = 0
+        result = conjugate_gradient(THREE.astype(np.float32), b, rtol=1e-5)
+    assert (result.outcome, result.iterations) == (CGOutcome.CONVERGED, 3)
+    assert result.x.dtype == np.float32
+    np.testing.assert_allclose(result.x / size, [1, 0.5, 0.25], rtol=1e-5)
+
+
 def test_integers_are_solved_in_float64() -> None:
     result = conjugate_gradient([[2, 0], [0, 4]], [2, 2])
     assert result.x.dtype == np.float64
@@ -606,9 +399,24 @@ def test_ill_shaped_input_and_options_out_of_range_are_refused(changes: Any, mes
         conjugate_gradient(**{"A": np.eye(3), "b": np.ones(3), **changes})
 
 
-def test_results_are_frozen() -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        conjugate_gradient(THREE, ONES).iterations = 0  # type: ignore[misc]
+def test_results_and_solvers_are_frozen() -> None:
+    solver = ConjugateGradient(rtol=1e-3)
+    for frozen, name in ((solver, "rtol"), (solver.solve(THREE, ONES), "iterations")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(frozen, name, 0)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"rtol": 0.3}, {"rtol": 0, "atol": 0.3}, {"maxiter": 1}, {"beta": BETAS[1]}]
+)
+def test_a_solver_solves_with_its_settings(settings: Any) -> None:
+    options = {"M": np.diag([1.0, 0.4, 0.3]), "x0": np.array([0.5, 0.0, 0.0])}
+    result, expected = (
+        ConjugateGradient(**settings).solve(THREE, ONES, **options),
+        conjugate_gradient(THREE, ONES, **options, **settings),
+    )
+    np.testing.assert_array_equal(result.x, expected.x)
+    assert (result.outcome, result.iterations) == (expected.outcome, expected.iterations)
 
 
 def test_a_linear_operator_is_only_asked_for_its_products() -> None:

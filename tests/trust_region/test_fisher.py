@@ -10,9 +10,7 @@ from scipy.sparse.linalg import LinearOperator, cg
 
 from npTRPO import FisherOperator, Policy
 from npTRPO.autograd import grad, hvp
-from npTRPO.trust_region import linearized as rows_module
-from npTRPO.trust_region.linearized import LinearizedRows
-from npTRPO.trust_region.update import mean_kl
+from npTRPO.trust_region import BatchLinearization, mean_kl
 from tests.policies.oracles import EPS, complex_step
 from tests.strategies import PolicyBatch, arrays, generators, policy_batches, real_action_spaces
 from tests.trust_region.oracles import (
@@ -161,48 +159,40 @@ def test_products_are_linear(
     np.testing.assert_array_equal(F @ np.zeros(theta.size), np.zeros(theta.size))
 
 
-@given(policy_batches(), st.sampled_from([1, 2, 3, 4]))
-def test_the_size_of_a_block_changes_only_the_rounding(batch: PolicyBatch, block: int) -> None:
+@given(policy_batches(), generators(), st.sampled_from([1, 2, 3, 1024]), st.booleans())
+def test_it_is_a_mean_over_rows_by_their_weights_whatever_the_blocks(
+    batch: PolicyBatch, rng: np.random.Generator, block: int, are_weighted: bool
+) -> None:
     policy, theta, observations, *_ = batch
-    whole = FisherOperator(policy, theta, observations) @ np.eye(theta.size)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows_module, "BLOCK_ROWS", block)
-        blocked = FisherOperator(policy, theta, observations)
-        product = blocked @ np.eye(theta.size)
-    assert len(blocked._rows.blocks) == -(-len(observations) // block)
-    np.testing.assert_allclose(product, whole, rtol=0, atol=fisher_rounding(policy, theta, observations))
-
-
-@given(policy_batches(), st.integers(1, 4))
-def test_a_subsample_has_the_mean_over_its_own_rows(batch: PolicyBatch, every: int) -> None:
-    policy, theta, observations, *_ = batch
-    some = observations[::every]
-    dense = FisherOperator(policy, theta, some) @ np.eye(theta.size)
-    by_row = [fisher_by_definition(policy, theta, row[None]) for row in some]
-    atol = fisher_rounding(policy, theta, observations)
-    np.testing.assert_allclose(dense, np.mean(by_row, axis=0), rtol=0, atol=atol)
-
-
-@given(policy_batches(), generators(), st.sampled_from([1, 2, 1024]))
-def test_weights_take_the_place_of_the_mean(batch: PolicyBatch, rng: np.random.Generator, block: int) -> None:
-    policy, theta, observations, *_ = batch
-    weights = rng.uniform(size=len(observations)) ** 2
+    n = len(observations)
+    weights = rng.uniform(size=n) ** 2 if are_weighted else np.ones(n)
     weights /= weights.sum()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows_module, "BLOCK_ROWS", block)
-        dense = FisherOperator(policy, theta, observations, weights=weights) @ np.eye(theta.size)
+    given = weights if are_weighted else None
+    rows = BatchLinearization(policy.outputs, theta, observations, given, block_rows=block)
     by_row = [fisher_by_definition(policy, theta, row[None]) for row in observations]
-    atol = fisher_rounding(policy, theta, observations)
-    np.testing.assert_allclose(dense, np.tensordot(weights, by_row, axes=1), rtol=0, atol=atol)
+    expected, atol = np.tensordot(weights, by_row, axes=1), fisher_rounding(policy, theta, observations)
+    for F in (FisherOperator(policy, theta, observations, weights=given), FisherOperator.of(rows, policy)):
+        np.testing.assert_allclose(F @ np.eye(theta.size), expected, rtol=0, atol=atol)
 
 
-@given(policy_batches(), generators())
-def test_a_linearisation_at_hand_gives_the_same_bits(batch: PolicyBatch, rng: np.random.Generator) -> None:
+@given(policy_batches(), generators(), st.booleans())
+def test_a_linearisation_at_hand_gives_the_same_bits_and_is_used(
+    batch: PolicyBatch, rng: np.random.Generator, are_weighted: bool
+) -> None:
     policy, theta, observations, *_ = batch
-    v = rng.standard_normal(theta.size)
-    rows = LinearizedRows(policy.outputs, theta, observations)
-    shared = FisherOperator(policy, theta, observations, 0.1, linearized=rows)
-    np.testing.assert_array_equal(shared @ v, FisherOperator(policy, theta, observations, 0.1) @ v)
+    v, weights = rng.standard_normal(theta.size), np.full(len(observations), 1 / len(observations))
+    calls = []
+
+    def outputs(theta: Any, rows: Any) -> Any:
+        calls.append(len(rows))
+        return policy.outputs(theta, rows)
+
+    given = weights if are_weighted else None
+    F = FisherOperator.of(BatchLinearization(outputs, theta, observations, given), policy, damping=0.1)
+    expected = FisherOperator(policy, theta, observations, 0.1, weights=given) @ v
+    np.testing.assert_array_equal(F @ v, expected)
+    np.testing.assert_array_equal(F @ v, expected)
+    assert calls == [len(observations)]
 
 
 @given(policy_batches(), generators())
@@ -270,6 +260,13 @@ def test_mistakes_are_refused(changes: Any, message: str) -> None:
     arguments = {"policy": policy, "theta": np.zeros(26), "observations": np.zeros((1, 3)), **changes}
     with pytest.raises(ValueError, match=message):
         FisherOperator(**arguments)
+
+
+def test_a_linearisation_of_another_policy_is_refused() -> None:
+    policy = Policy.for_spaces(spaces.Box(-1, 1, (3,)), spaces.Discrete(2), net_arch=(4,))
+    batch = BatchLinearization(lambda theta, x: x * theta, np.ones(3), np.eye(3))
+    with pytest.raises(ValueError, match=r"theta must have shape \(26,\), not \(3,\)"):
+        FisherOperator.of(batch, policy)
 
 
 @given(arrays((3, 2)))

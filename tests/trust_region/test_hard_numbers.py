@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npTRPO import Policy
-from npTRPO.trust_region.update import Update, UpdateOutcome, update
+from npTRPO.trust_region import Update, UpdateOutcome, update
 from tests.policies.oracles import family_of
 from tests.strategies import PolicyBatch, generators
 from tests.trust_region.exact import exact

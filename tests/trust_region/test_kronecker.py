@@ -9,14 +9,11 @@ from hypothesis import strategies as st
 
 from npTRPO import FisherOperator, Policy, conjugate_gradient
 from npTRPO.policies import MLP
-from npTRPO.trust_region import kronecker as preconditioner_module
+from npTRPO.trust_region import BatchLinearization, UpdateOutcome, update
 from npTRPO.trust_region.kronecker import KroneckerPreconditioner
-from npTRPO.trust_region.linearized import LinearizedRows
-from npTRPO.trust_region.update import UpdateOutcome, update
 from tests.policies.oracles import EPS
 from tests.strategies import PolicyBatch, generators, policy_batches
 from tests.trust_region.oracles import joined
-from tests.trust_region.test_linearized import blocks_of
 
 dampings = st.sampled_from([1e-3, 0.1, 10.0])
 
@@ -42,8 +39,8 @@ def test_e35_for_a_linear_function_it_is_the_inverse_itself(
 ) -> None:
     """With one output, whose cotangent is 1, nothing is left out: A ⊗ 1 is all of H."""
     network, x = MLP((n, 1)), rng.standard_normal((rows, n))
-    linearized = LinearizedRows(network, network.init(rng), x)
-    M = dense(KroneckerPreconditioner(network, linearized, ones, damping), n + 1)
+    batch = BatchLinearization(network, network.init(rng), x)
+    M = dense(KroneckerPreconditioner(network, batch, ones, damping), n + 1)
     with_bias = np.column_stack([x, np.ones(rows)])
     assert_inverse(M, with_bias.T @ with_bias / rows + damping * np.eye(n + 1))
 
@@ -77,26 +74,47 @@ def test_e35_each_layers_block_is_the_product_of_its_inputs_and_its_gradients(
     network = MLP(tuple(sizes))
     theta, x = rng.standard_normal(network.n_parameters), rng.standard_normal((rows, sizes[0]))
     u = rng.standard_normal((rows, sizes[-1]))
-    with blocks_of(block):
-        linearized = LinearizedRows(network, theta, x)
-        found = dense(
-            KroneckerPreconditioner(network, linearized, lambda part, _: u[part], damping), theta.size
-        )
+    batch = BatchLinearization(network, theta, x, block_rows=block)
+    found = dense(KroneckerPreconditioner(network, batch, lambda part, _: u[part], damping), theta.size)
     for layer, expected in zip(network.layers, blocks_by_hand(network, theta, x, u), strict=True):
         assert_inverse(found[layer, layer], expected + damping * np.eye(len(expected)))
         found[layer, layer] = 0
     assert not found.any()  # between layers
 
 
-def test_of_many_rows_it_takes_some_blocks_from_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preconditioner_module, "MOST_BLOCKS", 2)
+def test_of_many_rows_it_takes_some_blocks_from_everywhere() -> None:
     rng = np.random.default_rng(0)
     network, x = MLP((2, 1)), rng.standard_normal((10, 2))
-    with blocks_of(2):
-        linearized = LinearizedRows(network, network.init(rng), x)
-        M = KroneckerPreconditioner(network, linearized, ones, 0.1)
+    batch = BatchLinearization(network, network.init(rng), x, block_rows=2)
+    M = KroneckerPreconditioner(network, batch, ones, 0.1, most_blocks=2)
     some = np.column_stack([x, np.ones(10)])[[0, 1, 6, 7]]
     assert_inverse(dense(M, 3), some.T @ some / 4 + 0.1 * np.eye(3))
+
+
+@given(st.sampled_from([1, 2, 2048]), generators())
+def test_rows_with_weights_count_as_repeated_rows(block: int, rng: np.random.Generator) -> None:
+    network, x, counts = MLP((2, 1)), rng.standard_normal((4, 2)), np.array([1, 3, 0, 2])
+    batch = BatchLinearization(network, network.init(rng), x, counts / 6, block_rows=block)
+    repeated = np.column_stack([x, np.ones(4)]).repeat(counts, axis=0)
+    expected = repeated.T @ repeated / 6 + 0.1 * np.eye(3)
+    assert_inverse(dense(KroneckerPreconditioner(network, batch, ones, 0.1), 3), expected)
+
+
+@pytest.mark.parametrize("space", [spaces.Discrete(3), spaces.Box(-1, 1, (2,))], ids=["Discrete", "Box"])
+def test_a_policys_factors_are_those_of_the_scores_of_its_actions(space: Any) -> None:
+    rng = np.random.default_rng(0)
+    policy = Policy.for_spaces(spaces.Box(-1, 1, (2,)), space, net_arch=(3,), log_std_init=0.5)
+    theta, x = policy.init(rng), rng.standard_normal((7, 2))
+    actions, network = policy(theta, x).sample(rng), policy.network
+    if policy.n_log_std:
+        scores = (actions - policy(theta, x).mean) * np.exp(-1)  # (a − μ) / σ²
+    else:
+        scores = np.eye(3)[actions] - policy(theta, x).probs
+    M = dense(FisherOperator(policy, theta, x, 0.1).preconditioner(actions), theta.size)
+    for layer, expected in zip(network.layers, blocks_by_hand(network, theta, x, scores), strict=True):
+        assert_inverse(M[layer, layer], expected + 0.1 * np.eye(len(expected)))
+    rest = M[network.n_parameters :, network.n_parameters :]
+    np.testing.assert_allclose(rest, np.eye(policy.n_log_std) / 2.1, rtol=EPS)
 
 
 @given(policy_batches(), dampings)
@@ -139,8 +157,8 @@ def test_of_a_policy_that_is_still_indifferent_it_saves_most_of_the_steps() -> N
 def test_factors_that_are_not_finite_or_zero_leave_a_layer_alone(bad: float, damping: float) -> None:
     rng = np.random.default_rng(0)
     network, x = MLP((2, 3, 1)), rng.standard_normal((5, 2))
-    linearized = LinearizedRows(network, network.init(rng), x)
-    M = KroneckerPreconditioner(network, linearized, lambda _, values: np.full_like(values, bad), damping)
+    batch = BatchLinearization(network, network.init(rng), x)
+    M = KroneckerPreconditioner(network, batch, lambda _, values: np.full_like(values, bad), damping)
     expected = np.eye(network.n_parameters) / (damping or 1.0)
     np.testing.assert_allclose(
         dense(M, network.n_parameters), expected, rtol=0, atol=100 * EPS / (damping or 1.0)

@@ -1,5 +1,4 @@
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -7,22 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npTRPO.trust_region import linearized as rows_module
-from npTRPO.trust_region.linearized import LinearizedRows, checked_weights, row_blocks
+from npTRPO.trust_region import BatchLinearization
+from npTRPO.trust_region.linearized import checked_weights, row_blocks
 from tests.policies.oracles import EPS, complex_jacobian
 from tests.strategies import generators
 
 N_FEATURES, N_OUTPUTS = 3, 2
 N_PARAMETERS = N_FEATURES * N_OUTPUTS
-
-
-@contextmanager
-def blocks_of(n_rows: int, kept: int = 1024) -> Iterator[None]:
-    """Work in blocks of so many rows, and keep the linearisations of the first ``kept`` rows."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows_module, "BLOCK_ROWS", n_rows)
-        patch.setattr(rows_module, "KEPT_ROWS", kept)
-        yield
 
 
 def one_array(theta: Any, x: Any) -> Any:
@@ -39,13 +29,13 @@ block_sizes = st.sampled_from([1, 2, 3, 5, 1024])
 
 
 def joined(outputs: Any) -> np.ndarray:
-    """Outputs of all rows as one array (N, n)."""
+    """Join the outputs of all rows to one array (N, n)."""
     return np.concatenate(outputs, axis=-1) if isinstance(outputs, tuple) else outputs
 
 
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[Callable[..., Any], np.ndarray, np.ndarray, np.ndarray]:
-    """f, θ, rows, and the Jacobian (N, n, p) by complex steps."""
+    """Draw f, θ, rows, and the Jacobian (N, n, p) by complex steps."""
     f, rng = draw(functions), draw(generators())
     theta = rng.standard_normal(N_PARAMETERS)
     x = rng.standard_normal((draw(st.integers(1, 7)), N_FEATURES))
@@ -59,45 +49,58 @@ def rounding(jacobian: np.ndarray, *vectors: np.ndarray) -> float:
     return 40 * EPS * jacobian.shape[0] * (1 + np.abs(jacobian).max(initial=0)) ** 2 * sizes * N_PARAMETERS
 
 
+def like_outputs(f: Callable[..., Any], u: np.ndarray) -> Any:
+    return (u[:, :2], u[:, 2:]) if f is two_arrays else u
+
+
+def metric_of(f: Callable[..., Any], diagonal: np.ndarray) -> Callable[[Any], Any]:
+    """The product with a diagonal M."""
+    if f is two_arrays:
+        return lambda jv: (jv[0] * diagonal[:, :2], jv[1] * diagonal[:, 2:])
+    return lambda jv: jv * diagonal
+
+
+def gauss_newton(batch: BatchLinearization, f: Any, v: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
+    return batch.gauss_newton(v, [metric_of(f, diagonal[block.rows]) for block in batch.blocks])
+
+
+def means_vjp(batch: BatchLinearization, f: Any, u: np.ndarray) -> np.ndarray:
+    return batch.mean(lambda block: block.mean_vjp(like_outputs(f, u[block.rows])))
+
+
+def some_weights(rng: np.random.Generator, n: int) -> np.ndarray:
+    weights = rng.uniform(size=n)
+    return weights / weights.sum()
+
+
 @given(st.integers(0, 20), st.integers(1, 8))
 def test_blocks_cover_every_row_once_in_order_and_none_is_too_large(n_rows: int, block: int) -> None:
-    with blocks_of(block):
-        slices = list(row_blocks(n_rows))
+    slices = list(row_blocks(n_rows, block))
     covered = [i for s in slices for i in range(n_rows)[s]]
     assert covered == list(range(n_rows))
     assert all(0 < s.stop - s.start <= block for s in slices)
     assert len(slices) == -(-n_rows // block)
 
 
-@given(cases(), generators(), block_sizes)
-def test_vjp_is_the_transposed_jacobian_whatever_the_blocks(
-    case: Any, rng: np.random.Generator, block: int
+@given(cases(), generators(), block_sizes, st.booleans())
+def test_e21_products_are_means_of_those_with_the_jacobian_whatever_blocks_and_weights(
+    case: Any, rng: np.random.Generator, block: int, are_weighted: bool
 ) -> None:
     f, theta, x, jacobian = case
-    u = rng.standard_normal(jacobian.shape[:2])
-    with blocks_of(block):
-        product = LinearizedRows(f, theta, x).vjp((u[:, :2], u[:, 2:]) if f is two_arrays else u)
-    expected = np.einsum("nip,ni->p", jacobian, u)
-    np.testing.assert_allclose(product, expected, rtol=0, atol=rounding(jacobian, u))
-
-
-@given(cases(), generators(), block_sizes)
-def test_e21_gauss_newton_is_jmj_whatever_the_blocks(case: Any, rng: np.random.Generator, block: int) -> None:
-    f, theta, x, jacobian = case
-    v, weights = rng.standard_normal(N_PARAMETERS), rng.uniform(0, 2, jacobian.shape[:2])
-    with blocks_of(block):
-        linearized = LinearizedRows(f, theta, x)
-        metrics = [metric_of(f, weights[part]) for part, _ in linearized.blocks]
-        product = linearized.gauss_newton(v, metrics)
-    expected = np.einsum("nip,ni,niq,q->p", jacobian, weights, jacobian, v)
-    np.testing.assert_allclose(product, expected, rtol=0, atol=rounding(jacobian, v, weights))
-
-
-def metric_of(f: Callable[..., Any], weights: np.ndarray) -> Callable[[Any], Any]:
-    """The product with a diagonal M."""
-    if f is two_arrays:
-        return lambda jv: (jv[0] * weights[:, :2], jv[1] * weights[:, 2:])
-    return lambda jv: jv * weights
+    weights = some_weights(rng, len(x)) if are_weighted else None
+    batch = BatchLinearization(f, theta, x, weights, block_rows=block)
+    w = np.full(len(x), 1 / len(x)) if weights is None else weights
+    u, v = rng.standard_normal(jacobian.shape[:2]), rng.standard_normal(N_PARAMETERS)
+    diagonal = rng.uniform(0, 2, jacobian.shape[:2])
+    expected = np.einsum("n,nip,ni->p", w, jacobian, u)
+    np.testing.assert_allclose(means_vjp(batch, f, u), expected, rtol=0, atol=rounding(jacobian, u))
+    expected = np.einsum("n,nip,ni,niq,q->p", w, jacobian, diagonal, jacobian, v)
+    product = gauss_newton(batch, f, v, diagonal)
+    np.testing.assert_allclose(product, expected, rtol=0, atol=rounding(jacobian, v, diagonal))
+    found = batch.mean(lambda block: block.mean_outer(x[block.rows]))
+    np.testing.assert_allclose(found, np.einsum("n,ni,nj->ij", w, x, x), rtol=0, atol=rounding(x, x, x))
+    if f is one_array:
+        np.testing.assert_array_equal(batch.mean_vjp(u), means_vjp(batch, f, u))
 
 
 @given(cases(), generators(), block_sizes, st.integers(0, 8))
@@ -108,11 +111,8 @@ def test_linearisations_made_anew_give_the_same_bits_as_kept_ones(
     v, u = rng.standard_normal(N_PARAMETERS), rng.standard_normal(jacobian.shape[:2])
     products = []
     for rows_kept in (1024, kept):
-        with blocks_of(block, rows_kept):
-            linearized = LinearizedRows(f, theta, x)
-            metrics = [metric_of(f, u[part]) for part, _ in linearized.blocks]
-            products.append(linearized.gauss_newton(v, metrics))
-            products.append(linearized.vjp((u[:, :2], u[:, 2:]) if f is two_arrays else u))
+        batch = BatchLinearization(f, theta, x, block_rows=block, kept_rows=rows_kept)
+        products += [gauss_newton(batch, f, v, u), means_vjp(batch, f, u)]
     np.testing.assert_array_equal(products[:2], products[2:])
 
 
@@ -124,21 +124,20 @@ def test_only_so_many_rows_stay_linearised(kept: int, again: int) -> None:
         calls.append(len(x))
         return one_array(theta, x)
 
-    with blocks_of(2, kept):
-        linearized = LinearizedRows(counted, np.ones(N_PARAMETERS), np.ones((5, N_FEATURES)))
-        assert len(calls) == 3 - again
-        linearized.vjp(np.ones((5, N_OUTPUTS)))
-        assert len(calls) == 3
+    x = np.ones((5, N_FEATURES))
+    batch = BatchLinearization(counted, np.ones(N_PARAMETERS), x, block_rows=2, kept_rows=kept)
+    assert calls == []
+    for n in (3, 3 + again):
+        gauss_newton(batch, one_array, np.ones(N_PARAMETERS), np.ones((5, N_OUTPUTS)))
+        assert len(calls) == n
 
 
 @given(cases(), block_sizes)
 def test_the_blocks_values_are_those_of_the_function(case: Any, block: int) -> None:
     f, theta, x, jacobian = case
-    with blocks_of(block):
-        linearized = LinearizedRows(f, theta, x)
-    assert linearized.n_rows == len(x)
-    assert len(linearized.blocks) == -(-len(x) // block)
-    values = np.concatenate([joined(lin.value) for _, lin in linearized.blocks])
+    batch = BatchLinearization(f, theta, x, block_rows=block)
+    assert sum(map(len, batch.blocks)) == len(x)
+    values = np.concatenate([joined(block.value) for block in batch.blocks])
     np.testing.assert_allclose(values, joined(f(theta, x)), rtol=0, atol=rounding(jacobian))
 
 
@@ -146,34 +145,42 @@ def test_the_blocks_values_are_those_of_the_function(case: Any, block: int) -> N
 def test_products_change_neither_theta_nor_each_other(case: Any, rng: np.random.Generator) -> None:
     f, theta, x, _ = case
     before = theta.copy()
-    linearized = LinearizedRows(f, theta, x)
+    batch = BatchLinearization(f, theta, x)
     v = rng.standard_normal(N_PARAMETERS)
-    metrics: list[Any] = [lambda jv: jv] * len(linearized.blocks)
-    first = linearized.gauss_newton(v, metrics)
+    first = batch.gauss_newton(v, [lambda jv: jv])
     kept = first.copy()
-    np.testing.assert_array_equal(linearized.gauss_newton(v, metrics), kept)
-    np.testing.assert_array_equal(linearized.gauss_newton(-v, metrics), -kept)
+    np.testing.assert_array_equal(batch.gauss_newton(v, [lambda jv: jv]), kept)
+    np.testing.assert_array_equal(batch.gauss_newton(-v, [lambda jv: jv]), -kept)
     np.testing.assert_array_equal(first, kept)
     np.testing.assert_array_equal(theta, before)
 
 
+@pytest.mark.parametrize("are_weighted", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_dtype_is_kept(dtype: Any) -> None:
-    linearized = LinearizedRows(one_array, np.ones(N_PARAMETERS, dtype), np.ones((3, N_FEATURES), dtype))
-    product = linearized.gauss_newton(np.ones(N_PARAMETERS, dtype), [lambda jv: jv])
-    assert product.dtype == dtype
-    assert linearized.vjp(np.ones((3, N_OUTPUTS), dtype)).dtype == dtype
+def test_the_dtype_is_kept(dtype: Any, are_weighted: bool) -> None:
+    weights = np.full(3, 1 / 3) if are_weighted else None
+    x = np.ones((3, N_FEATURES), dtype)
+    batch = BatchLinearization(one_array, np.ones(N_PARAMETERS, dtype), x, weights, block_rows=2)
+    assert batch.gauss_newton(np.ones(N_PARAMETERS, dtype), [lambda jv: jv] * 2).dtype == dtype
+    assert batch.mean_vjp(np.ones((3, N_OUTPUTS), dtype)).dtype == dtype
 
 
-def test_no_rows_give_zeros() -> None:
-    linearized = LinearizedRows(one_array, np.ones(N_PARAMETERS), np.ones((0, N_FEATURES)))
-    np.testing.assert_array_equal(linearized.vjp(np.zeros((0, N_OUTPUTS))), np.zeros(N_PARAMETERS))
+def test_a_mean_over_every_second_block_is_that_of_its_rows() -> None:
+    x = np.array([1.0, 2.0, 4.0, 5.0, 6.0])
+    batch = BatchLinearization(one_array, np.ones(N_PARAMETERS), x, block_rows=2)
+    means = batch.mean(lambda block: (np.mean(x[block.rows]), x[block.rows].sum() / len(block)), every=2)
+    assert means == pytest.approx((3, 3))  # of 1, 2 and 6
+
+
+def test_a_batch_without_rows_is_refused() -> None:
+    with pytest.raises(ValueError, match="a batch must have at least one row, but it has none"):
+        BatchLinearization(one_array, np.ones(N_PARAMETERS), np.ones((0, N_FEATURES)))
 
 
 def test_each_block_needs_its_metric() -> None:
-    linearized = LinearizedRows(one_array, np.ones(N_PARAMETERS), np.ones((3, N_FEATURES)))
+    batch = BatchLinearization(one_array, np.ones(N_PARAMETERS), np.ones((3, N_FEATURES)))
     with pytest.raises(ValueError, match="longer"):
-        linearized.gauss_newton(np.ones(N_PARAMETERS), [lambda jv: jv] * 2)
+        batch.gauss_newton(np.ones(N_PARAMETERS), [lambda jv: jv] * 2)
 
 
 @pytest.mark.parametrize(

@@ -5,24 +5,28 @@ from typing import Any
 
 import numpy as np
 import pytest
-import scipy.optimize
 from gymnasium import spaces
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from npTRPO import DiagGaussian, Policy, conjugate_gradient
+from npTRPO import DiagGaussian, Policy
 from npTRPO.autograd import grad
-from npTRPO.trust_region import LineSearchOutcome, Update, UpdateOutcome, update
-from npTRPO.trust_region import linearized as rows_module
-from npTRPO.trust_region.update import (
-    lagrange_multiplier,
+from npTRPO.trust_region import (
+    ConjugateGradient,
+    LineSearch,
+    LineSearchOutcome,
+    PolicyObjective,
+    Trial,
+    Update,
+    UpdateOutcome,
     mean_kl,
     natural_step,
     predicted_improvement,
     surrogate,
+    update,
 )
 from tests.policies.oracles import EPS, complex_jacobian
-from tests.strategies import PolicyBatch, System, generators, policy_batches, system, systems
+from tests.strategies import PolicyBatch, System, generators, policy_batches, systems
 from tests.trust_region.oracles import (
     fisher_by_definition,
     fisher_rounding,
@@ -40,118 +44,18 @@ TERM = 100 * EPS
 # --- the model problem ----------------------------------------------------------------------------
 
 
-def exact(s: System, target_kl: float) -> tuple[np.ndarray, float]:
-    """E29 by npTRPO from an exact x = H⁻¹g, and xᵀHx."""
-    x = np.linalg.solve(s.A, s.b)
-    curvature = float(x @ s.A @ x)
-    return natural_step(x, curvature, target_kl), curvature
-
-
-@given(systems(max_condition=1e4), generators(), targets)
-def test_e30_the_quadratic_model_is_on_the_boundary_whatever_x(
-    s: System, rng: np.random.Generator, target_kl: float
-) -> None:
-    x = rng.standard_normal(s.b.size)  # as inaccurate as can be
-    step = natural_step(x, float(x @ s.A @ x), target_kl)
-    # Both quadratic forms add n² terms of magnitude at most n κ times their sum.
-    rounding = 4 * s.b.size**2 * s.condition * EPS
-    assert 0.5 * step @ s.A @ step == pytest.approx(target_kl, rel=rounding)
-
-
 @given(systems(max_condition=1e4), targets)
 def test_e29_the_step_is_the_closed_form_by_cholesky(s: System, target_kl: float) -> None:
     # With H = L Lᵀ and y = LᵀΔ the problem is a ball: maximise (L⁻¹g)ᵀy subject to ½‖y‖² ≤ δ.
     L = np.linalg.cholesky(s.A)
     along = np.linalg.solve(L, s.b)
     expected = np.linalg.solve(L.T, math.sqrt(2 * target_kl) * along / np.linalg.norm(along))
-    step, _ = exact(s, target_kl)
-    atol = 20 * s.b.size**2 * s.condition * EPS * np.linalg.norm(expected)
-    np.testing.assert_allclose(step, expected, rtol=0, atol=atol)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_e26_scipys_constrained_optimiser_finds_the_same_step(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    s, target_kl = system(rng.uniform(0.5, 5, 3), rng.standard_normal(3), rng), 0.3
-    found = scipy.optimize.minimize(
-        lambda delta: -s.b @ delta,
-        np.zeros(3),
-        jac=lambda delta: -s.b,
-        constraints={
-            "type": "ineq",
-            "fun": lambda delta: target_kl - 0.5 * delta @ s.A @ delta,
-            "jac": lambda delta: -s.A @ delta,
-        },
-        method="SLSQP",
-        options={"ftol": 1e-14, "maxiter": 200},
-    )
-    step, _ = exact(s, target_kl)
-    # The objective is flat along the boundary, so its tolerance of 1e-14 is one of 1e-7 in the step.
-    np.testing.assert_allclose(found.x, step, rtol=0, atol=1e-6)
-    assert -found.fun == pytest.approx(predicted_improvement(s.b, step), rel=1e-9)
-
-
-@given(systems(max_condition=1e4), generators(), targets)
-def test_e26_no_feasible_step_promises_more(s: System, rng: np.random.Generator, target_kl: float) -> None:
-    step, _ = exact(s, target_kl)
-    best = predicted_improvement(s.b, step)
-    others = rng.standard_normal((20, s.b.size))
-    for other in others:
-        feasible = other * math.sqrt(2 * target_kl / float(other @ s.A @ other))
-        assert s.b @ feasible <= best * (1 + 20 * s.b.size**2 * s.condition * EPS)
-
-
-@given(systems(max_condition=1e4), targets)
-def test_e27_e28_the_step_and_its_multiplier_satisfy_the_kkt_conditions(s: System, target_kl: float) -> None:
-    step, curvature = exact(s, target_kl)
-    multiplier = lagrange_multiplier(curvature, target_kl)
+    x = np.linalg.solve(s.A, s.b)
+    step = natural_step(x, float(x @ s.A @ x), target_kl)
     rounding = 20 * s.b.size**2 * s.condition * EPS
-    assert multiplier > 0  # dual feasibility, and by slackness an active constraint
-    np.testing.assert_allclose(s.b, multiplier * s.A @ step, rtol=0, atol=rounding * np.linalg.norm(s.b))
-    assert 0.5 * step @ s.A @ step == pytest.approx(target_kl, rel=rounding)
-    expected = math.sqrt(s.b @ np.linalg.solve(s.A, s.b) / (2 * target_kl))
-    assert multiplier == pytest.approx(expected, rel=rounding)
-
-
-@given(systems(max_condition=1e4), targets)
-def test_e31_the_predicted_improvement_at_the_exact_solution(s: System, target_kl: float) -> None:
-    step, _ = exact(s, target_kl)
-    expected = math.sqrt(2 * target_kl * float(s.b @ np.linalg.solve(s.A, s.b)))
-    rounding = 20 * s.b.size**2 * s.condition * EPS
+    np.testing.assert_allclose(step, expected, rtol=0, atol=rounding * np.linalg.norm(expected))
+    expected = math.sqrt(2 * target_kl) * np.linalg.norm(along)  # E31
     assert predicted_improvement(s.b, step) == pytest.approx(expected, rel=rounding)
-    # By how much the multiplier would let it grow: d(gᵀΔ*)/dδ = λ, and gᵀΔ* goes with √δ.
-    assert predicted_improvement(s.b, step) == pytest.approx(
-        2 * target_kl * lagrange_multiplier(float(s.b @ np.linalg.solve(s.A, s.b)), target_kl), rel=rounding
-    )
-
-
-def step_by_cg(A: np.ndarray, g: np.ndarray, target_kl: float, damping: float = 0.0) -> np.ndarray:
-    """The natural step as `update` takes it."""
-    x = conjugate_gradient(A + damping * np.eye(g.size), g, rtol=1e-13, maxiter=1000).x
-    return natural_step(x, float(x @ A @ x), target_kl)
-
-
-@given(systems(max_condition=100.0), systems(max_condition=100.0), targets)
-def test_e25_the_undamped_step_is_the_same_in_any_linear_parameters(
-    s: System, other: System, target_kl: float
-) -> None:
-    n = min(s.b.size, other.b.size)
-    A, g = s.A[:n, :n], s.b[:n]
-    B = other.Q[:n, :n] + 2 * np.eye(n)  # θ = Bφ with singular values between 1 and 3
-    step = step_by_cg(A, g, target_kl)
-    in_phi = step_by_cg(B.T @ A @ B, B.T @ g, target_kl)
-    # Each solve is known to κ (1e-13 + 10 n² ε), with κ ≤ 100 and ≤ 900; a step has norm ≤ √(2δ / λ_min).
-    atol = 2 * 900 * 3 * (1e-13 + 1000 * n**2 * EPS) * math.sqrt(2 * target_kl)
-    np.testing.assert_allclose(B @ in_phi, step, rtol=0, atol=atol)
-
-
-def test_e25_damping_breaks_the_invariance() -> None:
-    A, g, B = np.diag([1.0, 2.0]), np.array([1.0, 1.0]), np.diag([1.0, 10.0])
-    step = step_by_cg(A, g, 0.01, damping=0.5)
-    in_phi = step_by_cg(B.T @ A @ B, B.T @ g, 0.01, damping=0.5)
-    difference = np.linalg.norm(B @ in_phi - step) / np.linalg.norm(step)
-    # (A + ½I)⁻¹g ∝ (1, 0.6), but B(BᵀAB + ½I)⁻¹Bᵀg ∝ (1, 0.748).
-    assert 0.05 < difference < 0.5
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -203,15 +107,6 @@ def gradient_rounding(batch: PolicyBatch) -> float:
     return 4 * fisher_rounding(policy, theta, observations) * score * float(np.max(np.abs(advantages)))
 
 
-@given(policy_batches(), generators())
-def test_e19_mean_kl_is_the_mean_over_states(batch: PolicyBatch, rng: np.random.Generator) -> None:
-    policy, theta, observations, *_ = batch
-    new = theta + 0.1 * rng.standard_normal(theta.size)
-    ours = float(mean_kl(policy(theta, observations), policy(new, observations)))
-    expected = mean_kl_by_definition(policy, theta, new, observations)
-    assert ours == pytest.approx(expected, rel=TERM, abs=TERM * 10)
-
-
 # --- the update -----------------------------------------------------------------------------------
 
 
@@ -240,17 +135,24 @@ def test_e38_an_accepted_step_keeps_the_kl_and_improves_the_surrogate(
     assert result.entropy == pytest.approx(float(np.mean(policy(theta, observations).entropy())), rel=TERM)
 
 
-@given(policy_batches(max_rows=12), st.sampled_from([0.0, 0.1]), st.integers(1, 3))
+@given(
+    policy_batches(max_rows=12), generators(), st.booleans(), st.sampled_from([0.0, 0.1]), st.integers(1, 3)
+)
 def test_e30_e31_the_full_step_is_on_the_boundary_of_the_undamped_model(
-    batch: PolicyBatch, damping: float, every: int
+    batch: PolicyBatch, rng: np.random.Generator, are_weighted: bool, damping: float, every: int
 ) -> None:
     policy, theta, observations, actions, advantages = batch
-    result = run(batch, target_kl=1e-3, cg_damping=damping, sub_sampling_factor=every)
+    n = len(actions)
+    weights = rng.uniform(0.1, 1, n) if are_weighted else np.ones(n)
+    weights /= weights.sum()
+    options = {"target_kl": 1e-3, "cg_damping": damping, "sub_sampling_factor": every}
+    result = run(batch, **options, weights=weights if are_weighted else None)
     assume(result.outcome is UpdateOutcome.IMPROVED)
     assert result.line_search is not None
     assert result.cg is not None
     step = (result.theta - theta) / result.line_search.fraction
-    fisher = fisher_by_definition(policy, theta, observations[::every])
+    by_row = [fisher_by_definition(policy, theta, row[None]) for row in observations[::every]]
+    fisher = np.tensordot(weights[::every] / weights[::every].sum(), by_row, axes=1)
     # θ' − θ loses ε‖θ'‖, in a form whose curvature is at most ‖F‖.
     lost = 4 * EPS * (np.linalg.norm(theta) + np.linalg.norm(step)) / result.line_search.fraction
     norm = float(np.linalg.norm(step))
@@ -258,7 +160,7 @@ def test_e30_e31_the_full_step_is_on_the_boundary_of_the_undamped_model(
     atol = (np.linalg.norm(fisher, 2) * lost + rounding * norm) * norm
     assert abs(0.5 * step @ fisher @ step - 1e-3) <= atol
     scores = complex_jacobian(lambda t: policy(t, observations).log_prob(actions), theta)
-    gradient = advantages @ scores / len(actions)
+    gradient = (weights * advantages) @ scores
     g_atol = gradient_rounding(batch) * math.sqrt(theta.size)
     g_norm = float(np.linalg.norm(gradient))
     assert abs(result.gradient_norm - g_norm) <= g_atol
@@ -324,20 +226,6 @@ def test_e37_multiplying_advantages_by_a_power_of_two_changes_no_bit_of_theta(
     assert one.kl == other.kl
 
 
-@given(policy_batches(max_rows=8), st.sampled_from([1, 2, 3]))
-def test_blocks_change_only_the_rounding(batch: PolicyBatch, block: int) -> None:
-    whole = run(batch, line_search_max_iter=1, cg_rtol=0.0, cg_max_steps=1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows_module, "BLOCK_ROWS", block)
-        blocked = run(batch, line_search_max_iter=1, cg_rtol=0.0, cg_max_steps=1)
-    assume(whole.outcome is blocked.outcome is UpdateOutcome.IMPROVED)
-    g_atol = gradient_rounding(batch) * math.sqrt(batch.theta.size)
-    assert whole.gradient_norm == pytest.approx(blocked.gradient_norm, rel=0, abs=2 * g_atol)
-    assert whole.entropy == pytest.approx(blocked.entropy, rel=TERM)
-    assert whole.kl == pytest.approx(blocked.kl, rel=0, abs=1e-9)
-    assert whole.improvement == pytest.approx(blocked.improvement, rel=0, abs=1e-9 * whole.gradient_norm)
-
-
 @given(policy_batches(max_rows=8), st.sampled_from([np.float32, np.float64]))
 def test_an_update_repeats_to_the_bit_and_changes_no_input(batch: PolicyBatch, dtype: Any) -> None:
     batch = batch._replace(theta=batch.theta.astype(dtype), observations=batch.observations.astype(dtype))
@@ -375,58 +263,100 @@ def test_in_float32_the_conditions_still_hold_in_float64(batch: PolicyBatch, tar
     assert result.improvement == pytest.approx(change, rel=0, abs=TERM * size)
 
 
-# --- weights in place of 1/N ----------------------------------------------------------------------
-
-
-@given(policy_batches(max_rows=8), generators(), targets)
-def test_rows_with_weights_are_as_good_as_repeated_rows(
-    batch: PolicyBatch, rng: np.random.Generator, target_kl: float
+@given(policy_batches(max_rows=8), generators(), st.sampled_from([1, 2, 3, 2048]), st.booleans())
+def test_an_objective_is_what_it_is_defined_as_whatever_blocks_and_weights(
+    batch: PolicyBatch, rng: np.random.Generator, block: int, are_weighted: bool
 ) -> None:
     policy, theta, observations, actions, advantages = batch
-    counts = rng.integers(0, 4, len(actions))
-    counts[0] += 1
-    weights = counts / counts.sum()
+    counts = rng.integers(0, 4, len(actions)) if are_weighted else np.ones(len(actions), int)
+    counts[0] += are_weighted
+    weights = counts / counts.sum() if are_weighted else None  # are as good as repeated rows
     repeated = PolicyBatch(policy, theta, *(np.repeat(x, counts, axis=0) for x in batch[2:]))
     new = theta + 0.1 * rng.standard_normal(theta.size)
-    old, moved = policy(theta, observations), policy(new, observations)
     size = float(np.mean(np.abs(advantages))) * len(actions) * math.exp(5)
+    gain, kl = (
+        surrogate_by_loop(repeated, new),
+        mean_kl_by_definition(policy, theta, new, repeated.observations),
+    )
+    old, moved = policy(theta, observations), policy(new, observations)
     ours = float(surrogate(moved, old.log_prob(actions), actions, advantages, weights))
-    assert ours == pytest.approx(surrogate_by_loop(repeated, new), rel=0, abs=TERM * size)
-    kl = mean_kl_by_definition(policy, theta, new, repeated.observations)
+    assert ours == pytest.approx(gain, rel=0, abs=TERM * size)
     assert float(mean_kl(old, moved, weights)) == pytest.approx(kl, rel=TERM, abs=10 * TERM)
-    one, other = run(batch, target_kl=target_kl, weights=weights), run(repeated, target_kl=target_kl)
-    g_atol = gradient_rounding(batch) * math.sqrt(theta.size)
-    assert one.gradient_norm == pytest.approx(other.gradient_norm, rel=0, abs=2 * g_atol)
-    assert one.entropy == pytest.approx(other.entropy, rel=TERM)
-    assume(one.outcome is other.outcome is UpdateOutcome.IMPROVED)
-    assert 0 < one.kl <= target_kl
-    expected = mean_kl_by_definition(policy, theta, one.theta, repeated.observations)
-    assert one.kl == pytest.approx(expected, rel=TERM, abs=10 * TERM)
-    change = surrogate_by_loop(repeated, one.theta) - float(np.mean(repeated.advantages))
-    assert one.improvement == pytest.approx(change, rel=0, abs=TERM * size)
+
+    objective = PolicyObjective(*batch, weights=weights, block_rows=block)
+    trial = objective(new)
+    assert trial.surrogate == pytest.approx(gain, rel=0, abs=TERM * size)
+    assert trial.divergence == pytest.approx(kl, rel=TERM, abs=10 * TERM)
+    assert objective(theta).divergence == pytest.approx(0, abs=TERM)
+    assert objective.at_old == pytest.approx(np.mean(repeated.advantages), rel=0, abs=TERM * size)
+    entropies = policy(theta, repeated.observations).entropy()
+    assert objective.entropy == pytest.approx(np.mean(entropies), rel=TERM)
+    scores = complex_jacobian(lambda t: policy(t, repeated.observations).log_prob(repeated.actions), theta)
+    expected = repeated.advantages @ scores / len(scores)
+    np.testing.assert_allclose(objective.gradient, expected, rtol=0, atol=gradient_rounding(batch))
+    fisher, _ = objective.system()
+    by_definition = fisher_by_definition(policy, theta, repeated.observations) + 0.1 * np.eye(theta.size)
+    atol = fisher_rounding(policy, theta, observations) + EPS
+    np.testing.assert_allclose(fisher @ np.eye(theta.size), by_definition, rtol=0, atol=atol)
 
 
-@given(policy_batches(max_rows=8), generators(), st.integers(2, 3), st.sampled_from([1, 2, 3]))
-def test_a_subsample_and_blocks_take_their_weights_along(
-    batch: PolicyBatch, rng: np.random.Generator, every: int, block: int
+# --- objectives of one's own ----------------------------------------------------------------------
+
+
+@given(policy_batches(max_rows=12), st.sampled_from(["kronecker", "identity"]), st.sampled_from([1, 2]))
+def test_the_general_form_takes_the_same_step_to_the_bit(
+    batch: PolicyBatch, preconditioner: Any, every: int
 ) -> None:
-    policy, theta, observations, *_ = batch
-    weights = rng.uniform(0.1, 1, len(observations))
-    weights /= weights.sum()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows_module, "BLOCK_ROWS", block)
-        result = run(batch, target_kl=1e-3, weights=weights, sub_sampling_factor=every)
-    assume(result.outcome is UpdateOutcome.IMPROVED)
-    assert result.line_search is not None
-    step = (result.theta - theta) / result.line_search.fraction
-    chosen = weights[::every] / weights[::every].sum()
-    by_row = [fisher_by_definition(policy, theta, row[None]) for row in observations[::every]]
-    fisher = np.tensordot(chosen, by_row, axes=1)
-    norm = float(np.linalg.norm(step))
-    lost = 4 * EPS * (np.linalg.norm(theta) + norm) / result.line_search.fraction
-    rounding = fisher_rounding(policy, theta, observations) * theta.size
-    atol = (np.linalg.norm(fisher, 2) * lost + rounding * norm) * norm
-    assert abs(0.5 * step @ fisher @ step - 1e-3) <= atol
+    of_objective = {"cg_damping": 0.2, "cg_preconditioner": preconditioner, "sub_sampling_factor": every}
+    objective = PolicyObjective(*batch, **of_objective)
+    solver = ConjugateGradient(rtol=1e-3, maxiter=7, beta="polak-ribiere")
+    general = update(
+        objective, batch.theta, target_kl=0.02, solver=solver, search=LineSearch(0.4, max_iter=5)
+    )
+    settings = {"cg_rtol": 1e-3, "cg_max_steps": 7, "cg_beta": "polak-ribiere"}
+    settings |= {"target_kl": 0.02, "line_search_shrinking_factor": 0.4, "line_search_max_iter": 5}
+    same = run(batch, **settings, **of_objective)
+    np.testing.assert_array_equal(general.theta, same.theta)
+    assert (general.outcome, general.kl, general.improvement) == (same.outcome, same.kl, same.improvement)
+    assert math.isnan(general.explained_variance)
+
+
+class WithEntropyBonus:
+    """The surrogate plus a multiple of the mean entropy, made of public parts."""
+
+    def __init__(self, batch: PolicyBatch, factor: float) -> None:
+        self.batch, self.factor = batch, factor
+        self.plain = PolicyObjective(*batch)
+        self.entropy = self.plain.entropy
+        self.at_old = self.plain.at_old + factor * self.entropy
+        self.gradient = self.plain.gradient + factor * grad(self.mean_entropy)(batch.theta)
+        self.system = self.plain.system
+
+    def mean_entropy(self, theta: Any) -> Any:
+        return np.mean(self.batch.policy(theta, self.batch.observations).entropy())
+
+    def __call__(self, theta: np.ndarray) -> Trial:
+        gain, divergence = self.plain(theta)
+        return Trial(gain + self.factor * float(self.mean_entropy(theta)), divergence)
+
+
+def test_an_objective_of_ones_own_is_improved_within_the_trust_region() -> None:
+    batch = example()
+    batch = batch._replace(theta=3 * batch.theta + 0.5)  # not indifferent any more
+    objective = WithEntropyBonus(batch, 100.0)
+    result = update(objective, batch.theta)
+    assert result.outcome is UpdateOutcome.IMPROVED
+    assert result.kl == objective(result.theta).divergence <= 0.01
+    assert result.improvement == objective(result.theta).surrogate - objective.at_old > 0
+    assert objective.mean_entropy(result.theta) > max(
+        objective.entropy, objective.mean_entropy(run(batch).theta)
+    )
+
+
+def test_settings_of_a_policys_update_are_none_of_an_objectives() -> None:
+    batch = example()
+    with pytest.raises(TypeError, match="observations"):
+        update(PolicyObjective(*batch), batch.theta, cg_max_steps=3)
 
 
 # --- outcomes of the update -----------------------------------------------------------------------

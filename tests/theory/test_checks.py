@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npTRPO.theory.statements import FALSE_ALARM, AtMost, Equal, Estimate, threshold
+from npTRPO.theory.checks import FALSE_ALARM, AtMost, Equal, Estimate, threshold
 from tests.strategies import arrays
 
 

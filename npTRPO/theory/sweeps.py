@@ -14,14 +14,15 @@ from npTRPO._typing import Array
 from npTRPO.policies.distributions import Categorical
 from npTRPO.sampling.advantages import gae, td_residuals
 from npTRPO.theory.bounds import average_bound, worst_case_bound
-from npTRPO.theory.cases import Case
 from npTRPO.theory.curvature import cubic_bound
 from npTRPO.theory.exact import local_approximation, tabular_policy
+from npTRPO.theory.instances import Instance
 from npTRPO.theory.mdp import Evaluation, TabularMDP
 from npTRPO.theory.random_mdps import random_mdp
+from npTRPO.theory.simulation import simulate
 from npTRPO.trust_region.conjugate_gradient import conjugate_gradient
 from npTRPO.trust_region.fisher import FisherOperator
-from npTRPO.trust_region.update import mean_kl
+from npTRPO.trust_region.objective import mean_kl
 
 __all__ = [
     "TRAJECTORIES",
@@ -56,13 +57,15 @@ class Gaps:
     worst: Array
 
 
-def gaps(cases: Iterable[Case]) -> Gaps:
-    """E11, E13: the error of the surrogate and its bounds for each case whose error isn't rounding."""
+def gaps(instances: Iterable[Instance]) -> Gaps:
+    """E11, E13: the error of the surrogate and its bounds for each instance whose error isn't rounding."""
     rows = []
-    for case in cases:
-        error = abs(case.new.objective - local_approximation(case.old, case.new.policy, case.gamma))
-        if error > 1e-12 * float(np.max(np.abs(case.old.values))) / (1 - case.gamma):
-            rows.append((error, average_bound(case), worst_case_bound(case)))
+    for instance in instances:
+        error = abs(
+            instance.new.objective - local_approximation(instance.old, instance.new.policy, instance.gamma)
+        )
+        if error > 1e-12 * float(np.max(np.abs(instance.old.values))) / (1 - instance.gamma):
+            rows.append((error, average_bound(instance), worst_case_bound(instance)))
     return Gaps(*np.array(rows).reshape(-1, 3).T)
 
 
@@ -86,15 +89,15 @@ class Curve:
 def remainder(rng: np.random.Generator) -> Curve:
     """E20: |KL − ½ΔᵀFΔ| of a softmax policy over the length of Δ, and the cubic bound of it."""
     mdp = random_mdp(rng, 4, 3)
-    case, policy = Case.draw(rng, mdp), tabular_policy(mdp)
+    instance, policy = Instance.draw(rng, mdp), tabular_policy(mdp)
     theta, direction = rng.standard_normal((2, policy.n_parameters))
     direction = direction / np.linalg.norm(direction)
-    weights = case.old.visitation
-    old = Categorical(policy.outputs(theta, case.states))
-    fisher = FisherOperator(policy, theta, case.states, weights=weights)
+    weights = instance.old.visitation
+    old = Categorical(policy.outputs(theta, instance.states))
+    fisher = FisherOperator(policy, theta, instance.states, weights=weights)
     rows = []
     for size in SIZES:
-        new = Categorical(policy.outputs(theta + size * direction, case.states))
+        new = Categorical(policy.outputs(theta + size * direction, instance.states))
         model = fisher.quadratic_form(size * direction) / 2
         bound = cubic_bound(new.logits - old.logits, weights)
         rows.append((abs(float(mean_kl(old, new, weights)) - model), bound))
@@ -110,13 +113,13 @@ def cg_errors(rng: np.random.Generator, damping: float, steps: int = 24) -> Curv
     mdp = random_mdp(rng, 12, 4, discount=0.9)
     policy = tabular_policy(mdp)
     theta = rng.standard_normal(policy.n_parameters)
-    drawn = Case.draw(rng, mdp)
-    case = replace(drawn, policy=policy, theta=theta, new_theta=theta, damping=damping)
+    drawn = Instance.draw(rng, mdp)
+    instance = replace(drawn, policy=policy, theta=theta, new_theta=theta, damping=damping)
     points = [np.zeros_like(theta)]
-    conjugate_gradient(case.damped, case.gradient, rtol=1e-10, maxiter=steps, callback=points.append)
-    error = np.array(points) - np.linalg.solve(case.dense, case.gradient)
-    norms = np.sqrt(np.sum(error * (error @ case.dense), axis=1))
-    eigenvalues = np.linalg.eigvalsh(case.dense)
+    conjugate_gradient(instance.damped, instance.gradient, rtol=1e-10, maxiter=steps, callback=points.append)
+    error = np.array(points) - np.linalg.solve(instance.dense, instance.gradient)
+    norms = np.sqrt(np.sum(error * (error @ instance.dense), axis=1))
+    eigenvalues = np.linalg.eigvalsh(instance.dense)
     condition = float(eigenvalues[-1] / eigenvalues[0])
     root, k = np.sqrt(condition), np.arange(len(points))
     return Curve(k, norms / norms[0], 2 * ((root - 1) / (root + 1)) ** k, condition)
@@ -198,7 +201,7 @@ def lambda_sweep(rng: np.random.Generator) -> tuple[Sweep, Sweep]:
 def _sampled(problem: _WrongValues, rng: np.random.Generator) -> Callable[[float], tuple[Array, Array]]:
     """Moments of the first step's estimates over trajectories, which are the same ones for each λ."""
     mdp, values = problem.mdp, problem.values
-    path = mdp.simulate(problem.now.policy, HORIZON, TRAJECTORIES, rng)
+    path = simulate(mdp, problem.now.policy, HORIZON, TRAJECTORIES, rng)
     pairs = path.states[0] * mdp.n_actions + path.actions[0]
     count = np.bincount(pairs, minlength=mdp.reward.size)
     never = np.zeros(path.rewards.shape, dtype=bool)

@@ -19,9 +19,9 @@ from npTRPO.theory.random_mdps import KINDS, random_mdp
 from npTRPO.theory.simulation import Transitions, sample_visitation
 from npTRPO.trust_region.conjugate_gradient import conjugate_gradient
 from npTRPO.trust_region.fisher import FisherOperator
-from npTRPO.trust_region.update import surrogate
+from npTRPO.trust_region.objective import surrogate
 
-__all__ = ["Case", "GaussianCase", "complex_step_jacobian"]
+__all__ = ["GaussianPair", "Instance", "complex_step_jacobian"]
 
 COMPLEX_STEP = 1e-100
 
@@ -30,7 +30,7 @@ SAMPLES = 128
 
 
 @dataclass(frozen=True, eq=False)
-class GaussianCase:
+class GaussianPair:
     """A pair of Gaussian policies on some states.
 
     Attributes
@@ -48,7 +48,7 @@ class GaussianCase:
     observations: Array
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, net_arch: tuple[int, ...]) -> GaussianCase:
+    def draw(cls, rng: np.random.Generator, net_arch: tuple[int, ...]) -> GaussianPair:
         """Draw one with up to 3 features, up to 2 actions, and 6 states."""
         features, actions = int(rng.integers(1, 4)), int(rng.integers(1, 3))
         policy = Policy.for_spaces(_box(features), _box(actions), net_arch=net_arch)
@@ -68,7 +68,7 @@ class GaussianCase:
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class Instance:
     """A finite MDP with an old and a new policy, and everything about them that is needed more than once.
 
     Attributes
@@ -78,7 +78,7 @@ class Case:
         Softmax on one-hot states, linear or with a hidden layer.
     theta, new_theta : array, shape (p,)
         Parameters of the old policy π and of the new one π'.
-    gaussian : GaussianCase
+    gaussian : GaussianPair
         The same for continuous actions.
     lam : float
         λ of GAE.
@@ -87,22 +87,22 @@ class Case:
     damping : float
         λ of F + λI, where a positive definite H is needed.
     seed : int
-        Of all else that is drawn for this case.
+        Of all else that is drawn for this instance.
     """
 
     mdp: TabularMDP
     policy: Policy
     theta: Array
     new_theta: Array
-    gaussian: GaussianCase
+    gaussian: GaussianPair
     lam: float
     target_kl: float
     damping: float
     seed: int
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, mdp: TabularMDP | None = None) -> Case:
-        """Draw a case; an MDP of up to 5 states and 2 to 4 actions of any kind, unless given."""
+    def draw(cls, rng: np.random.Generator, mdp: TabularMDP | None = None) -> Instance:
+        """Draw an instance; an MDP of up to 5 states and 2 to 4 actions of any kind, unless given."""
         if mdp is None:
             kind = KINDS[rng.integers(len(KINDS))]
             n_states = int(rng.integers(2 if kind == "absorbing" else 1, 6))
@@ -115,7 +115,7 @@ class Case:
             policy=policy,
             theta=theta,
             new_theta=theta + shift,
-            gaussian=GaussianCase.draw(rng, (3,) if rng.random() < 0.5 else ()),
+            gaussian=GaussianPair.draw(rng, (3,) if rng.random() < 0.5 else ()),
             lam=float(rng.choice([0.0, 1.0, rng.random(), rng.random()])),
             target_kl=float(10 ** rng.uniform(-3, -1)),
             damping=float(10 ** rng.uniform(-1.5, -0.5)),

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 
 from npTRPO.theory import curves
-from npTRPO.theory.cases import Case
-from npTRPO.theory.curves import cg_errors, gaps, lambda_sweep, remainder
+from npTRPO.theory.instances import Instance
+from npTRPO.theory.sweeps import cg_errors, gaps, lambda_sweep, remainder
 from npTRPO.theory.random_mdps import random_mdp
 from npTRPO.theory.simulation import all_paths
 from tests.strategies import generators
@@ -13,7 +13,7 @@ from tests.strategies import generators
 @given(generators())
 @settings(max_examples=10)
 def test_e11_e13_each_bound_holds_and_the_average_one_is_the_tighter(rng: np.random.Generator) -> None:
-    found = gaps(Case.draw(rng) for _ in range(5))
+    found = gaps(Instance.draw(rng) for _ in range(5))
     assert np.all(found.error <= found.average * (1 + 1e-12))
     assert np.all(found.average <= found.worst * (1 + 1e-12))
     assert np.all(found.error > 0)
@@ -21,7 +21,7 @@ def test_e11_e13_each_bound_holds_and_the_average_one_is_the_tighter(rng: np.ran
 
 def test_cases_whose_surrogate_is_exact_are_left_out() -> None:
     one_state = random_mdp(np.random.default_rng(0), 1, 3)
-    found = gaps([Case.draw(np.random.default_rng(1), one_state)])
+    found = gaps([Instance.draw(np.random.default_rng(1), one_state)])
     assert len(found.error) == len(found.average) == len(found.worst) == 0
 
 

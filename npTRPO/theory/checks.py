@@ -1,7 +1,7 @@
-"""What a numbered equation of the derivation is: its words, its formula, and how it is measured.
+"""How an equation is checked: its two sides are computed on an instance, and compared.
 
-A statement is measured on a :class:`~npTRPO.theory.cases.Case` by a function that returns comparisons,
-each of which holds both sides: :class:`Equal`, :class:`AtMost` or :class:`Estimate`.
+A measure is a function of an :class:`~npTRPO.theory.instances.Instance` that returns comparisons, each of
+which holds both sides: :class:`Equal`, :class:`AtMost` or :class:`Estimate`.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ import enum
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from npTRPO.theory.equations import EQUATIONS
-
-if TYPE_CHECKING:
-    from npTRPO.theory.cases import Case
+from npTRPO.theory.equations import EQUATIONS, Equation
+from npTRPO.theory.instances import Instance
 
 __all__ = [
     "COUNTED",
@@ -26,20 +24,20 @@ __all__ = [
     "ROUNDING",
     "SOLVED",
     "AtMost",
+    "Check",
     "Comparison",
     "Equal",
     "Estimate",
     "Kind",
-    "Statement",
     "Tolerance",
+    "measures",
     "registered",
-    "states",
     "threshold",
 ]
 
 
 class Kind(enum.Enum):
-    """How a statement can be true."""
+    """In which sense an equation holds."""
 
     IDENTITY = "identity"
     INEQUALITY = "inequality"
@@ -142,7 +140,7 @@ Comparison: TypeAlias = Equal | AtMost | Estimate
 
 
 class Tolerance(NamedTuple):
-    """How far from true a statement may be measured, and why."""
+    """The largest relative error that an equation may be measured with, and the reason for it."""
 
     value: float
     reason: str
@@ -156,11 +154,11 @@ KRYLOV = Tolerance(1e-9, "rounding × condition of H, ≤ 10³, × 10⁴")
 """The 10⁴ is what rounding grows by while the residuals of conjugate gradients fall to one in a hundred."""
 
 FALSE_ALARM = 1e-9
-"""Largest probability with which a statistical statement that is true is refused in a verification."""
+"""Probability that a verification refuses a statistical equation that holds, at most."""
 
 
 def threshold(comparisons: int) -> float:
-    """Standard errors, above which no correct one of so many estimates lies but for a false alarm.
+    """Return the standard errors that no correct one of so many estimates exceeds, but for a false alarm.
 
     Bonferroni: each of m comparisons may fail with probability FALSE_ALARM / m, and 2 exp(−t²/2) is that
     for t = √(2 log(2m / FALSE_ALARM)).
@@ -168,78 +166,58 @@ def threshold(comparisons: int) -> float:
     return math.sqrt(2 * math.log(2 * max(comparisons, 1) / FALSE_ALARM))
 
 
+Measure: TypeAlias = Callable[[Instance], tuple[Comparison, ...]]
+
+
 @dataclass(frozen=True)
-class Statement:
-    """One numbered equation of the derivation.
+class Check:
+    """A numbered equation of the derivation, and how it is measured.
 
     Attributes
     ----------
-    number : str
-        "E1" to "E44".
-    title : str
-        The equation in words.
-    equation : str
-        As text.
-    mathml : str
-        As presentation MathML, a ``<math>`` element.
-    source : str
-        Paper and equation.
-    implemented_by : tuple of str
-        Qualified names of the functions and classes of the package that compute it.
+    equation : Equation
+        Its number, words, formula and source.
     kind : Kind
-        A statistical statement is also checked exactly, and an identity may come with inequalities.
-    tolerance : float
+        A statistical equation is also checked exactly, and an identity may come with inequalities.
+    tolerance : Tolerance
         Largest residual, and largest violation of an inequality, that count as rounding; relative.
-    reason : str
-        Where the tolerance comes from.
+    implementations : tuple of functions and classes
+        What computes the equation in the package.
     measure : callable
-        From a :class:`~npTRPO.theory.cases.Case` to its comparisons; none where there is nothing to
+        From an :class:`~npTRPO.theory.instances.Instance` to its comparisons; none where there is nothing to
         compare, such as a step where the gradient is zero.
     """
 
-    number: str
-    title: str
-    equation: str
-    mathml: str
-    source: str
-    implemented_by: tuple[str, ...]
+    equation: Equation
     kind: Kind
-    tolerance: float
-    reason: str
-    measure: Callable[[Case], tuple[Comparison, ...]]
+    tolerance: Tolerance
+    implementations: tuple[Any, ...]
+    measure: Measure
+
+    @property
+    def implemented_by(self) -> list[str]:
+        """Qualified names of what computes the equation."""
+        return [f"{thing.__module__}.{thing.__qualname__}" for thing in self.implementations]
 
 
-Measure: TypeAlias = "Callable[[Case], tuple[Comparison, ...]]"
-_REGISTRY: dict[str, Statement] = {}
+_REGISTERED: dict[str, Check] = {}
 
 
-def states(
-    number: str, kind: Kind, tolerance: Tolerance, *implemented_by: str
+def measures(
+    number: str, kind: Kind, tolerance: Tolerance, *implementations: Any
 ) -> Callable[[Measure], Measure]:
-    """Register the decorated function as the measure of an equation."""
+    """Register the decorated function as the measure of an equation that ``implementations`` compute."""
 
     def register(measure: Measure) -> Measure:
-        words = EQUATIONS[number]
-        _REGISTRY[number] = Statement(
-            number=number,
-            title=words.title,
-            equation=words.text,
-            mathml=words.mathml,
-            source=words.source,
-            implemented_by=implemented_by,
-            kind=kind,
-            tolerance=tolerance.value,
-            reason=tolerance.reason,
-            measure=measure,
-        )
+        _REGISTERED[number] = Check(EQUATIONS[number], kind, tolerance, implementations, measure)
         return measure
 
     return register
 
 
-def registered() -> tuple[Statement, ...]:
-    """Every statement registered so far, in the order of their numbers."""
-    return tuple(sorted(_REGISTRY.values(), key=lambda statement: int(statement.number[1:])))
+def registered() -> tuple[Check, ...]:
+    """Return every check registered so far, in the order of the derivation."""
+    return tuple(_REGISTERED[number] for number in EQUATIONS if number in _REGISTERED)
 
 
 def _largest(*arrays: Any) -> float:

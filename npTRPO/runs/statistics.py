@@ -1,0 +1,28 @@
+"""Statistics of a few runs: the interquartile mean, and its bootstrap interval."""
+
+import numpy as np
+
+from npTRPO._typing import Array
+
+__all__ = ["bootstrap_interval", "interquartile_mean"]
+
+
+def interquartile_mean(x: Array) -> Array:
+    """Compute the mean of the middle half over axis 0; with fewer than four runs, of what trimming leaves.
+
+    References
+    ----------
+    Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical precipice".
+    """
+    import scipy.stats
+
+    if not x.size:  # for which the first versions of SciPy that are supported give another shape
+        return np.zeros(x.shape[1:])
+    return np.asarray(scipy.stats.trim_mean(x, 0.25, axis=0))
+
+
+def bootstrap_interval(x: Array, rng: np.random.Generator, resamples: int = 1000) -> tuple[Array, Array]:
+    """Compute a 95 % percentile interval of the interquartile mean over axis 0, by resampling runs."""
+    chosen = rng.integers(len(x), size=(resamples, len(x)))
+    low, high = np.quantile(interquartile_mean(x[chosen.T]), [0.025, 0.975], axis=0)
+    return low, high

@@ -1,0 +1,157 @@
+"""Batches of experience: what the steps of a policy in a vector environment gave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass, fields
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+
+from npTRPO._typing import Array, BoolArray
+from npTRPO.sampling.normalization import Moments
+
+__all__ = ["Batch", "Episodes", "Steps"]
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Episodes that ended within a batch.
+
+    Attributes
+    ----------
+    returns : array, shape (k,)
+        Undiscounted sums of the environment's own rewards.
+    lengths : array, shape (k,)
+        Numbers of steps.
+    """
+
+    returns: Array
+    lengths: Array
+
+
+@dataclass(frozen=True)
+class Steps:
+    """T steps in each of n environments; all of them are transitions, except the steps that only reset.
+
+    Attributes
+    ----------
+    raw_observations : array, shape (T, n, d)
+        Encoded observations before each step.
+    observations : array, shape (T, n, d)
+        The same, normalised as the policy saw them.
+    actions : array, shape (T, n, ...)
+        As the distribution gave them.
+    rewards : array, shape (T, n)
+        The environment's own, float64.
+    terminated, truncated : bool array, shape (T, n)
+        Whether the step ended an episode, and how.
+    valid : bool array, shape (T, n)
+        False for the steps that only reset.
+    final_steps : int array, shape (k, 2)
+        Steps (t, environment) whose next observation isn't the one in the following row.
+    final_observations : array, shape (k, d)
+        Their next observations, normalised: the true last ones of their episodes.
+    last_observations : array, shape (n, d)
+        Observations after the last step, normalised.
+    """
+
+    raw_observations: Array
+    observations: Array
+    actions: Array
+    rewards: Array
+    terminated: BoolArray
+    truncated: BoolArray
+    valid: BoolArray
+    final_steps: Array
+    final_observations: Array
+    last_observations: Array
+
+    @property
+    def ended(self) -> BoolArray:
+        """Whether the step ended an episode, shape (T, n)."""
+        return self.terminated | self.truncated
+
+
+@dataclass(frozen=True)
+class Batch(Steps):
+    """Steps to learn from, with the episodes that ended in them.
+
+    Attributes
+    ----------
+    episodes : Episodes
+        Those that ended.
+    moments : Moments or None
+        Those that ``observations`` are normalised by, if they are.
+    """
+
+    episodes: Episodes
+    moments: Moments | None = None
+
+    def values(self, predict: Callable[[Array], Array]) -> tuple[Array, Array]:
+        """Return V of each observation and of the one each step led to, both (T, n).
+
+        ``predict`` maps observations (N, d) to values (N,); it is called once.
+        """
+        steps, n, d = self.observations.shape
+        rows = np.concatenate(
+            [self.observations.reshape(-1, d), self.last_observations, self.final_observations]
+        )
+        predicted = predict(rows)
+        values = predicted[: steps * n].reshape(steps, n)
+        next_values = np.concatenate([values[1:], predicted[None, steps * n : (steps + 1) * n]])
+        next_values[tuple(self.final_steps.T)] = predicted[(steps + 1) * n :]
+        return values, next_values
+
+    @classmethod
+    def concatenate(cls, batches: Sequence[Batch]) -> Batch:
+        """Join batches from different environments along the environment axis, in the order given.
+
+        Parameters
+        ----------
+        batches : sequence of Batch
+            With the same number of steps T, moments and dtype.
+
+        Returns
+        -------
+        Batch
+            With as many environments as all of them together; episodes and final steps come batch by batch.
+
+        Raises
+        ------
+        ValueError
+            If there are no batches, or if they differ in T, moments or dtype; the message names both values.
+        """
+        if not batches:
+            raise ValueError("there must be at least one batch to concatenate")
+        first, *others = batches
+        for other in others:
+            for what, one, another in (
+                ("numbers of steps", len(first.rewards), len(other.rewards)),
+                ("dtypes", first.observations.dtype, other.observations.dtype),
+                ("moments", first.moments, other.moments),
+            ):
+                if not _same(one, another):
+                    raise ValueError(f"batches with different {what} can't be joined: {one} and {another}")
+
+        def joined(of: Callable[[Any], Array], axis: int = 0) -> Array:
+            return np.concatenate([of(batch) for batch in batches], axis)
+
+        names = [field.name for field in fields(Steps)]
+        arrays = {name: joined(attrgetter(name), axis=_ENVIRONMENT_AXIS.get(name, 1)) for name in names}
+        numbers = [batch.rewards.shape[1] for batch in batches]
+        before = np.repeat(np.cumsum(numbers) - numbers, [len(batch.final_steps) for batch in batches])
+        arrays["final_steps"][:, 1] += before
+        episodes = Episodes(joined(attrgetter("episodes.returns")), joined(attrgetter("episodes.lengths")))
+        return cls(**arrays, episodes=episodes, moments=first.moments)
+
+
+# Of the arrays whose environments aren't in the second axis.
+_ENVIRONMENT_AXIS = {"final_steps": 0, "final_observations": 0, "last_observations": 0}
+
+
+def _same(one: Any, another: Any) -> bool:
+    if not (isinstance(one, Moments) and isinstance(another, Moments)):
+        return bool(one == another)
+    return all(map(np.array_equal, astuple(one), astuple(another)))

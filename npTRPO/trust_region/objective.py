@@ -1,0 +1,190 @@
+"""What an update improves and what it bounds: the surrogate and the mean KL divergence of a policy.
+
+:func:`npTRPO.trust_region.update` takes any :class:`Objective`; :class:`PolicyObjective` is TRPO's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import KW_ONLY, InitVar, dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from npTRPO._typing import Array
+from npTRPO.autograd import value_and_grad
+from npTRPO.policies.distributions import Distribution
+from npTRPO.policies.policy import Policy
+from npTRPO.trust_region.fisher import FisherOperator
+from npTRPO.trust_region.linearized import BLOCK_ROWS, BatchLinearization, Block, cast, weighted_mean
+
+__all__ = ["Objective", "PolicyObjective", "Trial", "mean_kl", "surrogate"]
+
+
+def surrogate(
+    new: Distribution, old_log_prob: Any, actions: Any, advantages: Any, weights: Any = None
+) -> Any:
+    """E10: 1/N Σ_n exp(log π_θ'(a_n|s_n) − log π_θ(a_n|s_n)) Â_n, in units of the advantages.
+
+    E9: by importance sampling this estimates E_{s~ν^π, a~π'}[A^π(s, a)], which is
+    (1 − γ)(L_π(π') − J(π)). The factor and the constant don't move the maximiser and are left out.
+    ``weights``, shape (N,), take the place of 1/N; with all pairs (s, a) as the batch and ν^π(s) π(a|s)
+    as their weights, it isn't an estimate but that expectation itself.
+
+    References
+    ----------
+    Schulman et al. 2015, "Trust region policy optimization", equation 14.
+    """
+    return weighted_mean(np.exp(new.log_prob(actions) - old_log_prob) * advantages, weights)
+
+
+def mean_kl(old: Distribution, new: Distribution, weights: Any = None) -> Any:
+    """E19: mean over the states of a batch of KL(old ‖ new), in nats.
+
+    Exact in the actions (E16–E18) and, unless ``weights`` (N,) are the states' own probabilities, Monte
+    Carlo in the states.
+    """
+    return weighted_mean(old.kl(new), weights)
+
+
+class Trial(NamedTuple):
+    """An objective's two numbers at parameters that are tried.
+
+    Attributes
+    ----------
+    surrogate : float
+        What is improved.
+    divergence : float
+        What is bounded, 0 at the old parameters; for a policy the mean KL divergence in nats.
+    """
+
+    surrogate: float
+    divergence: float
+
+
+class Objective(Protocol):
+    """What an update improves and what it bounds, with their models at the old parameters θ.
+
+    Attributes
+    ----------
+    gradient : array, shape (p,)
+        g, the gradient of the surrogate at θ.
+    at_old : float
+        The surrogate at θ.
+    entropy : float
+        Mean entropy of the old policy in nats, which is reported.
+    """
+
+    gradient: Array
+    at_old: float
+    entropy: float
+
+    def system(self) -> tuple[FisherOperator, Callable[[Array], Array] | None]:
+        """Return H + λI, where ½ ΔᵀHΔ models the divergence, and a preconditioner (E35) or None.
+
+        Asked for only where the gradient is finite and not zero.
+        """
+
+    def __call__(self, theta: Array) -> Trial:
+        """Evaluate surrogate and divergence at ``theta``."""
+
+
+@dataclass(eq=False)
+class PolicyObjective:
+    """A policy's surrogate and mean KL divergence on a batch, with gradient and curvature at θ.
+
+    The network runs in the dtype of θ, block by block; distributions are compared in float64, as a
+    KL of 1e-8 would drown in float32's rounding.
+
+    Parameters
+    ----------
+    policy : Policy
+        The family of distributions.
+    theta : array, shape (p,)
+        Parameters of the old policy, which took the actions.
+    observations : array, shape (N, features)
+        Encoded observations.
+    actions : array, shape (N, ...)
+        Actions as the distribution gave them.
+    advantages : array, shape (N,)
+        Advantage estimates, in any unit.
+    weights : array, shape (N,), optional
+        Weights of the batch's rows, not negative and with sum 1, in place of 1/N.
+    cg_damping : float
+        λ of (F + λI) x = g.
+    cg_preconditioner : {"kronecker", "identity"}
+        Solve with :meth:`FisherOperator.preconditioner` or without.
+    sub_sampling_factor : int
+        Use every k-th state for F; gradient, surrogate and KL use all.
+    block_rows : int
+        Rows that are worked on together, as in :class:`BatchLinearization`.
+
+    Attributes
+    ----------
+    gradient : array, shape (p,)
+        g = ∇L̂(θ): the gradient in the outputs carried back to θ.
+    at_old, entropy : float
+        The surrogate at θ, where all ratios are 1, and the mean entropy there.
+    """
+
+    policy: Policy
+    theta: Array
+    observations: Array
+    actions: Array
+    advantages: Array
+    _: KW_ONLY
+    weights: Array | None = None
+    cg_damping: float = 0.1
+    cg_preconditioner: Literal["kronecker", "identity"] = "identity"
+    sub_sampling_factor: int = 1
+    block_rows: InitVar[int] = BLOCK_ROWS
+
+    @np.errstate(over="ignore", invalid="ignore")  # what isn't finite is refused by the update
+    def __post_init__(self, block_rows: int) -> None:
+        outputs = self.policy.outputs
+        batch = BatchLinearization(
+            outputs, self.theta, self.observations, self.weights, block_rows=block_rows
+        )
+        self._batch = batch
+        self._old_log_probs = [self._old(block).log_prob(self.actions[block.rows]) for block in batch.blocks]
+        self.gradient, at_old, entropy = batch.mean(self._model, self._old_log_probs)
+        self.at_old, self.entropy = float(at_old), float(entropy)
+
+    def __call__(self, theta: Array) -> Trial:
+        """Evaluate surrogate and mean KL at ``theta``."""
+
+        def trial(block: Block, old_log_prob: Array) -> tuple[Any, Any]:
+            outputs = self.policy.outputs(theta, self.observations[block.rows])
+            new = self.policy.family(cast(outputs, np.float64))
+            return self._surrogate(block, new, old_log_prob), mean_kl(self._old(block), new, block.weights)
+
+        return Trial(*map(float, self._batch.mean(trial, self._old_log_probs)))
+
+    def system(self) -> tuple[FisherOperator, Callable[[Array], Array] | None]:
+        """Return F + λI, of every k-th state, and its Kronecker factors, where they are asked for."""
+        every = slice(None, None, self.sub_sampling_factor)
+        if self.sub_sampling_factor == 1:
+            fisher = FisherOperator.of(self._batch, self.policy, self.cg_damping)
+        else:
+            states, w = self.observations[every], self.weights
+            w = None if w is None else w[every] / np.sum(w[every])
+            fisher = FisherOperator(self.policy, self.theta, states, self.cg_damping, weights=w)
+        is_plain = self.cg_preconditioner == "identity"
+        return fisher, None if is_plain else fisher.preconditioner(self.actions[every])
+
+    def _old(self, block: Block) -> Distribution:
+        return self.policy.family(cast(block.value, np.float64))
+
+    def _surrogate(self, block: Block, new: Distribution, old_log_prob: Array) -> Any:
+        rows = block.rows
+        return surrogate(new, old_log_prob, self.actions[rows], self.advantages[rows], block.weights)
+
+    def _model(self, block: Block, old_log_prob: Array) -> tuple[Any, Any, Any]:
+        """Return a block's gradient, surrogate and entropy at θ."""
+
+        def of_outputs(outputs: Any) -> Any:
+            return self._surrogate(block, self.policy.family(outputs), old_log_prob)
+
+        at_old, score = value_and_grad(of_outputs)(cast(block.value, np.float64))
+        gradient = block.linearized().vjp(cast(score, self.theta.dtype))
+        return gradient, at_old, weighted_mean(self._old(block).entropy(), block.weights)
