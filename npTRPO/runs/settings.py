@@ -58,7 +58,7 @@ class RunSettings:
             number = whole_number(name, getattr(self, name), least, 2**63 - 1)
             object.__setattr__(self, name, number)
         if self.env_timeout is not None:
-            if not 0 < self.env_timeout <= sys.float_info.max:
+            if not 0 < float(self.env_timeout) <= sys.float_info.max:
                 raise ValueError(
                     f"env_timeout must be a positive number of seconds, not {self.env_timeout!r}"
                 )
