@@ -728,7 +728,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "an agent predicts from observations that aren't normalised",
         f"{_LEARNER}:act",
-        (("rows = standardize(rows, ", "_ = standardize(rows, "),),
+        (("actor.act(actor.normalized(rows))", "actor.act(rows)"),),
         ("agent/test_trpo.py::test_predict_normalises_as_training_does",),
     ),
     Mutation(

@@ -32,9 +32,9 @@ from npTRPO.files.errors import reason
 from npTRPO.policies.network import Network
 from npTRPO.policies.policy import Policy
 from npTRPO.policies.spaces import Space, as_batch
+from npTRPO.sampling.batch import Batch
 from npTRPO.sampling.environments import check_spaces, make_vector_env
 from npTRPO.sampling.normalization import Moments
-from npTRPO.sampling.batch import Batch
 from npTRPO.sampling.rollout import Sampler
 
 __all__ = ["TRPO"]
