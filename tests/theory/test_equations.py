@@ -22,7 +22,7 @@ def test_every_formula_is_one_line_of_text(number: str) -> None:
         (r"x_0", "x₀"),
         (r"x_i^2", "x_i²"),
         (r"x_{k + 1}", "x_{k+1}"),
-        (r"E_{s\sim P, a}[\gamma^t V]", "E_{s∼P, a}[γᵗ V]"),
+        (r"E_{s\sim P, a}[\gamma^t V]", "E_{s\N{TILDE OPERATOR}P, a}[γᵗ V]"),
         (r"\nu^{\pi'}", "ν^{π′}"),
         (r"\frac{a}{b + c}", "a/(b + c)"),
         (r"\frac{4 \gamma}{(1 - \gamma)^2}", "(4 γ)/(1 − γ)²"),
