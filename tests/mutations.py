@@ -119,7 +119,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         ),
         (
             "policies/test_distributions.py::test_e17_kl_reads_old_to_new[DiagGaussian]",
-            "theory/test_divergences.py::test_e17_kl_of_gaussians_is_an_integral_of_their_log_ratio",
+            "theory/test_derivation.py::test_an_equation_holds[E17]",
         ),
         slip=1,
     ),
@@ -140,8 +140,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{_THEORY}.exact:local_approximation",
         (("gain / (1 - discount)", "gain"),),
         (
-            "theory/test_performance.py::test_e7_the_surrogate_is_the_rate_of_change_along_mixtures",
-            "theory/test_performance.py::test_e9_importance_sampling_writes_the_surrogate_with_old_actions",
+            "theory/test_derivation.py::test_an_equation_holds[E7]",
+            "theory/test_derivation.py::test_an_equation_holds[E9]",
         ),
         slip=3,
     ),
@@ -150,7 +150,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{_ADVANTAGES}:gae",
         (("gamma * lam", "0.0"),),
         (
-            "theory/test_estimators.py::test_e43_the_ends_of_lambda_are_the_residual_and_the_return",
+            "theory/test_derivation.py::test_an_equation_holds[E43]",
             "sampling/test_advantages.py::test_E43_with_lambda_1_gae_is_the_discounted_return_minus_the_value",
         ),
         slip=4,
@@ -165,7 +165,7 @@ MUTATIONS: tuple[Mutation, ...] = (
             ),
         ),
         (
-            "theory/test_curvature.py::test_e20_mean_kl_is_quadratic_up_to_third_order",
+            "theory/test_derivation.py::test_an_equation_holds[E20]",
             "trust_region/test_fisher.py::test_e20_kl_and_its_gradient_are_zero_at_the_old_parameters",
         ),
         slip=5,
@@ -174,7 +174,10 @@ MUTATIONS: tuple[Mutation, ...] = (
         "the Hessian of the KL is zero, as its value and gradient are",
         f"{_FISHER}:FisherOperator._undamped",
         (("self._batch.gauss_newton(v, self._metrics)", "0 * v"),),
-        ("trust_region/test_fisher.py::test_e21_e22_e23_the_product_four_ways[Discrete]",),
+        (
+            "trust_region/test_fisher.py::test_e21_e22_e23_the_product_four_ways[Discrete]",
+            "theory/test_derivation.py::test_an_equation_holds[E21]",
+        ),
         slip=5,
     ),
     Mutation(
@@ -184,6 +187,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         (
             "trust_region/test_conjugate_gradient.py::test_e36_scaling_by_powers_of_two_changes_no_bit[fletcher-reeves]",
             "trust_region/test_conjugate_gradient.py::test_e37_the_iteration_ends_at_the_first_residual_within_the_tolerance",
+            "theory/test_derivation.py::test_an_equation_holds[E37]",
         ),
         slip=6,
     ),
@@ -194,6 +198,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         (
             "trust_region/test_line_search.py::test_e38_the_first_step_that_meets_both_conditions_is_taken",
             "trust_region/test_update.py::test_e38_an_accepted_step_keeps_the_kl_and_improves_the_surrogate",
+            "theory/test_derivation.py::test_an_equation_holds[E38]",
         ),
         slip=7,
     ),
@@ -201,7 +206,10 @@ MUTATIONS: tuple[Mutation, ...] = (
         "the line search doesn't look at the KL",
         _SEARCH,
         (("kl > target_kl", "False"),),
-        ("trust_region/test_line_search.py::test_e38_the_first_step_that_meets_both_conditions_is_taken",),
+        (
+            "trust_region/test_line_search.py::test_e38_the_first_step_that_meets_both_conditions_is_taken",
+            "theory/test_derivation.py::test_an_equation_holds[E38]",
+        ),
         slip=7,
     ),
     Mutation(
@@ -209,8 +217,10 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{_ADVANTAGES}:gae",
         (("next_values, terminated, gamma)", "next_values, terminated | truncated, gamma)"),),
         (
-            "theory/test_estimators.py::test_e43_the_ends_of_lambda_are_the_residual_and_the_return",
+            "theory/test_derivation.py::test_an_equation_holds[E43]",
             "sampling/test_advantages.py::test_E43_with_lambda_0_gae_is_the_td_residual",
+            "theory/test_derivation.py::test_an_equation_holds[E41]",
+            "theory/test_derivation.py::test_an_equation_holds[E42]",
         ),
         slip=8,
     ),
@@ -219,8 +229,10 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{_ADVANTAGES}:gae",
         (("ended[::-1]", "np.zeros_like(ended)"),),
         (
-            "theory/test_estimators.py::test_e42_the_recursion_starts_anew_at_every_end",
+            "theory/test_derivation.py::test_an_equation_holds[E42]",
             "theory/test_estimators.py::test_e42_what_follows_an_end_changes_nothing_before_it",
+            "theory/test_derivation.py::test_an_equation_holds[E41]",
+            "theory/test_derivation.py::test_an_equation_holds[E43]",
         ),
         slip=8,
     ),
@@ -228,7 +240,11 @@ MUTATIONS: tuple[Mutation, ...] = (
         "advantages leak across truncations",
         f"{_ADVANTAGES}:gae",
         (("ended = terminated | truncated", "ended = terminated"),),
-        ("theory/test_estimators.py::test_e42_the_recursion_starts_anew_at_every_end",),
+        (
+            "theory/test_derivation.py::test_an_equation_holds[E42]",
+            "theory/test_derivation.py::test_an_equation_holds[E41]",
+            "theory/test_derivation.py::test_an_equation_holds[E43]",
+        ),
         slip=8,
     ),
     # Distributions.
@@ -243,7 +259,9 @@ MUTATIONS: tuple[Mutation, ...] = (
         ),
         (
             "policies/test_distributions.py::test_e17_kl_reads_old_to_new[Categorical]",
-            "theory/test_divergences.py::test_e16_kl_of_softmax_policies_is_a_sum_over_actions",
+            "theory/test_derivation.py::test_an_equation_holds[E16]",
+            "theory/test_derivation.py::test_an_equation_holds[E15]",
+            "theory/test_derivation.py::test_an_equation_holds[E19]",
         ),
     ),
     Mutation(
@@ -256,7 +274,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "the KL is a mean over action dimensions",
         f"{_DISTRIBUTIONS}:DiagGaussian.kl",
         (("np.sum(", "np.mean("),),
-        ("theory/test_divergences.py::test_e17_kl_of_gaussians_is_an_integral_of_their_log_ratio",),
+        ("theory/test_derivation.py::test_an_equation_holds[E17]",),
     ),
     Mutation(
         "the log-density is a mean over action dimensions",
@@ -304,7 +322,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a product's KL is that of its first component",
         f"{_DISTRIBUTIONS}:MultiCategorical._total",
         (("return sum(rest, start=first)", "return first"),),
-        ("theory/test_divergences.py::test_e18_kl_of_a_product_is_the_sum_of_its_components",),
+        ("theory/test_derivation.py::test_an_equation_holds[E18]",),
     ),
     Mutation(
         "an action without probability can be drawn",
@@ -363,20 +381,20 @@ MUTATIONS: tuple[Mutation, ...] = (
             ("r = b.copy() if", "r = b if"),
             ("r_old, r = r, r - alpha * Ap", "r -= alpha * Ap\n        r_old = r"),
         ),
-        ("theory/test_krylov.py::test_e34_both_formulas_for_beta_agree",),
+        ("theory/test_derivation.py::test_an_equation_holds[E34]",),
     ),
     Mutation(
         "β is inverted",
         _CG,
         (("(rz - carried) / rz_old)", "rz_old / (rz - carried))"),),
-        ("theory/test_krylov.py::test_e34_both_formulas_for_beta_agree",),
+        ("theory/test_derivation.py::test_an_equation_holds[E34]",),
         raises="RuntimeWarning",
     ),
     Mutation(
         "β is zero: steepest descent",
         _CG,
         (("p = z + coefficient * p", "p = z"),),
-        ("theory/test_krylov.py::test_e33_iterates_are_best_in_their_krylov_subspaces",),
+        ("theory/test_derivation.py::test_an_equation_holds[E33]",),
     ),
     Mutation(
         "conjugate gradients take a step too many",
@@ -396,14 +414,14 @@ MUTATIONS: tuple[Mutation, ...] = (
         "β has rᵀr for rᵀz with a preconditioner",
         _CG,
         (("rz_old, rz = rz, _dot(r, z)", "rz_old, rz = rz, _dot(r, r)"),),
-        ("theory/test_krylov.py::test_e35_preconditioning_is_a_change_of_coordinates",),
+        ("theory/test_derivation.py::test_an_equation_holds[E35]",),
     ),
     Mutation(
         "the first residual doesn't know of x₀",
         _CG,
         (("b.copy() if x0 is None else b - product(x)", "b.copy()"),),
         (
-            "theory/test_krylov.py::test_e33_iterates_are_best_in_their_krylov_subspaces",
+            "theory/test_derivation.py::test_an_equation_holds[E33]",
             "trust_region/test_conjugate_gradient.py::test_e33_e34_e35_e37_the_path_is_scipys_to_its_end[False-fletcher-reeves]",
         ),
     ),
@@ -411,13 +429,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         "the relative tolerance is relative to the last residual's square",
         _CG,
         (("rtol * _norm(b)", "rtol * _norm(b) ** 2"),),
-        ("theory/test_krylov.py::test_e37_the_iteration_ends_at_the_first_residual_within_the_tolerance",),
+        ("theory/test_derivation.py::test_an_equation_holds[E37]",),
     ),
     Mutation(
         "α has rᵀr for rᵀz with a preconditioner",
         _CG,
         (("rz / curvature", "_dot(r, r) / curvature"),),
-        ("theory/test_krylov.py::test_e35_preconditioning_is_a_change_of_coordinates",),
+        ("theory/test_derivation.py::test_an_equation_holds[E35]",),
     ),
     Mutation(
         "Polak–Ribière adds what it should subtract",
@@ -438,7 +456,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "the absolute tolerance is added to the relative one",
         _CG,
         (("tolerance = max(rtol * _norm(b), atol)", "tolerance = rtol * _norm(b) + atol"),),
-        ("theory/test_krylov.py::test_e37_the_iteration_ends_at_the_first_residual_within_the_tolerance",),
+        ("theory/test_derivation.py::test_an_equation_holds[E37]",),
     ),
     # The step and the line search.
     Mutation(
@@ -490,15 +508,18 @@ MUTATIONS: tuple[Mutation, ...] = (
         "the step is √(δ / xᵀFx) x, without the 2",
         f"{_STEP}:natural_step",
         (("2 * target_kl / curvature", "target_kl / curvature"),),
-        ("theory/test_steps.py::test_e29_the_step_is_its_closed_form",),
+        (
+            "theory/test_derivation.py::test_an_equation_holds[E29]",
+            "theory/test_derivation.py::test_an_equation_holds[E30]",
+        ),
     ),
     Mutation(
         "the multiplier is inverted",
         f"{_STEP}:lagrange_multiplier",
         (("curvature / (2 * target_kl)", "2 * target_kl / curvature"),),
         (
-            "theory/test_steps.py::test_e28_the_multiplier_is_the_root_of_the_quadratic_form_over_the_region",
-            "theory/test_steps.py::test_e27_step_and_multiplier_meet_the_kkt_conditions",
+            "theory/test_derivation.py::test_an_equation_holds[E28]",
+            "theory/test_derivation.py::test_an_equation_holds[E27]",
         ),
     ),
     Mutation(
@@ -612,16 +633,51 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     # Advantages and experience.
     Mutation(
+        "V of the next episode is bootstrapped at a truncation",
+        f"{_ADVANTAGES}:gae",
+        (
+            (
+                "next_values, terminated, gamma)",
+                "np.where(truncated, np.roll(values, -1, axis=0), next_values), terminated, gamma)",
+            ),
+        ),
+        (
+            "theory/test_derivation.py::test_an_equation_holds[E41]",
+            "theory/test_derivation.py::test_an_equation_holds[E42]",
+            "theory/test_derivation.py::test_an_equation_holds[E43]",
+        ),
+    ),
+    Mutation(
+        "advantages leak across terminations",
+        f"{_ADVANTAGES}:gae",
+        (("ended = terminated | truncated", "ended = truncated & ~terminated"),),
+        (
+            "theory/test_derivation.py::test_an_equation_holds[E41]",
+            "theory/test_derivation.py::test_an_equation_holds[E42]",
+            "theory/test_derivation.py::test_an_equation_holds[E43]",
+        ),
+    ),
+    Mutation(
+        "V is bootstrapped after a termination in advantages, not in residuals",
+        f"{_ADVANTAGES}:gae",
+        (("next_values, terminated, gamma)", "next_values, np.zeros_like(terminated), gamma)"),),
+        (
+            "theory/test_derivation.py::test_an_equation_holds[E41]",
+            "theory/test_derivation.py::test_an_equation_holds[E42]",
+            "theory/test_derivation.py::test_an_equation_holds[E43]",
+        ),
+    ),
+    Mutation(
         "γ is forgotten in the TD residual",
         f"{_ADVANTAGES}:td_residuals",
         (("rewards + gamma * np.where", "rewards + np.where"),),
-        ("theory/test_estimators.py::test_e44_with_exact_values_gae_is_unbiased",),
+        ("theory/test_derivation.py::test_an_equation_holds[E44]",),
     ),
     Mutation(
         "γ is forgotten in the recursion",
         f"{_ADVANTAGES}:gae",
         (("gamma * lam", "lam"),),
-        ("theory/test_estimators.py::test_e42_the_recursion_starts_anew_at_every_end",),
+        ("theory/test_derivation.py::test_an_equation_holds[E42]",),
     ),
     Mutation(
         "λ is outside of the recursion",
@@ -630,7 +686,7 @@ MUTATIONS: tuple[Mutation, ...] = (
             ("gamma * lam", "gamma"),
             ("return _decayed_sums", "return lam * _decayed_sums"),
         ),
-        ("theory/test_estimators.py::test_e41_gae_is_the_weighted_mean_of_k_step_estimators",),
+        ("theory/test_derivation.py::test_an_equation_holds[E41]",),
     ),
     Mutation(
         "the k-step estimator discounts its last value once too little",
@@ -670,14 +726,16 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{_ADVANTAGES}:td_residuals",
         (("np.where(terminated, 0, next_values)", "next_values"),),
         (
-            "theory/test_estimators.py::test_e39_residuals_count_nothing_after_a_termination_and_the_last_value_at_a_truncation",
+            "theory/test_derivation.py::test_an_equation_holds[E39]",
+            "theory/test_derivation.py::test_an_equation_holds[E41]",
+            "theory/test_derivation.py::test_an_equation_holds[E43]",
         ),
     ),
     Mutation(
         "the recursion doesn't reach the last step of a long episode",
         f"{_ADVANTAGES}:_decayed_sums",
         (("while reach < len(sums)", "while 2 * reach < len(sums)"),),
-        ("theory/test_estimators.py::test_e42_the_recursion_starts_anew_at_every_end",),
+        ("theory/test_derivation.py::test_an_equation_holds[E42]",),
     ),
     Mutation(
         "advantages are scaled but not centred",
@@ -797,13 +855,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         "visitation has no 1 − γ",
         f"{_THEORY}.mdp:TabularMDP.evaluate",
         (("(1 - gamma) * self.start)", "self.start)"),),
-        ("theory/test_performance.py::test_e5_visitation_is_a_distribution_and_solves_its_system",),
+        ("theory/test_derivation.py::test_an_equation_holds[E5]",),
     ),
     Mutation(
         "the policy gradient has no 1/(1 − γ)",
         f"{_THEORY}.mdp:TabularMDP.policy_gradient",
         ((" / (1 - self.discount)", ""),),
-        ("theory/test_performance.py::test_e8_surrogate_and_objective_agree_to_first_order",),
+        ("theory/test_derivation.py::test_an_equation_holds[E8]",),
     ),
     Mutation(
         "the penalty has 1 − γ without its square",
@@ -827,13 +885,13 @@ MUTATIONS: tuple[Mutation, ...] = (
         "visitation follows transitions backwards",
         f"{_THEORY}.mdp:TabularMDP.evaluate",
         (("np.linalg.solve(system.T, ", "np.linalg.solve(system, "),),
-        ("theory/test_performance.py::test_e7_the_surrogate_is_the_rate_of_change_along_mixtures",),
+        ("theory/test_derivation.py::test_an_equation_holds[E7]",),
     ),
     Mutation(
         "the worst-case bound has α for α²",
         f"{_THEORY}.bounds:worst_case_bound",
         (("* alpha**2", "* alpha"),),
-        ("theory/test_bounds.py::test_e12_the_bound_in_kl_holds_and_is_no_tighter_than_e11",),
+        ("theory/test_bounds.py::test_e12_the_bound_in_kl_is_no_tighter_than_e11",),
     ),
     Mutation(
         "Pinsker's inequality has no ½",
@@ -858,6 +916,39 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{_THEORY}.simulation:sample_visitation",
         (("rng.geometric(1 - mdp.discount, n) - 1", "rng.geometric(1 - mdp.discount, n)"),),
         ("theory/test_simulation.py::test_e5_transitions_are_drawn_from_the_visitation",),
+    ),
+    Mutation(
+        "a likeliest next state is taken for all of them",
+        f"{_THEORY}.simulation:draw",
+        (("_inverted(np.cumsum(rows, axis=-1), rng)", "np.argmax(rows, axis=-1)"),),
+        ("theory/test_derivation.py::test_an_equation_holds[E4]",),
+    ),
+    Mutation(
+        "sums over time are discounted too much",
+        f"{_THEORY}.performance:discounted_sum",
+        (("discount * transition.T", "0.9 * discount * transition.T"),),
+        (
+            "theory/test_derivation.py::test_an_equation_holds[E1]",
+            "theory/test_derivation.py::test_an_equation_holds[E3]",
+            "theory/test_derivation.py::test_an_equation_holds[E5]",
+            "theory/test_derivation.py::test_an_equation_holds[E6]",
+        ),
+    ),
+    Mutation(
+        "the natural step is found with damping",
+        f"{_THEORY}.curvature:_undamped_step",
+        (("instance.states, weights", "instance.states, 0.1, weights"),),
+        ("theory/test_derivation.py::test_an_equation_holds[E25]",),
+    ),
+    Mutation(
+        "the softmax's Fisher information is off by a millionth",
+        f"{_DISTRIBUTIONS}:Categorical.fisher_product",
+        (("weighted = self.probs * v", "weighted = self.probs * v * (1 + 1e-6)"),),
+        (
+            "theory/test_derivation.py::test_an_equation_holds[E21]",
+            "theory/test_derivation.py::test_an_equation_holds[E22]",
+            "theory/test_derivation.py::test_an_equation_holds[E23]",
+        ),
     ),
     # The engine.
     Mutation(

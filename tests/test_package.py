@@ -233,7 +233,7 @@ def test_what_the_extras_bring_is_not_needed_to_train(fresh):
         fresh["light"]
     )
     tops = {name.split(".")[0] for name in fresh["everything"]}
-    assert not {"matplotlib", "rich", "tensorboardX", "moviepy", "ray", "envpool"} & tops
+    assert not {"matplotlib", "latex2mathml", "rich", "tensorboardX", "moviepy", "ray", "envpool"} & tops
 
 
 # --- what no source does ---------------------------------------------------------------------------------
@@ -258,7 +258,6 @@ NAMED_ELSEWHERE = {
     ],
     "runs/rendering.py": ["gymnasium.make(env_id, render_mode=render_mode)"],
     "theory/environments.py": ["gymnasium.make(env, **options)"],
-    "theory_page/page.py": ["import_module('.'.join(parts[:count]))"],
 }
 
 

@@ -15,7 +15,7 @@ from npTRPO.theory.mdp import Evaluation, TabularMDP
 from npTRPO.theory.simulation import draw, sample_visitation
 from npTRPO.trust_region.objective import surrogate
 
-__all__ = ["discounted_sum"]
+__all__ = ["discounted_sum", "residuals_of_all"]
 
 
 def discounted_sum(transition: Array, start: Array, discount: float) -> Array:
@@ -30,11 +30,17 @@ def discounted_sum(transition: Array, start: Array, discount: float) -> Array:
     return total
 
 
-def _expected_residuals(instance: Instance, values: Array, reward: Array) -> Array:
-    """E[r + γV(s') − V(s) | s, a] over next states, shape (S, A), by the function that training uses."""
-    shape = instance.mdp.transition.shape
+def residuals_of_all(mdp: TabularMDP, values: Array, reward: Array) -> Array:
+    """E4: r + γV(s') − V(s) for all s, a and s', by the function that training uses; shape (S, A, S)."""
+    shape = mdp.transition.shape
     sides = np.broadcast_to(values[:, None, None], shape), np.broadcast_to(values, shape)
-    residuals = td_residuals(reward[:, :, None], *sides, np.zeros(shape, dtype=bool), instance.gamma)
+    never = np.zeros(shape, dtype=bool)
+    return td_residuals(np.broadcast_to(reward[:, :, None], shape), *sides, never, mdp.discount)
+
+
+def _expected_residuals(instance: Instance, values: Array, reward: Array) -> Array:
+    """E[r + γV(s') − V(s) | s, a] over next states, shape (S, A)."""
+    residuals = residuals_of_all(instance.mdp, values, reward)
     return np.asarray(np.sum(instance.mdp.transition * residuals, axis=2))
 
 

@@ -228,8 +228,9 @@ def verify(instances: int = 200, seed: int = 0, checks: Sequence[Check] = CHECKS
     for check, column in zip(checks, zip(*measured, strict=True), strict=True):
         residuals, slacks, deviations, estimates, errors = zip(*column, strict=True)
         error = next(filter(None, reversed(errors)), None)
-        arrays = (np.array(values) for values in (residuals, slacks, deviations))
-        rows.append(Row(check, *arrays, sum(estimates), error))
+        rows.append(
+            Row(check, np.array(residuals), np.array(slacks), np.array(deviations), sum(estimates), error)
+        )
     return Report(tuple(rows), instances, seed, time.perf_counter() - began)
 
 

@@ -1,4 +1,4 @@
-"""Four statements of the derivation over a range, as the verification page draws them.
+"""Four equations of the derivation over a range, as the verification page draws them.
 
 Each is computed by the functions that training uses.
 """
@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from npTRPO._typing import Array
 from npTRPO.policies.distributions import Categorical
-from npTRPO.sampling.advantages import gae, td_residuals
+from npTRPO.sampling.advantages import gae
 from npTRPO.theory.bounds import average_bound, worst_case_bound
 from npTRPO.theory.curvature import cubic_bound
 from npTRPO.theory.exact import local_approximation, tabular_policy
 from npTRPO.theory.instances import Instance
 from npTRPO.theory.mdp import Evaluation, TabularMDP
+from npTRPO.theory.performance import residuals_of_all
 from npTRPO.theory.random_mdps import random_mdp
-from npTRPO.theory.simulation import simulate
+from npTRPO.theory.simulation import Trajectories, simulate
 from npTRPO.trust_region.conjugate_gradient import conjugate_gradient
 from npTRPO.trust_region.fisher import FisherOperator
 from npTRPO.trust_region.objective import mean_kl
@@ -29,6 +31,7 @@ __all__ = [
     "Curve",
     "Gaps",
     "Sweep",
+    "WrongValues",
     "cg_errors",
     "gaps",
     "lambda_sweep",
@@ -36,7 +39,7 @@ __all__ = [
 ]
 
 SIZES = np.geomspace(1e-3, 3.0, 29)
-"""Lengths of the steps whose remainder is drawn."""
+"""Lengths of the steps whose remainder is computed."""
 
 LAMBDAS = np.linspace(0.0, 1.0, 21)
 TRAJECTORIES, HORIZON = 12_000, 50
@@ -145,75 +148,71 @@ class Sweep:
 
 
 @dataclass(frozen=True, eq=False)
-class _WrongValues:
-    """A policy in an MDP, and values that aren't its own."""
+class WrongValues:
+    """A policy in an MDP, and values that aren't its own.
+
+    Attributes
+    ----------
+    mdp : TabularMDP
+    now : Evaluation
+        Of the policy.
+    values : array, shape (S,)
+        The V that advantages are estimated with.
+    """
 
     mdp: TabularMDP
     now: Evaluation
     values: Array
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> _WrongValues:
+    def draw(cls, rng: np.random.Generator) -> WrongValues:
+        """Draw a deterministic MDP, and values around those of its uniform policy."""
         mdp = replace(random_mdp(rng, 6, 3, kind="deterministic", discount=0.9), start=np.full(6, 1 / 6))
         now = mdp.evaluate(np.full((6, 3), 1 / 3))
         return cls(mdp, now, now.values + 2 * rng.standard_normal(6))
 
     def sweep(self, lambdas: Array, moments: Callable[[float], tuple[Array, Array]]) -> Sweep:
-        """From the mean and the variance (S, A) of the estimates at each λ."""
+        """Return errors over λ, given the mean and the variance (S, A) of the estimates at each λ."""
         weights = self.now.visitation[:, None] * self.now.policy
-        rows = []
-        for lam in lambdas:
-            mean, variance = moments(float(lam))
+        bias, variance = np.empty((2, len(lambdas)))
+        for i, lam in enumerate(lambdas):
+            mean, spread = moments(float(lam))
             error = mean - self.now.advantages
             error = error - np.sum(self.now.policy * error, axis=1, keepdims=True)
-            rows.append((np.sum(weights * error**2), np.sum(weights * variance)))
-        bias, variance = np.array(rows).T
+            bias[i], variance[i] = np.sum(weights * error**2), np.sum(weights * spread)
         return Sweep(lambdas, bias, variance)
 
     def exact(self, lam: float) -> tuple[Array, Array]:
-        """Moments of Σ_l (γλ)ˡ δ_l for every first pair (s, a), by linear systems."""
-        now, step = self.now, self.mdp.transition
-        decay = self.mdp.discount * lam
-        residuals = td_residuals(
-            np.broadcast_to(self.mdp.reward[:, :, None], step.shape),
-            np.broadcast_to(self.values[:, None, None], step.shape),
-            np.broadcast_to(self.values, step.shape),
-            np.zeros(step.shape, dtype=bool),
-            self.mdp.discount,
-        )
-        identity = np.eye(len(now.values))
+        """E41: moments of Σ_l (γλ)ˡ δ_l for every first pair (s, a), by linear systems; each (S, A)."""
+        now, step, decay = self.now, self.mdp.transition, self.mdp.discount * lam
+        residuals = residuals_of_all(self.mdp, self.values, self.mdp.reward)
+
+        def later(per_pair: Array, decay: float) -> Array:
+            """Sum what every pair (s, a) adds over the steps from each state on, shape (S,)."""
+            system = np.eye(len(now.values)) - decay * now.transition
+            return np.linalg.solve(system, np.sum(now.policy * per_pair, axis=1))
+
         expected = np.sum(step * residuals, axis=2)
-        later = np.linalg.solve(identity - decay * now.transition, np.sum(now.policy * expected, axis=1))
-        squares = np.sum(step * (residuals**2 + 2 * decay * residuals * later), axis=2)
-        later_squares = np.linalg.solve(
-            identity - decay**2 * now.transition, np.sum(now.policy * squares, axis=1)
-        )
-        mean = expected + decay * (step @ later)
-        return mean, squares + decay**2 * (step @ later_squares) - mean**2
+        following = later(expected, decay)
+        squares = np.sum(step * (residuals**2 + 2 * decay * residuals * following), axis=2)
+        mean = expected + decay * (step @ following)
+        return mean, squares + decay**2 * (step @ later(squares, decay**2)) - mean**2
+
+    def sampled(self, path: Trajectories, lam: float) -> tuple[Array, Array]:
+        """E41: moments of the estimates for the first pair of each trajectory, by :func:`gae`."""
+        pairs = path.states[0] * self.mdp.n_actions + path.actions[0]
+        never = np.zeros(path.rewards.shape, dtype=bool)
+        reached = self.values[path.states]
+        first = gae(path.rewards, reached[:-1], reached[1:], never, never, self.mdp.discount, lam)[0]
+        count = np.bincount(pairs, minlength=self.mdp.reward.size)
+        mean = np.bincount(pairs, first, len(count)) / count
+        variance = np.bincount(pairs, (first - mean[pairs]) ** 2, len(count)) / count
+        return mean.reshape(self.mdp.reward.shape), variance.reshape(self.mdp.reward.shape)
 
 
 def lambda_sweep(rng: np.random.Generator) -> tuple[Sweep, Sweep]:
     """E41, E43: bias and variance over λ by linear systems, and by :func:`gae` on simulated trajectories."""
-    problem = _WrongValues.draw(rng)
-    return problem.sweep(LAMBDAS, problem.exact), problem.sweep(LAMBDAS[::4], _sampled(problem, rng))
-
-
-def _sampled(problem: _WrongValues, rng: np.random.Generator) -> Callable[[float], tuple[Array, Array]]:
-    """Moments of the first step's estimates over trajectories, which are the same ones for each λ."""
-    mdp, values = problem.mdp, problem.values
-    path = simulate(mdp, problem.now.policy, HORIZON, TRAJECTORIES, rng)
-    pairs = path.states[0] * mdp.n_actions + path.actions[0]
-    count = np.bincount(pairs, minlength=mdp.reward.size)
-    never = np.zeros(path.rewards.shape, dtype=bool)
-
-    def average(x: Array) -> Array:
-        return np.asarray(np.bincount(pairs, weights=x, minlength=len(count)) / count)
-
-    def moments(lam: float) -> tuple[Array, Array]:
-        reached = values[path.states]
-        first = gae(path.rewards, reached[:-1], reached[1:], never, never, mdp.discount, lam)[0]
-        mean = average(first)
-        variance = average((first - mean[pairs]) ** 2)
-        return mean.reshape(mdp.reward.shape), variance.reshape(mdp.reward.shape)
-
-    return moments
+    problem = WrongValues.draw(rng)
+    path = simulate(problem.mdp, problem.now.policy, HORIZON, TRAJECTORIES, rng)
+    sampled = problem.sweep(LAMBDAS[::4], partial(problem.sampled, path))
+    return problem.sweep(LAMBDAS, problem.exact), sampled

@@ -25,7 +25,7 @@ DAMPINGS = (0.1, 0.01, 0.001)
 
 _BLUE, _RED, _GREEN, _QUIET, _RULE = "#0a63a8", "#b84300", "#00724f", "#565e66", "#dcdfe2"
 _VARIABLES = {_BLUE: "blue", _RED: "red", _GREEN: "green", _QUIET: "quiet", _RULE: "rule"}
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text that can be searched and read aloud
     "svg.hashsalt": "npTRPO",
     "font.family": "DejaVu Sans",

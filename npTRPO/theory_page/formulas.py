@@ -30,7 +30,7 @@ def formula(equation: Equation) -> str:
 
 
 def _mend(element: ET.Element) -> None:
-    """Set limits, primes, and spaces around signs and functions as LaTeX does, where the converter doesn't."""
+    """Set limits, primes, and spaces around signs and functions as LaTeX does where the converter doesn't."""
     before = None
     for child, after in zip(element, [*element, None][1:], strict=True):
         _mend(child)

@@ -20,25 +20,9 @@ from tests.theory.oracles import assert_holds
 
 
 @given(instances())
-def test_e11_the_worst_case_bound_holds(instance: Any) -> None:
-    assert_holds("E11", instance)
-
-
-@given(instances())
-def test_e12_the_bound_in_kl_holds_and_is_no_tighter_than_e11(instance: Any) -> None:
-    assert_holds("E12", instance)
+def test_e12_the_bound_in_kl_is_no_tighter_than_e11(instance: Any) -> None:
     largest = float(np.max(instance.old_distribution.kl(instance.new_distribution)))
     assert worst_case_bound(instance) <= penalty(instance.old, instance.gamma) * largest * (1 + 1e-9) + 1e-15
-
-
-@given(instances())
-def test_e13_the_average_bound_holds_on_both_sides_and_is_never_looser_than_e11(instance: Any) -> None:
-    assert_holds("E13", instance)
-
-
-@given(instances())
-def test_e14_mean_kl_bounds_mean_total_variation(instance: Any) -> None:
-    assert_holds("E14", instance)
 
 
 @given(instances(), st.sampled_from([0.0, 1e-6, 1.0, 30.0]))

@@ -6,16 +6,10 @@ from hypothesis import assume, given, settings
 
 from npTRPO import FisherOperator, conjugate_gradient
 from npTRPO.autograd import grad, hessian
-from npTRPO.theory.instances import GaussianPair, complex_step_jacobian
 from npTRPO.theory.curvature import Reparametrised, cubic_bound
+from npTRPO.theory.instances import GaussianPair, complex_step_jacobian
 from npTRPO.trust_region import mean_kl, natural_step
-from tests.strategies import instances, generators
-from tests.theory.oracles import assert_holds
-
-
-@given(instances())
-def test_e20_mean_kl_is_quadratic_up_to_third_order(instance: Any) -> None:
-    assert_holds("E20", instance)
+from tests.strategies import generators, instances
 
 
 def remainder(policy: Any, theta: np.ndarray, rows: np.ndarray, step: np.ndarray) -> float:
@@ -58,11 +52,6 @@ def test_e20_the_cubic_bound_is_attained_by_two_actions(rng: np.random.Generator
 
 
 @given(instances())
-def test_e21_the_fisher_information_is_the_mean_outer_product_of_scores(instance: Any) -> None:
-    assert_holds("E21", instance)
-
-
-@given(instances())
 def test_e21_the_dense_matrix_is_the_operator_column_by_column(instance: Any) -> None:
     identity = np.eye(instance.theta.size)
     np.testing.assert_allclose(instance.damped @ identity, instance.dense, rtol=0, atol=1e-12)
@@ -90,16 +79,6 @@ def test_e21_for_gaussians_by_quadrature_over_actions(instance: Any) -> None:
     np.testing.assert_allclose(operator @ np.eye(len(total)), total, rtol=0, atol=1e-12 * scale)
 
 
-@given(instances())
-def test_e22_fisher_information_in_outputs_has_its_closed_form(instance: Any) -> None:
-    assert_holds("E22", instance)
-
-
-@given(instances())
-def test_e23_the_product_is_mean_kl_differentiated_twice(instance: Any) -> None:
-    assert_holds("E23", instance)
-
-
 @given(instances(max_states=3, max_actions=3))
 @settings(max_examples=10)
 def test_e23_the_whole_hessian_of_mean_kl_is_the_fisher_information(instance: Any) -> None:
@@ -111,20 +90,10 @@ def test_e23_the_whole_hessian_of_mean_kl_is_the_fisher_information(instance: An
 
 
 @given(instances())
-def test_e24_fisher_information_is_symmetric_positive_and_exact_for_linear_means(instance: Any) -> None:
-    assert_holds("E24", instance)
-
-
-@given(instances())
 def test_e24_no_eigenvalue_is_negative(instance: Any) -> None:
     dense = instance.fisher @ np.eye(instance.theta.size)
     np.testing.assert_allclose(dense, dense.T, rtol=0, atol=1e-13)
     assert np.min(np.linalg.eigvalsh(dense)) >= -1e-13
-
-
-@given(instances())
-def test_e25_the_natural_step_is_the_same_in_all_linear_parametrisations(instance: Any) -> None:
-    assert_holds("E25", instance)
 
 
 def steps_in_two_parametrisations(damping: float) -> tuple[np.ndarray, np.ndarray]:

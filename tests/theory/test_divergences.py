@@ -7,15 +7,8 @@ from hypothesis import given
 
 from npTRPO import Categorical, DiagGaussian
 from npTRPO.theory.divergences import gaussian_nodes, joint_actions, table_kl
-from npTRPO.trust_region import update
-from npTRPO.trust_region import mean_kl, surrogate
-from tests.strategies import instances, generators
-from tests.theory.oracles import assert_holds
-
-
-@given(instances())
-def test_e15_an_update_raises_the_surrogate_within_the_region(instance: Any) -> None:
-    assert_holds("E15", instance)
+from npTRPO.trust_region import mean_kl, surrogate, update
+from tests.strategies import generators, instances
 
 
 @given(instances())
@@ -41,20 +34,10 @@ def test_e15_on_a_sampled_batch_an_update_is_feasible_for_that_batch(instance: A
 
 
 @given(instances())
-def test_e16_kl_of_softmax_policies_is_a_sum_over_actions(instance: Any) -> None:
-    assert_holds("E16", instance)
-
-
-@given(instances())
 def test_e16_the_sum_is_scipys_relative_entropy(instance: Any) -> None:
     expected = scipy.stats.entropy(instance.old.policy, instance.new.policy, axis=1)
     ours = table_kl(instance.old.policy, instance.new.policy)
     np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-14)
-
-
-@given(instances())
-def test_e17_kl_of_gaussians_is_an_integral_of_their_log_ratio(instance: Any) -> None:
-    assert_holds("E17", instance)
 
 
 @given(generators())
@@ -66,18 +49,8 @@ def test_e17_nodes_integrate_powers_of_a_gaussian(rng: np.random.Generator) -> N
         assert weights @ points[:, 0] ** degree == pytest.approx(float(exact), rel=1e-9, abs=1e-9)
 
 
-@given(instances())
-def test_e18_kl_of_a_product_is_the_sum_of_its_components(instance: Any) -> None:
-    assert_holds("E18", instance)
-
-
 def test_e18_joint_actions_are_all_combinations() -> None:
     assert joint_actions((2, 3)).tolist() == [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]
-
-
-@given(instances())
-def test_e19_mean_kl_is_exact_in_actions_and_a_mean_over_states(instance: Any) -> None:
-    assert_holds("E19", instance)
 
 
 def test_e19_weights_take_the_place_of_the_mean() -> None:

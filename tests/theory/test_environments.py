@@ -8,7 +8,7 @@ from gymnasium.utils.env_checker import check_env
 from hypothesis import given
 
 from npTRPO import TRPO
-from npTRPO.theory import TabularMDP, random_mdp, value_iteration
+from npTRPO.theory import TabularEnv, TabularMDP, mdp_from_gymnasium, random_mdp, value_iteration
 from npTRPO.theory.exact import table
 from tests.strategies import mdps, seeds
 

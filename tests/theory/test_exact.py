@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from npTRPO import FisherOperator
 from npTRPO.theory import (
     TabularMDP,
+    mdp_from_gymnasium,
     penalised_run,
     penalised_step,
     practical_run,
@@ -18,7 +19,7 @@ from npTRPO.theory import (
 )
 from npTRPO.theory.exact import ExactBatch, local_approximation, penalty, table
 from npTRPO.trust_region import UpdateOutcome, update
-from tests.strategies import instances, generators, mdps
+from tests.strategies import generators, instances, mdps
 from tests.theory.oracles import random_policy
 
 FROZEN_LAKE = mdp_from_gymnasium("FrozenLake-v1", discount=0.99)

@@ -1,17 +1,9 @@
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
 from npTRPO.theory.krylov import best_in_krylov_space, iterates
-from tests.strategies import System, instances, systems
-from tests.theory.oracles import assert_holds
-
-
-@given(instances())
-def test_e33_iterates_are_best_in_their_krylov_subspaces(instance: Any) -> None:
-    assert_holds("E33", instance)
+from tests.strategies import System, systems
 
 
 @given(systems(max_size=5, max_condition=10.0))
@@ -28,26 +20,6 @@ def test_e33_the_best_point_is_no_farther_than_any_other_of_its_subspace(s: Syst
             points[k], basis @ coefficients, rtol=0, atol=1e-8 * np.max(np.abs(solution))
         )
         powers.append(s.A @ powers[-1])
-
-
-@given(instances())
-def test_e34_both_formulas_for_beta_agree(instance: Any) -> None:
-    assert_holds("E34", instance)
-
-
-@given(instances())
-def test_e35_preconditioning_is_a_change_of_coordinates(instance: Any) -> None:
-    assert_holds("E35", instance)
-
-
-@given(instances())
-def test_e36_conjugate_gradients_keep_their_promises(instance: Any) -> None:
-    assert_holds("E36", instance)
-
-
-@given(instances())
-def test_e37_the_iteration_ends_at_the_first_residual_within_the_tolerance(instance: Any) -> None:
-    assert_holds("E37", instance)
 
 
 @given(systems(min_size=3, max_condition=100.0))

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npTRPO.theory import TabularMDP, random_mdp, tabular_policy
-from npTRPO.theory.exact import table
+from npTRPO.theory import TabularMDP, mdp_from_gymnasium, random_mdp, simulate, tabular_policy
 from npTRPO.theory.checks import Estimate, threshold
-from tests.strategies import instances, generators, mdps
+from npTRPO.theory.exact import table
+from tests.strategies import generators, instances, mdps
 from tests.theory.oracles import ESTIMATES, paths, random_policy
 
 SMALL = {"max_states": 3, "max_actions": 2, "max_discount": 0.3}

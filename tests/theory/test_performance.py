@@ -9,8 +9,8 @@ from npTRPO.sampling.advantages import td_residuals
 from npTRPO.theory import TabularMDP
 from npTRPO.theory.exact import local_approximation
 from npTRPO.theory.performance import discounted_sum
-from tests.strategies import instances, generators, mdps
-from tests.theory.oracles import assert_holds, paths, random_policy
+from tests.strategies import generators, instances, mdps
+from tests.theory.oracles import paths, random_policy
 
 SMALL = {"max_states": 3, "max_actions": 2, "max_discount": 0.3}
 STEPS = 4
@@ -27,11 +27,6 @@ def along_paths(mdp: TabularMDP, policy: np.ndarray, worth: Any) -> float:
     )
 
 
-@given(instances())
-def test_e1_the_objective_is_the_discounted_return(instance: Any) -> None:
-    assert_holds("E1", instance)
-
-
 @given(mdps(), generators())
 def test_e1_e5_discounted_sums_are_the_solutions_of_their_systems(
     mdp: TabularMDP, rng: np.random.Generator
@@ -42,21 +37,11 @@ def test_e1_e5_discounted_sums_are_the_solutions_of_their_systems(
     np.testing.assert_allclose(summed, mdp.start @ inverse, rtol=0, atol=1e-12 / (1 - mdp.discount))
 
 
-@given(instances())
-def test_e2_differences_of_any_values_telescope(instance: Any) -> None:
-    assert_holds("E2", instance)
-
-
 @given(mdps(**SMALL), generators())
 def test_e2_differences_telescope_along_all_paths(mdp: TabularMDP, rng: np.random.Generator) -> None:
     values, gamma = rng.standard_normal(mdp.n_states), mdp.discount
     total = along_paths(mdp, random_policy(mdp, rng), lambda s, a, t: gamma * values[t] - values[s])
     assert abs(-total - mdp.start @ values) <= gamma**STEPS * np.max(np.abs(values)) + 1e-12
-
-
-@given(instances())
-def test_e3_the_new_policy_is_better_by_its_discounted_old_advantages(instance: Any) -> None:
-    assert_holds("E3", instance)
 
 
 @given(mdps(**SMALL), generators())
@@ -68,37 +53,12 @@ def test_e3_advantages_add_up_along_all_paths(mdp: TabularMDP, rng: np.random.Ge
 
 
 @given(instances())
-def test_e4_the_td_residual_is_an_unbiased_sample(instance: Any) -> None:
-    assert_holds("E4", instance)
-
-
-@given(instances())
-def test_e5_visitation_is_a_distribution_and_solves_its_system(instance: Any) -> None:
-    assert_holds("E5", instance)
-
-
-@given(instances())
-def test_e6_sums_along_trajectories_are_means_over_visitation(instance: Any) -> None:
-    assert_holds("E6", instance)
-
-
-@given(instances())
-def test_e7_the_surrogate_is_the_rate_of_change_along_mixtures(instance: Any) -> None:
-    assert_holds("E7", instance)
-
-
-@given(instances())
 def test_e7_the_surrogate_is_linear_in_the_new_policy(instance: Any) -> None:
     halfway = (instance.old.policy + instance.new.policy) / 2
     ends = local_approximation(instance.old, instance.new.policy, instance.gamma)
     size = np.max(np.abs(instance.old.values)) / (1 - instance.gamma)
     middle = local_approximation(instance.old, halfway, instance.gamma)
     assert middle == pytest.approx((ends + instance.old.objective) / 2, abs=1e-12 * size)
-
-
-@given(instances())
-def test_e8_surrogate_and_objective_agree_to_first_order(instance: Any) -> None:
-    assert_holds("E8", instance)
 
 
 @given(instances())
@@ -114,16 +74,6 @@ def test_e8_nothing_but_the_first_order_agrees(instance: Any) -> None:
     size = np.max(np.abs(instance.old.values)) / (1 - instance.gamma) ** 2
     assert abs(errors[0]) <= 10 * size * 1e-4 * direction @ direction
     assert abs(errors[1] - errors[0] / 4) <= 50 * size * 1e-6 * np.linalg.norm(direction) ** 3 + 1e-13 * size
-
-
-@given(instances())
-def test_e9_importance_sampling_writes_the_surrogate_with_old_actions(instance: Any) -> None:
-    assert_holds("E9", instance)
-
-
-@given(instances())
-def test_e10_the_sample_surrogate_is_a_mean_of_ratios_times_advantages(instance: Any) -> None:
-    assert_holds("E10", instance)
 
 
 @given(instances())

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 
 from npTRPO.theory import TabularMDP
-from npTRPO.theory.simulation import all_paths, draw, sample_visitation, simulate
 from npTRPO.theory.checks import Estimate, threshold
+from npTRPO.theory.simulation import all_paths, draw, sample_visitation, simulate
 from tests.strategies import generators, mdps
 from tests.theory.oracles import ESTIMATES, paths, random_policy
 

@@ -2,11 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from npTRPO.theory import curves
 from npTRPO.theory.instances import Instance
-from npTRPO.theory.sweeps import cg_errors, gaps, lambda_sweep, remainder
 from npTRPO.theory.random_mdps import random_mdp
 from npTRPO.theory.simulation import all_paths
+from npTRPO.theory.sweeps import WrongValues, cg_errors, gaps, lambda_sweep, remainder
 from tests.strategies import generators
 
 
@@ -19,7 +18,7 @@ def test_e11_e13_each_bound_holds_and_the_average_one_is_the_tighter(rng: np.ran
     assert np.all(found.error > 0)
 
 
-def test_cases_whose_surrogate_is_exact_are_left_out() -> None:
+def test_instances_whose_surrogate_is_exact_are_left_out() -> None:
     one_state = random_mdp(np.random.default_rng(0), 1, 3)
     found = gaps([Instance.draw(np.random.default_rng(1), one_state)])
     assert len(found.error) == len(found.average) == len(found.worst) == 0
@@ -60,7 +59,7 @@ def test_e43_without_lambda_there_is_no_variance_and_with_it_no_bias() -> None:
 
 
 def test_e41_the_exact_moments_are_those_over_all_paths() -> None:
-    problem = curves._WrongValues.draw(np.random.default_rng(3))
+    problem = WrongValues.draw(np.random.default_rng(3))
     mdp, policy, values = problem.mdp, problem.now.policy, problem.values
     lam = 0.2  # (γλ)⁶ is 3e-5, so that six steps are nearly all
     paths = all_paths(mdp, policy, 5)
