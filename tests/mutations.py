@@ -538,8 +538,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "the KL is compared in float32",
         f"{_OBJECTIVE}:PolicyObjective.__call__",
         (
-            ("new = self.policy.family(cast(outputs, np.float64))", "new = self.policy.family(outputs)"),
-            ("mean_kl(self._old(block), new", "mean_kl(self.policy.family(block.value), new"),
+            ("new = self._policy.family(cast(outputs, np.float64))", "new = self._policy.family(outputs)"),
+            ("mean_kl(self._old(block), new", "mean_kl(self._policy.family(block.value), new"),
         ),
         (
             "trust_region/test_update.py::test_e38_an_accepted_step_keeps_the_kl_and_improves_the_surrogate[float32]",
