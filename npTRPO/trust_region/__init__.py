@@ -8,29 +8,9 @@ from npTRPO.trust_region.objective import Objective, PolicyObjective, Trial, mea
 from npTRPO.trust_region.update import Update, UpdateOutcome, natural_step, predicted_improvement, update
 from npTRPO.trust_region.value_fit import AdamState, fit_adam, fit_lbfgs, fit_trust_region
 
-__all__ = [
-    "AdamState",
-    "BatchLinearization",
-    "CGOutcome",
-    "CGResult",
-    "ConjugateGradient",
-    "FisherOperator",
-    "LineSearch",
-    "LineSearchOutcome",
-    "LineSearchResult",
-    "Objective",
-    "PolicyObjective",
-    "Trial",
-    "Update",
-    "UpdateOutcome",
-    "conjugate_gradient",
-    "fit_adam",
-    "fit_lbfgs",
-    "fit_trust_region",
-    "line_search",
-    "mean_kl",
-    "natural_step",
-    "predicted_improvement",
-    "surrogate",
-    "update",
-]
+__all__ = ["Objective", "PolicyObjective", "Trial", "mean_kl", "surrogate"]
+__all__ += ["BatchLinearization", "FisherOperator"]
+__all__ += ["CGOutcome", "CGResult", "ConjugateGradient", "conjugate_gradient"]
+__all__ += ["LineSearch", "LineSearchOutcome", "LineSearchResult", "line_search"]
+__all__ += ["Update", "UpdateOutcome", "natural_step", "predicted_improvement", "update"]
+__all__ += ["AdamState", "fit_adam", "fit_lbfgs", "fit_trust_region"]

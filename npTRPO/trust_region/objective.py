@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import KW_ONLY, InitVar, dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -89,7 +88,6 @@ class Objective(Protocol):
         """Evaluate surrogate and divergence at ``theta``."""
 
 
-@dataclass(eq=False)
 class PolicyObjective:
     """A policy's surrogate and mean KL divergence on a batch, with gradient and curvature at θ.
 
@@ -127,64 +125,63 @@ class PolicyObjective:
         The surrogate at θ, where all ratios are 1, and the mean entropy there.
     """
 
-    policy: Policy
-    theta: Array
-    observations: Array
-    actions: Array
-    advantages: Array
-    _: KW_ONLY
-    weights: Array | None = None
-    cg_damping: float = 0.1
-    cg_preconditioner: Literal["kronecker", "identity"] = "identity"
-    sub_sampling_factor: int = 1
-    block_rows: InitVar[int] = BLOCK_ROWS
-
     @np.errstate(over="ignore", invalid="ignore")  # what isn't finite is refused by the update
-    def __post_init__(self, block_rows: int) -> None:
-        outputs = self.policy.outputs
-        batch = BatchLinearization(
-            outputs, self.theta, self.observations, self.weights, block_rows=block_rows
-        )
-        self._batch = batch
-        self._old_log_probs = [self._old(block).log_prob(self.actions[block.rows]) for block in batch.blocks]
-        self.gradient, at_old, entropy = batch.mean(self._model, self._old_log_probs)
+    def __init__(
+        self,
+        policy: Policy,
+        theta: Array,
+        observations: Array,
+        actions: Array,
+        advantages: Array,
+        *,
+        weights: Array | None = None,
+        cg_damping: float = 0.1,
+        cg_preconditioner: Literal["kronecker", "identity"] = "identity",
+        sub_sampling_factor: int = 1,
+        block_rows: int = BLOCK_ROWS,
+    ) -> None:
+        self._policy, self._actions, self._advantages = policy, actions, advantages
+        self._damping, self._preconditioner = cg_damping, cg_preconditioner
+        self._every = slice(None, None, sub_sampling_factor)
+        self._batch = BatchLinearization(policy.outputs, theta, observations, weights, block_rows=block_rows)
+        self._old_log_probs = [self._old(block).log_prob(actions[block.rows]) for block in self._batch.blocks]
+        self.gradient, at_old, entropy = self._batch.mean(self._model, self._old_log_probs)
         self.at_old, self.entropy = float(at_old), float(entropy)
 
     def __call__(self, theta: Array) -> Trial:
         """Evaluate surrogate and mean KL at ``theta``."""
 
         def trial(block: Block, old_log_prob: Array) -> tuple[Any, Any]:
-            outputs = self.policy.outputs(theta, self.observations[block.rows])
-            new = self.policy.family(cast(outputs, np.float64))
+            outputs = self._policy.outputs(theta, self._batch.rows[block.rows])
+            new = self._policy.family(cast(outputs, np.float64))
             return self._surrogate(block, new, old_log_prob), mean_kl(self._old(block), new, block.weights)
 
         return Trial(*map(float, self._batch.mean(trial, self._old_log_probs)))
 
     def system(self) -> tuple[FisherOperator, Callable[[Array], Array] | None]:
         """Return F + λI, of every k-th state, and its Kronecker factors, where they are asked for."""
-        every = slice(None, None, self.sub_sampling_factor)
-        if self.sub_sampling_factor == 1:
-            fisher = FisherOperator.of(self._batch, self.policy, self.cg_damping)
+        batch, every = self._batch, self._every
+        if every.step == 1:
+            fisher = FisherOperator.of(batch, self._policy, self._damping)
         else:
-            states, w = self.observations[every], self.weights
-            w = None if w is None else w[every] / np.sum(w[every])
-            fisher = FisherOperator(self.policy, self.theta, states, self.cg_damping, weights=w)
-        is_plain = self.cg_preconditioner == "identity"
-        return fisher, None if is_plain else fisher.preconditioner(self.actions[every])
+            w = None if batch.weights is None else batch.weights[every] / np.sum(batch.weights[every])
+            fisher = FisherOperator(self._policy, batch.theta, batch.rows[every], self._damping, weights=w)
+        is_plain = self._preconditioner == "identity"
+        return fisher, None if is_plain else fisher.preconditioner(self._actions[every])
 
     def _old(self, block: Block) -> Distribution:
-        return self.policy.family(cast(block.value, np.float64))
+        return self._policy.family(cast(block.value, np.float64))
 
     def _surrogate(self, block: Block, new: Distribution, old_log_prob: Array) -> Any:
         rows = block.rows
-        return surrogate(new, old_log_prob, self.actions[rows], self.advantages[rows], block.weights)
+        return surrogate(new, old_log_prob, self._actions[rows], self._advantages[rows], block.weights)
 
     def _model(self, block: Block, old_log_prob: Array) -> tuple[Any, Any, Any]:
         """Return a block's gradient, surrogate and entropy at θ."""
 
         def of_outputs(outputs: Any) -> Any:
-            return self._surrogate(block, self.policy.family(outputs), old_log_prob)
+            return self._surrogate(block, self._policy.family(outputs), old_log_prob)
 
         at_old, score = value_and_grad(of_outputs)(cast(block.value, np.float64))
-        gradient = block.linearized().vjp(cast(score, self.theta.dtype))
+        gradient = block.linearized().vjp(cast(score, self._batch.theta.dtype))
         return gradient, at_old, weighted_mean(self._old(block).entropy(), block.weights)

@@ -183,7 +183,7 @@ def fit_adam(
     state : AdamState, optional
         From the fit before; ``AdamState.zero(theta)`` unless given.
     rng : numpy.random.Generator, optional
-        Shuffles the batch; a fresh generator unless given.
+        Shuffles the batch; a generator of seed 0 unless given.
     epochs, batch_size : int
         Passes over the batch, and rows per step.
     learning_rate : float
@@ -201,7 +201,7 @@ def fit_adam(
     """
     targets = returns.astype(theta.dtype, copy=False)
     state = state or AdamState.zero(theta)
-    rng = rng or np.random.default_rng()
+    rng = rng or np.random.default_rng(0)
     mean, square, steps = state.mean, state.square, state.steps
     for _ in range(epochs):
         order = rng.permutation(len(observations))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from npTRPO import DiagGaussian, Policy
 from npTRPO.autograd import grad
 from npTRPO.trust_region import (
+    CGOutcome,
     ConjugateGradient,
     LineSearch,
     LineSearchOutcome,
@@ -66,17 +67,6 @@ def test_a_step_keeps_its_dtype(dtype: Any) -> None:
 # --- the surrogate --------------------------------------------------------------------------------
 
 
-@given(policy_batches(), generators())
-def test_e10_the_surrogate_equals_a_loop(batch: PolicyBatch, rng: np.random.Generator) -> None:
-    policy, theta, observations, actions, advantages = batch
-    new = theta + 0.1 * rng.standard_normal(theta.size)
-    old_log_prob = policy(theta, observations).log_prob(actions)
-    ours = float(surrogate(policy(new, observations), old_log_prob, actions, advantages))
-    ratios = np.exp(policy(new, observations).log_prob(actions) - old_log_prob)
-    size = float(np.mean(ratios * np.abs(advantages)))
-    assert ours == pytest.approx(surrogate_by_loop(batch, new), rel=0, abs=TERM * 10 * size)
-
-
 @given(policy_batches())
 def test_e10_at_the_old_parameters_all_ratios_are_one(batch: PolicyBatch) -> None:
     policy, theta, observations, actions, advantages = batch
@@ -114,14 +104,18 @@ def run(batch: PolicyBatch, **options: Any) -> Update:
     return update(*batch, **options)
 
 
-@given(policy_batches(max_rows=12), targets, st.sampled_from([0.0, 0.1]))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@given(batch=policy_batches(max_rows=12), target_kl=targets, damping=st.sampled_from([0.0, 0.1]))
 def test_e38_an_accepted_step_keeps_the_kl_and_improves_the_surrogate(
-    batch: PolicyBatch, target_kl: float, damping: float
+    dtype: Any, batch: PolicyBatch, target_kl: float, damping: float
 ) -> None:
+    batch = batch._replace(theta=batch.theta.astype(dtype), observations=batch.observations.astype(dtype))
     policy, theta, observations, _, advantages = batch
     result = run(batch, target_kl=target_kl, cg_damping=damping)
     assume(result.outcome is UpdateOutcome.IMPROVED)
     assert result.line_search is not None
+    assert result.theta.dtype == dtype
+    # The network ran in float32, here as there; what is compared is float64, which knows a KL of 1e-8.
     kl = mean_kl_by_definition(policy, theta, result.theta, observations)
     improvement = surrogate_by_loop(batch, result.theta) - float(np.mean(advantages))
     size = float(np.mean(np.abs(advantages))) * math.exp(5)  # ratios beyond e⁵ aren't accepted
@@ -132,7 +126,6 @@ def test_e38_an_accepted_step_keeps_the_kl_and_improves_the_surrogate(
     assert 0 <= result.kl <= target_kl
     assert result.kl == pytest.approx(kl, rel=TERM, abs=10 * TERM)
     assert result.theta is result.line_search.theta
-    assert result.entropy == pytest.approx(float(np.mean(policy(theta, observations).entropy())), rel=TERM)
 
 
 @given(
@@ -175,24 +168,6 @@ def test_e30_e31_the_full_step_is_on_the_boundary_of_the_undamped_model(
         assert np.linalg.norm(residual) <= 1e-2 * g_norm + g_atol + 100 * rounding * size
 
 
-@given(policy_batches(max_rows=8), targets)
-def test_e38_no_longer_step_would_have_done(batch: PolicyBatch, target_kl: float) -> None:
-    policy, theta, observations, _, advantages = batch
-    result = run(batch, target_kl=target_kl, line_search_shrinking_factor=0.6)
-    search = result.line_search
-    assume(search is not None and search.tries > 1)
-    assert search is not None
-    assume(search.accepted)
-    full = (result.theta - theta) / search.fraction
-    assert search.fraction == 0.6 ** (search.tries - 1)
-    for i in range(search.tries - 1):
-        new = theta + 0.6**i * full
-        kl = mean_kl_by_definition(policy, theta, new, observations)
-        change = surrogate_by_loop(batch, new) - float(np.mean(advantages))
-        slack = 1e-10 * (1 + abs(change) + kl)  # the step is known to about 1e-13
-        assert kl > target_kl - slack or change <= slack
-
-
 @given(policy_batches(max_rows=12), targets, st.sampled_from([1, 2, 100]))
 def test_a_policy_that_stays_returns_the_very_same_array(
     batch: PolicyBatch, target_kl: float, every: int
@@ -231,36 +206,15 @@ def test_an_update_repeats_to_the_bit_and_changes_no_input(batch: PolicyBatch, d
     batch = batch._replace(theta=batch.theta.astype(dtype), observations=batch.observations.astype(dtype))
     arrays = batch[1:]
     before = [array.copy() for array in arrays]
-    first, again = run(batch), run(batch)
+    first, again, theta = run(batch), run(batch), batch.theta
     for array, copy in zip(arrays, before, strict=True):
         np.testing.assert_array_equal(array, copy)
     assert first.theta.tobytes() == again.theta.tobytes()
     assert first.theta.dtype == dtype
-    assert dataclasses.replace(first, theta=None, cg=None, line_search=None) == dataclasses.replace(  # type: ignore[arg-type]
-        again,
-        theta=None,
-        cg=None,
-        line_search=None,  # type: ignore[arg-type]
-    )
+    one, other = (dataclasses.replace(u, theta=theta, cg=None, line_search=None) for u in (first, again))
+    assert one == other
     with pytest.raises(dataclasses.FrozenInstanceError):
         first.kl = 0.0  # type: ignore[misc]
-
-
-@given(policy_batches(max_rows=12), targets)
-def test_in_float32_the_conditions_still_hold_in_float64(batch: PolicyBatch, target_kl: float) -> None:
-    batch = batch._replace(
-        theta=batch.theta.astype(np.float32), observations=batch.observations.astype(np.float32)
-    )
-    result = run(batch, target_kl=target_kl)
-    assert result.theta.dtype == np.float32
-    assume(result.outcome is UpdateOutcome.IMPROVED)
-    # The network ran in float32, here as there; what is compared is float64, which knows a KL of 1e-8.
-    kl = mean_kl_by_definition(batch.policy, batch.theta, result.theta, batch.observations)
-    assert kl <= target_kl * (1 + TERM) + TERM
-    assert result.kl == pytest.approx(kl, rel=TERM, abs=10 * TERM)
-    change = surrogate_by_loop(batch, result.theta) - float(np.mean(batch.advantages))
-    size = float(np.mean(np.abs(batch.advantages))) * math.exp(5)
-    assert result.improvement == pytest.approx(change, rel=0, abs=TERM * size)
 
 
 @given(policy_batches(max_rows=8), generators(), st.sampled_from([1, 2, 3, 2048]), st.booleans())
@@ -393,16 +347,23 @@ OUTCOMES: dict[UpdateOutcome, Callable[[], Update]] = {
 
 
 @pytest.mark.parametrize("outcome", list(UpdateOutcome))
-def test_every_outcome_is_reached_and_says_so_in_a_sentence(outcome: UpdateOutcome) -> None:
+def test_every_outcome_is_reached(outcome: UpdateOutcome) -> None:
     result = OUTCOMES[outcome]()
     assert result.outcome is outcome
-    assert outcome.value[0].isupper()
-    assert outcome.value.endswith(".")
-    assert " " in outcome.value
     assert (result.line_search is not None) == (
         outcome in (UpdateOutcome.IMPROVED, UpdateOutcome.LINE_SEARCH_FAILED)
     )
     assert (result.cg is not None) == (outcome not in (UpdateOutcome.ZERO_GRADIENT, UpdateOutcome.NOT_FINITE))
+    assert (result.gradient_norm > 0) == (
+        outcome not in (UpdateOutcome.ZERO_GRADIENT, UpdateOutcome.NOT_FINITE)
+    )
+
+
+@pytest.mark.parametrize("outcome", [*CGOutcome, *LineSearchOutcome, *UpdateOutcome], ids=str)
+def test_every_outcome_says_what_happened_in_a_sentence(outcome: Any) -> None:
+    assert outcome.value[0].isupper()
+    assert outcome.value.endswith(".")
+    assert " " in outcome.value
 
 
 @pytest.mark.parametrize("damping", [0.0, 0.1])
@@ -411,7 +372,6 @@ def test_without_curvature_in_the_sample_the_policy_stays(damping: float) -> Non
     result = run(batch, sub_sampling_factor=20, cg_damping=damping)
     assert result.outcome is UpdateOutcome.NO_CURVATURE
     assert result.theta is batch.theta
-    assert result.gradient_norm > 0
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -438,17 +398,18 @@ def test_a_step_that_overflows_is_refused_without_a_warning() -> None:
     assert result.line_search.outcome in (LineSearchOutcome.NOT_FINITE, LineSearchOutcome.KL_EXCEEDED)
 
 
-def test_each_option_reaches_the_part_it_is_for() -> None:
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [({"cg_beta": "none"}, "beta must be"), ({"line_search_shrinking_factor": 1.5}, "shrinking_factor")],
+)
+def test_settings_out_of_range_are_refused(setting: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(example(), **setting)
+
+
+def test_with_damping_far_above_the_curvature_the_step_follows_the_gradient() -> None:
     batch = example()
-    assert run(batch, cg_max_steps=2, cg_rtol=0.0).cg.iterations == 2  # type: ignore[union-attr]
-    assert run(batch, cg_rtol=0.999).cg.iterations < run(batch, cg_rtol=1e-6).cg.iterations  # type: ignore[union-attr]
-    failed = run(batch, line_search_max_iter=2, line_search_shrinking_factor=0.999)
-    assert failed.line_search.tries == 2  # type: ignore[union-attr]
-    assert failed.outcome is UpdateOutcome.LINE_SEARCH_FAILED
-    with pytest.raises(ValueError, match="beta must be"):
-        run(batch, cg_beta="none")
-    with pytest.raises(ValueError, match="shrinking_factor"):
-        run(batch, line_search_shrinking_factor=1.5)
     steps = [run(batch, cg_damping=d).theta - batch.theta for d in (0.0, 1e6)]
-    cosine = steps[0] @ steps[1] / np.prod(np.linalg.norm(steps, axis=1))
-    assert cosine < 0.99  # with damping far above the curvature, the step follows the gradient
+    assert steps[0] @ steps[1] / np.prod(np.linalg.norm(steps, axis=1)) < 0.99
+    along = steps[1] @ PolicyObjective(*batch).gradient
+    assert along == pytest.approx(np.linalg.norm(steps[1]) * np.linalg.norm(PolicyObjective(*batch).gradient))

@@ -32,32 +32,6 @@ def least_squares(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.linalg.lstsq(np.column_stack([x, np.ones(len(x))]), y, rcond=None)[0]
 
 
-@given(generators())
-def test_one_undamped_gauss_newton_step_solves_linear_least_squares(rng: np.random.Generator) -> None:
-    x, y = batch(rng)
-    fitted = fit_trust_region(
-        LINEAR, LINEAR.init(rng), x, y, steps=1, cg_max_steps=20, cg_rtol=1e-14, damping=0.0, max_change=1e9
-    )
-    # CG in 4 dimensions; the condition of a 40 × 3 Gaussian's Gram matrix stays below 100.
-    np.testing.assert_allclose(
-        fitted, least_squares(x, y), rtol=0, atol=1e4 * EPS * (1 + np.abs(fitted).max())
-    )
-
-
-@given(generators(), st.sampled_from([1e-4, 1e-2, 0.1]))
-def test_values_move_no_further_than_the_trust_region_allows(
-    rng: np.random.Generator, max_change: float
-) -> None:
-    x, y = batch(rng)
-    theta = LINEAR.init(rng)
-    fitted = fit_trust_region(
-        LINEAR, theta, x, y, steps=1, cg_max_steps=20, cg_rtol=1e-10, damping=0.0, max_change=max_change
-    )
-    moved = np.mean((LINEAR(fitted, x) - LINEAR(theta, x)) ** 2) / (2 * error(LINEAR, theta, x, y))
-    assert moved <= max_change * (1 + 1e3 * EPS)
-    assert np.any(fitted != theta)
-
-
 @given(generators(), st.sampled_from([np.float32, np.float64]))
 @settings(max_examples=20)
 def test_every_fit_lowers_the_error_and_keeps_dtype_and_arguments(
@@ -79,16 +53,13 @@ def test_every_fit_lowers_the_error_and_keeps_dtype_and_arguments(
         np.testing.assert_array_equal(now, before)
 
 
-def test_the_fit_stays_where_the_gradient_is_zero() -> None:
-    x = np.ones((4, 3))
-    theta = np.zeros(LINEAR.n_parameters)
-    assert fit_trust_region(LINEAR, theta, x, np.zeros(4), steps=3, cg_max_steps=5, cg_rtol=0.1) is theta
-
-
-def test_the_fit_stays_where_returns_are_not_finite() -> None:
-    theta, y = np.ones(LINEAR.n_parameters), np.array([1.0, np.nan])
-    fitted = fit_trust_region(LINEAR, theta, np.ones((2, 3)), y, steps=1, cg_max_steps=5, cg_rtol=0.1)
-    assert fitted is theta
+@pytest.mark.parametrize("bad", [0.0, np.nan, np.inf])
+def test_the_fit_stays_where_the_gradient_is_zero_or_not_finite(bad: float) -> None:
+    x, theta = np.ones((4, 3)), np.zeros(LINEAR.n_parameters)
+    with np.errstate(invalid="ignore"):
+        assert fit_trust_region(LINEAR, theta, x, np.array([0, 0, 0, bad])) is theta
+        if bad:
+            np.testing.assert_array_equal(fit_lbfgs(LINEAR, theta, x, np.array([0, 0, 0, bad])), theta)
 
 
 @given(generators(), st.sampled_from([40, 5000]))
@@ -220,7 +191,12 @@ def test_a_step_that_raises_the_error_is_halved_until_it_does_not_or_not_taken()
     assert fit_trust_region(network, theta, x, y, max_iter=0, **options) is theta
 
 
-@given(generators(), st.sampled_from([40, 5000]), st.sampled_from([1e-4, 1e-2, 1.0]), st.floats(0.01, 10))
+@given(
+    generators(),
+    st.sampled_from([40, 5000]),
+    st.sampled_from([1e-4, 1e-2, 1.0, 1e9]),
+    st.one_of(st.just(0.0), st.floats(0.01, 10)),
+)
 def test_a_linear_step_is_ridge_regression_cut_to_the_trust_region(
     rng: np.random.Generator, n: int, max_change: float, damping: float
 ) -> None:
@@ -250,33 +226,3 @@ def test_no_steps_no_products_and_no_epochs_change_nothing() -> None:
     fitted, after = fit_adam(LINEAR, theta, x, y, state, rng, epochs=0, batch_size=1, learning_rate=0.1)
     assert fitted is theta
     assert after.steps == 0
-
-
-@given(generators())
-@settings(max_examples=10)
-def test_lbfgs_stays_where_returns_are_not_finite(rng: np.random.Generator) -> None:
-    x, y = batch(rng)
-    y[3] = np.nan
-    theta = LINEAR.init(rng)
-    np.testing.assert_array_equal(fit_lbfgs(LINEAR, theta, x, y, max_iter=10), theta)
-
-
-@given(generators(), st.floats(1e-4, 1))
-def test_adams_first_step_on_the_whole_batch_is_the_sign_of_the_gradient(
-    rng: np.random.Generator, rate: float
-) -> None:
-    # m̂ = g and v̂ = g², so θ moves by rate · g / (|g| + 1e-8).
-    x, y = batch(rng)
-    theta = LINEAR.init(rng)
-    design = np.column_stack([x, np.ones(len(x))])
-    g = 2 * design.T @ (design @ theta - y) / len(y)
-    assume(np.abs(g).min() > 1e-4)
-    state = AdamState.zero(theta)
-    fitted, state = fit_adam(LINEAR, theta, x, y, state, rng, epochs=1, batch_size=40, learning_rate=rate)
-    np.testing.assert_allclose(
-        (fitted - theta) / rate, -g / (np.abs(g) + 1e-8), rtol=0, atol=1e3 * EPS / rate
-    )
-    np.testing.assert_allclose(state.mean, 0.1 * g, rtol=0, atol=1e3 * EPS * np.abs(g).max())
-    assert state.steps == 1
-    assert not np.any(AdamState.zero(theta).mean)
-    assert not np.any(AdamState.zero(theta).square)
