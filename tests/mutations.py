@@ -458,6 +458,12 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("trust_region/test_kronecker.py::test_e35_for_a_linear_function_it_is_the_inverse_itself",),
     ),
     Mutation(
+        "the preconditioner's scores are doubled",
+        f"{_FISHER}:FisherOperator.preconditioner",
+        (("np.ones_like(log_prob.value)", "2 * np.ones_like(log_prob.value)"),),
+        ("trust_region/test_kronecker.py::test_e35_a_policys_factors_are_made_of_the_scores_of_its_actions",),
+    ),
+    Mutation(
         "a layer's biases have no derivative",
         "npTRPO.policies.mlp:_affine_in_theta",
         (("np.ones((len(rows), 1), x.dtype)", "np.zeros((len(rows), 1), x.dtype)"),),
@@ -816,15 +822,48 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "of several contributions to a derivative one counts",
-        "npTRPO.autograd.transforms:_added",
-        (("x += y", "pass"), ("return total + part", "return part")),
+        "npTRPO.autograd.transforms:_add",
+        (("cotangents[index] + g if index in cotangents else g", "g"),),
         ("autograd/test_transforms.py::test_an_argument_used_several_times_receives_every_contribution",),
     ),
     Mutation(
         "sums of derivatives are written into memory that others hold",
-        "npTRPO.autograd.transforms:_added",
-        (("(own, total, part)", "(True, total, part)"),),
+        "npTRPO.autograd.transforms:_add",
+        (("cotangents[index] + g", "operator.iadd(cotangents[index], g)"),),
         ("autograd/test_rules.py::test_the_checker_accepts_every_rule_at_orders_one_and_two[x + y]",),
+    ),
+    Mutation(
+        "sums of tangents are written into a tangent that others hold",
+        "npTRPO.autograd.transforms:Linearization.jvp",
+        (("operator.add", "operator.iadd"),),
+        ("autograd/test_rules.py::test_the_checker_accepts_every_rule_at_orders_one_and_two[x + y]",),
+    ),
+    Mutation(
+        "a tangent is scaled in place, though others hold it",
+        "npTRPO.autograd.tracer:_elementwise",
+        (("broadcast(t * partial, outer)", "broadcast(np.multiply(t, partial, out=t), outer)"),),
+        ("autograd/test_rules.py::test_the_checker_accepts_every_rule_at_orders_one_and_two[exp]",),
+    ),
+    Mutation(
+        "a cotangent is scaled in place, though others hold it",
+        "npTRPO.autograd.tracer:_elementwise",
+        (("unbroadcast(g * partial, inner)", "unbroadcast(np.multiply(g, partial, out=g), inner)"),),
+        ("autograd/test_rules.py::test_the_checker_accepts_every_rule_at_orders_one_and_two[exp]",),
+    ),
+    Mutation(
+        "of crossed bounds, clip takes the lower one",
+        "npTRPO.autograd.compositions:_np_clip",
+        (
+            (
+                "a = a if a_min is None else np.maximum(a, a_min)",
+                "a = a if a_max is None else np.minimum(a, a_max)",
+            ),
+            (
+                "return a if a_max is None else np.minimum(a, a_max)",
+                "return a if a_min is None else np.maximum(a, a_min)",
+            ),
+        ),
+        ("autograd/test_rules.py::test_a_traced_value_is_the_plain_one_to_the_bit[float64-crossed bounds]",),
     ),
     Mutation(
         "all arguments at a tie of the maximum receive the whole derivative",
@@ -840,8 +879,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "an element that is selected twice receives one derivative",
-        "npTRPO.autograd.rules:_adder",
-        (("np.add.at(total, index, x)", "total.__setitem__(index, total[index] + x)"),),
+        "npTRPO.autograd.rules:scattered",
+        (("np.add.at(total, index, x)", "total[index] = x"),),
         ("autograd/test_rules.py::test_integers_with_repeats_add_up_and_do_not_overwrite",),
     ),
     Mutation(

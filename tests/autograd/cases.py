@@ -71,6 +71,7 @@ CASES = [
     Case("clip", lambda x: np.clip(x, 0.84, 1.6)),
     Case("clip from below", lambda x: np.clip(x, 0.84, None)),
     Case("clip from above", lambda x: np.clip(x, None, 1.6)),
+    Case("crossed bounds", lambda x: np.clip(x, 1.6, x[1])),
     Case("where", lambda x: np.where(MASK, x * x, x[0])),
     Case("where with a number", lambda x: np.where(MASK, x, 0.0) + np.where(MASK, 1.5, x)),
     Case("matrix @ matrix", lambda x: x @ x.T),
