@@ -35,11 +35,7 @@ TAYLOR = [
         lambda x: 1 / x,
         [lambda x, k=k, c=c: c / x ** (k + 1) for k, c in enumerate((1, -1, 2, -6, 24))],
     ),
-    (
-        "log",
-        np.log,
-        [np.log, *(lambda x, k=k, c=c: c / x ** (k + 1) for k, c in enumerate((1, -1, 2, -6)))],
-    ),
+    ("log", np.log, [np.log, *(lambda x, k=k, c=c: c / x ** (k + 1) for k, c in enumerate((1, -1, 2, -6)))]),
 ]
 
 

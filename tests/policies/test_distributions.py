@@ -69,10 +69,7 @@ def assert_near(actual: Any, expected: Any, atol: Any) -> None:
 
 @st.composite
 def cases(
-    draw: st.DrawFn,
-    which: st.SearchStrategy[Family] = families,
-    copies: int = 1,
-    bound: float = 3.0,
+    draw: st.DrawFn, which: st.SearchStrategy[Family] = families, copies: int = 1, bound: float = 3.0
 ) -> tuple[Any, ...]:
     """A family, and sets of outputs of it."""
     family = draw(which)
@@ -210,9 +207,7 @@ def test_e20_kl_of_a_distribution_from_itself_is_zero_to_the_bit(case: tuple[Fam
 
 
 @given(cases(discrete_families, copies=2))
-def test_e14_pinsker_kl_is_at_least_twice_the_squared_total_variation(
-    case: tuple[Family, Any, Any],
-) -> None:
+def test_e14_pinsker_kl_is_at_least_twice_the_squared_total_variation(case: tuple[Family, Any, Any]) -> None:
     # So KL is zero only where the distributions are the same.
     family, old, new = case
     p, q = np.exp(log_table(family, old)), np.exp(log_table(family, new))
