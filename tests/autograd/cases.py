@@ -132,6 +132,8 @@ CASES = [
     Case("stack", lambda x: np.stack([x, 2 * x])),
     Case("stack an axis", lambda x: np.stack([x[0], x[1]], axis=-1)),
     Case("full_like", lambda x: np.full_like(x, 2.0) * x + np.full_like(x, x[0])),
+    Case("unpacking", lambda x: (lambda a, b, c: len(x) * a - b * c)(*x)),
+    Case("x.squeeze of an axis", lambda x: x[None].squeeze(0) * x.mean(axis=-1, keepdims=True)),
     Case("x.sum", lambda x: x.sum(0) + x.mean(axis=0) + x.max(0) - x.min(0)),
     Case("x.reshape", lambda x: x.reshape(4, 3) @ x.reshape((3, 4)) * x.reshape(-1)[0]),
     Case("x.transpose", lambda x: x.transpose(1, 0) + x.transpose((1, 0)) + x.transpose()),
