@@ -86,7 +86,7 @@ CONFUSIONS = [
 
 @pytest.mark.parametrize(("f", "expected"), [pytest.param(*case[1:], id=case[0]) for case in CONFUSIONS])
 @pytest.mark.parametrize("mode", [forward, backward])
-def test_perturbations_of_nested_derivatives_are_not_confused(mode, f, expected):
+def test_nested_perturbations_stay_apart(mode, f, expected):
     assert mode(f)(np.array(3.0)) == expected
 
 
@@ -180,7 +180,9 @@ def test_a_step_that_leads_nowhere_is_left_out():
 
     lin = linearize(f, np.ones(2))
     np.testing.assert_array_equal(lin.vjp(np.ones(2)), [2, 2])
-    assert len(lin._steps) == 1
+    seen = []
+    lin.vjp(np.ones(2), lambda linear, g: seen.append(linear.jvp(g)))
+    np.testing.assert_array_equal(seen, [[2, 2]])
 
 
 # --- tuples in and out ----------------------------------------------------------------------------
