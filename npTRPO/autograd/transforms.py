@@ -17,17 +17,7 @@ import numpy as np
 
 from npTRPO.autograd.tracer import Box, Edges, LinearMap, Trace
 
-__all__ = [
-    "Linearization",
-    "grad",
-    "hessian",
-    "hvp",
-    "jacobian",
-    "jvp",
-    "linearize",
-    "value_and_grad",
-    "vjp",
-]
+__all__ = ["Linearization", "grad", "hessian", "hvp", "jacobian", "jvp", "linearize", "value_and_grad", "vjp"]
 
 Function = Callable[[Any], Any]
 

@@ -1,12 +1,6 @@
 """Policies: networks with one flat parameter vector, and distributions over actions."""
 
-from npTRPO.policies.distributions import (
-    Bernoulli,
-    Categorical,
-    DiagGaussian,
-    Distribution,
-    MultiCategorical,
-)
+from npTRPO.policies.distributions import Bernoulli, Categorical, DiagGaussian, Distribution, MultiCategorical
 from npTRPO.policies.mlp import MLP
 from npTRPO.policies.network import FunctionNetwork, Network
 from npTRPO.policies.policy import Policy

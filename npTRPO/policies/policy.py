@@ -12,13 +12,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from npTRPO._typing import Array
-from npTRPO.policies.distributions import (
-    Bernoulli,
-    Categorical,
-    DiagGaussian,
-    Distribution,
-    MultiCategorical,
-)
+from npTRPO.policies.distributions import Bernoulli, Categorical, DiagGaussian, Distribution, MultiCategorical
 from npTRPO.policies.mlp import MLP
 from npTRPO.policies.network import FunctionNetwork, Network, NetworkFactory
 from npTRPO.policies.spaces import Space, action_converter, check_supported, encode, encoded_size

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npTRPO.autograd import grad, jacobian, linearize
+from npTRPO.autograd import grad, linearize
 from tests.autograd.cases import POINT
 from tests.autograd.oracles import assert_derivatives, assert_same_bits, curved
 from tests.strategies import (
@@ -204,44 +204,3 @@ def test_result_type_sees_the_dtype_of_a_traced_array():
 def test_a_branch_that_looks_at_a_traced_value_is_followed():
     f = grad(lambda x: x * x if x > 0 else -x)
     assert (f(3.0), f(-3.0)) == (6, -1)
-
-
-# --- arrays' own methods --------------------------------------------------------------------------
-
-METHODS = [
-    ("x.sum(0)", lambda x: x.sum(0), lambda x: np.sum(x, axis=0)),
-    (
-        "x.mean(axis=-1, keepdims=True)",
-        lambda x: x.mean(axis=-1, keepdims=True),
-        lambda x: x.mean(1)[:, None],
-    ),
-    ("x.max()", lambda x: x.max(), np.max),
-    ("x.min(axis=1)", lambda x: x.min(axis=1), lambda x: np.min(x, axis=1)),
-    ("x.clip(0.84, None)", lambda x: x.clip(0.84, None), lambda x: np.maximum(x, 0.84)),
-    ("x.clip(0.84, 1.6)", lambda x: x.clip(0.84, 1.6), lambda x: np.clip(x, 0.84, 1.6)),
-    ("x.reshape(2, 6)", lambda x: x.reshape(2, 6), lambda x: np.reshape(x, (2, 6))),
-    ("x.reshape((2, 6))", lambda x: x.reshape((2, 6)), lambda x: np.reshape(x, (2, 6))),
-    ("x.reshape(-1)", lambda x: x.reshape(-1), np.ravel),
-    ("x.flatten()", lambda x: x.flatten(), np.ravel),
-    ("x.ravel()", lambda x: x.ravel(), lambda x: np.reshape(x, 12)),
-    ("x.squeeze(0)", lambda x: x[None].squeeze(0), lambda x: +x),
-    ("x.transpose()", lambda x: x.transpose(), np.transpose),
-    ("x.transpose(1, 0)", lambda x: x.transpose(1, 0), np.transpose),
-    ("x.transpose((1, 0))", lambda x: x.transpose((1, 0)), np.transpose),
-    ("x.T", lambda x: x.T, lambda x: np.swapaxes(x, 0, 1)),
-    ("x.swapaxes(0, 1)", lambda x: x.swapaxes(0, 1), np.transpose),
-    ("x.dot(y)", lambda x: x.dot(x.T), lambda x: x @ x.T),
-    (
-        "iteration",
-        lambda x: np.stack([row * i for i, row in enumerate(x)]),
-        lambda x: x * np.arange(3)[:, None],
-    ),
-    ("unpacking", lambda x: (lambda a, b, c: a - b * c)(*x), lambda x: x[0] - x[1] * x[2]),
-    ("len", lambda x: x * len(x), lambda x: x * 3),
-]
-
-
-@pytest.mark.parametrize(("method", "function"), [pytest.param(m, f, id=name) for name, m, f in METHODS])
-def test_a_method_is_its_function(method, function):
-    assert_same_bits(linearize(method, POINT).value, method(POINT))
-    np.testing.assert_array_equal(jacobian(method)(POINT), jacobian(function)(POINT))

@@ -35,11 +35,7 @@ TAYLOR = [
         lambda x: 1 / x,
         [lambda x, k=k, c=c: c / x ** (k + 1) for k, c in enumerate((1, -1, 2, -6, 24))],
     ),
-    (
-        "log",
-        np.log,
-        [np.log, *(lambda x, k=k, c=c: c / x ** (k + 1) for k, c in enumerate((1, -1, 2, -6)))],
-    ),
+    ("log", np.log, [np.log, *(lambda x, k=k, c=c: c / x ** (k + 1) for k, c in enumerate((1, -1, 2, -6)))]),
 ]
 
 
@@ -61,11 +57,6 @@ def test_derivatives_up_to_order_four_in_every_nesting_of_the_modes(f, expected,
             nested = mode(nested)
         # Each order sums at most 2⁴ products, each of them smaller than the largest derivative.
         assert_near(nested(np.array(x)), closed_form(x), magnitude=24, terms=16)
-
-
-def test_grad_of_grad_of_grad():
-    assert grad(grad(grad(lambda x: x**3)))(2.0) == 6
-    assert grad(grad(grad(lambda x: x * x)))(2.0) == 0
 
 
 # Each level has its own perturbation: what an outer one sees must not reach an inner derivative.
@@ -95,7 +86,7 @@ CONFUSIONS = [
 
 @pytest.mark.parametrize(("f", "expected"), [pytest.param(*case[1:], id=case[0]) for case in CONFUSIONS])
 @pytest.mark.parametrize("mode", [forward, backward])
-def test_perturbations_of_nested_derivatives_are_not_confused(mode, f, expected):
+def test_nested_perturbations_stay_apart(mode, f, expected):
     assert mode(f)(np.array(3.0)) == expected
 
 
@@ -116,29 +107,10 @@ def test_linearize_runs_the_function_once_and_its_products_not_again():
     assert len(runs) == 1
 
 
-def test_products_can_be_applied_again_with_the_same_bits():
-    x, v = np.random.default_rng(0).normal(size=(2, 8))
-    lin = linearize(lambda x: x[::2] * x[1::2] + np.sum(x[2:6]) + x[:4] * x[[0, 0, 1, 2]], x)
-    u = v[:4]
-    first_jvp, first_vjp = lin.jvp(v).copy(), lin.vjp(u).copy()
-    for _ in range(3):
-        assert_same_bits(lin.jvp(v), first_jvp)
-        assert_same_bits(lin.vjp(u), first_vjp)
-
-
 def test_a_linearization_cannot_be_changed():
     lin = linearize(np.sin, 1.0)
     with pytest.raises(AttributeError):
         lin.value = 2.0
-
-
-@given(arrays((4,)), arrays((2, 4)), arrays((2, 3)))
-def test_products_are_linear_and_each_others_transpose(x, vs, us):
-    lin = linearize(lambda x: np.tanh(x[:3]) * x[1:] + x[0], x)
-    # As |tanh| ≤ 1, |tanh'| ≤ 1 and |x| ≤ 3, the entries of |J| sum to at most 3 · (3 + 1 + 1); |u|, |v| ≤ 3.
-    assert_near(np.sum(us[0] * lin.jvp(vs[0])), np.sum(lin.vjp(us[0]) * vs[0]), 15 * 9, 12)
-    for product, (a, b) in [(lin.jvp, vs), (lin.vjp, us)]:
-        assert_near(product(2 * a - 3 * b), 2 * product(a) - 3 * product(b), 15 * 15, 12)
 
 
 # --- fan-out: an argument that is used several times ----------------------------------------------
@@ -153,61 +125,6 @@ def test_an_argument_used_several_times_receives_every_contribution(x):
     u = np.arange(1.0, 6.0)
     # Each entry sums four products of at most 3 and 5.
     assert_near(vjp(quadratic, x)[1](u), 2 * x * u + u - 3 * u[::-1], 4 * 15, 4)
-
-
-SLICES = [
-    ("layers of parameters", [np.s_[:2], np.s_[2:5], np.s_[5:]]),
-    ("overlapping slices", [np.s_[:4], np.s_[1:6], np.s_[::-1], np.s_[2:3]]),
-    ("the same slice twice", [np.s_[1:3], np.s_[1:3]]),
-    ("elements", [0, 0, 5, -1]),
-    ("repeated integers", [np.array([0, 0, 3]), np.array([3, 3]), np.s_[:]]),
-    ("masks", [np.array([True, False, True, False, False, True]), np.s_[1:], np.array([True] + [False] * 5)]),
-    ("everything and a slice", [np.s_[...], np.s_[:3], np.s_[...]]),
-]
-
-
-@pytest.mark.parametrize("parts", [pytest.param(parts, id=name) for name, parts in SLICES])
-def test_slices_of_one_array_accumulate(parts):
-    x = np.linspace(1, 2, 6)
-
-    def f(x):
-        return sum((k + 1) * np.sum(np.square(x[part])) for k, part in enumerate(parts))
-
-    expected = np.zeros(6)
-    for k, part in enumerate(parts):
-        np.add.at(expected, part, 2 * (k + 1) * x[part])
-    # At most four parts, three repetitions and eight products, none above 16.
-    assert_near(grad(f)(x), expected, 16 * 12, 12)
-    assert_near(hvp(f, x, x), expected, 16 * 12, 12)
-
-
-# In each of these the caller's cotangent, or a view of it, reaches an array that slices add to.
-ALIASING = [
-    ("the argument, then slices", lambda x: (x + np.concatenate([x[:2], x[2:]]),)),
-    ("slices, then the argument", lambda x: (np.concatenate([x[:2], x[2:]]) + x,)),
-    ("outputs that are the argument", lambda x: (x, x, x[:2])),
-    ("an output that is a view", lambda x: (x.reshape(2, 2), x[1:], x[1:], x)),
-    ("an intermediate result as output", lambda x: (lambda y: (y, y[:2] * y[2:], y[1:]))(x + 0.0)),
-    ("a transpose", lambda x: (lambda y: (y.T, y[0], y[1]))(x.reshape(2, 2))),
-]
-
-
-@pytest.mark.parametrize("f", [pytest.param(f, id=name) for name, f in ALIASING])
-def test_accumulating_in_place_changes_neither_the_cotangent_nor_a_result(f):
-    x = np.array([1.0, 2.0, 3.0, 4.0])
-    lin = linearize(f, x)
-    us = tuple(np.cos(np.arange(part.size)).reshape(part.shape) for part in lin.value)
-    before = [part.tobytes() for part in us]
-    first = lin.vjp(us)
-    kept = first.copy()
-    second = lin.vjp(us)
-    assert [part.tobytes() for part in us] == before
-    assert_same_bits(first, kept)
-    assert_same_bits(second, kept)
-    np.testing.assert_array_equal(x, [1, 2, 3, 4])
-    (J,) = complex_step(lambda x: np.concatenate([part.ravel() for part in f(x)]), [x])
-    u = np.concatenate([part.ravel() for part in us])
-    assert_near(kept, u @ J, np.abs(u) @ np.abs(J), terms=16)
 
 
 @pytest.mark.parametrize(
@@ -263,31 +180,12 @@ def test_a_step_that_leads_nowhere_is_left_out():
 
     lin = linearize(f, np.ones(2))
     np.testing.assert_array_equal(lin.vjp(np.ones(2)), [2, 2])
-    assert len(lin._steps) == 1
+    seen = []
+    lin.vjp(np.ones(2), lambda linear, g: seen.append(linear.jvp(g)))
+    np.testing.assert_array_equal(seen, [[2, 2]])
 
 
 # --- tuples in and out ----------------------------------------------------------------------------
-
-
-def pair(xy):
-    x, y = xy
-    return np.sin(x) @ y, np.sum(y * y, axis=0), x
-
-
-@given(generators())
-def test_tuples_in_and_out(rng):
-    x, y, v, w = rng.normal(size=3), rng.normal(size=(3, 2)), rng.normal(size=3), rng.normal(size=(3, 2))
-    us = rng.normal(size=2), rng.normal(size=2), rng.normal(size=3)
-    lin = linearize(pair, (x, y))
-    for traced, plain in zip(lin.value, pair((x, y)), strict=True):
-        assert_same_bits(traced, plain)
-    expected = ((np.cos(x) * v) @ y + np.sin(x) @ w, np.sum(2 * y * w, axis=0), v)
-    # The largest of a few normal numbers is below 8 (but once in 10¹⁴ examples).
-    for ours, theirs in zip(lin.jvp((v, w)), expected, strict=True):
-        assert_near(ours, theirs, 6 * 64, 6)
-    expected = np.cos(x) * (y @ us[0]) + us[2], np.outer(np.sin(x), us[0]) + 2 * y * us[1]
-    for ours, theirs in zip(lin.vjp(us), expected, strict=True):
-        assert_near(ours, theirs, 6 * 64, 6)
 
 
 def test_a_tuple_of_one_stays_a_tuple():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from npTRPO import Bernoulli, Categorical, DiagGaussian, MultiCategorical, Policy
 from npTRPO.autograd import grad
 from npTRPO.policies.mlp import MLP
-from npTRPO.policies.spaces import encoded_size
+from npTRPO.policies.spaces import batch_of_one, encoded_size
 from tests.policies.oracles import EPS, complex_step, family_of, log_prob_by_definition
 from tests.policies.own import residual_block, tempered
 from tests.strategies import (
@@ -137,19 +137,11 @@ def test_encode_gives_the_rows_that_the_network_takes(policy: Policy, seed: int)
     space = policy.observation_space
     space.seed(seed)
     item = space.sample()
-    batch = _with_leading_axis(space, item)
+    batch = batch_of_one(space, item)
     rows = policy.encode(batch, np.float32)
     assert rows.dtype == np.float32
     np.testing.assert_array_equal(rows, [spaces.flatten(space, item).astype(np.float32)])
     assert policy.network.sizes[0] == policy.n_features == encoded_size(space) == rows.shape[1]
-
-
-def _with_leading_axis(space: spaces.Space, item: Any) -> Any:
-    if isinstance(space, spaces.Dict):
-        return {key: _with_leading_axis(part, item[key]) for key, part in space.spaces.items()}
-    if isinstance(space, spaces.Tuple):
-        return tuple(_with_leading_axis(part, x) for part, x in zip(space.spaces, item, strict=True))
-    return np.asarray(item)[None]
 
 
 @given(policy_batches())
@@ -223,14 +215,6 @@ def test_weights_may_be_uniform_instead_of_orthogonal() -> None:
     first = [theta[: 3 * 64].reshape(3, 64) for theta in draws]
     np.testing.assert_allclose(first[0] @ first[0].T, 2 * np.eye(3), rtol=0, atol=1e3 * 64 * EPS)
     assert np.abs(first[1]).max() <= 1 / math.sqrt(3)
-
-
-@given(policies(), seeds)
-def test_initial_numbers_are_the_same_in_float32_and_float64(policy: Policy, seed: int) -> None:
-    single, double = (policy.init(np.random.default_rng(seed), dtype) for dtype in (np.float32, np.float64))
-    assert single.dtype == np.float32
-    np.testing.assert_array_equal(single, double.astype(np.float32))
-    np.testing.assert_array_equal(double, policy.init(np.random.default_rng(seed)))
 
 
 # --- mistakes -------------------------------------------------------------------------------------

@@ -167,9 +167,7 @@ def test_an_unsupported_observation_space_is_refused_with_a_way_out(space: space
 
 
 @pytest.mark.parametrize(
-    "space",
-    [*UNSUPPORTED, spaces.Dict(a=BOX), spaces.Tuple([BOX])],
-    ids=lambda space: type(space).__name__,
+    "space", [*UNSUPPORTED, spaces.Dict(a=BOX), spaces.Tuple([BOX])], ids=lambda space: type(space).__name__
 )
 def test_an_unsupported_action_space_is_refused_with_a_way_out(space: spaces.Space) -> None:
     with pytest.raises(NotImplementedError) as caught:
