@@ -140,8 +140,8 @@ class RememberingList(list[Any]):
         return super().__getitem__(index)
 
     def __iter__(self) -> Iterator[Any]:
-        for self.last in range(len(self)):
-            yield list.__getitem__(self, self.last)
+        for i in range(len(self)):
+            yield self[i]
         self.last = None
 
 

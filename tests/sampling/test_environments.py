@@ -101,7 +101,9 @@ def test_what_lacks_a_package_says_so(lacking, mode):
     ],
 )
 def test_a_missing_package_is_named_by_the_extra_of_ours_that_brings_it(theirs, ours):
-    error = missing_package_error("it can't be", gymnasium.error.DependencyNotInstalled(f'run `pip install "{theirs}"`'))
+    error = missing_package_error(
+        "it can't be", gymnasium.error.DependencyNotInstalled(f'run `pip install "{theirs}"`')
+    )
     assert str(error) == f'it can\'t be: run `pip install "{ours}"`'
 
 
