@@ -104,7 +104,8 @@ _SOLVER = "npTRPO.trust_region.conjugate_gradient"
 _CG = f"{_SOLVER}:conjugate_gradient"
 _SEARCH = "npTRPO.trust_region.line_search:line_search"
 _ADVANTAGES = "npTRPO.sampling.advantages"
-_ROLLOUT = "npTRPO.sampling.rollout"
+_BATCH = "npTRPO.sampling.batch"
+_STEPPING = "npTRPO.sampling.stepping"
 _THEORY = "npTRPO.theory"
 _LEARNER = "npTRPO.agent.learner"
 
@@ -708,7 +709,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "a truncated episode goes on in the next one's first observation",
-        f"{_ROLLOUT}:Batch.values",
+        f"{_BATCH}:Batch.values",
         (("next_values[tuple(self.final_steps.T)] = predicted[(steps + 1) * n :]", "pass"),),
         (
             "sampling/test_rollout.py::test_every_valid_transition_is_one_that_the_environment_wrote_down[SameStep]",
@@ -716,7 +717,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "nothing is expected after the last step of a batch",
-        f"{_ROLLOUT}:Batch.values",
+        f"{_BATCH}:Batch.values",
         (
             (
                 "predicted[None, steps * n : (steps + 1) * n]",
@@ -726,6 +727,18 @@ MUTATIONS: tuple[Mutation, ...] = (
         (
             "sampling/test_rollout.py::test_every_valid_transition_is_one_that_the_environment_wrote_down[SameStep]",
         ),
+    ),
+    Mutation(
+        "final steps of joined batches stay with the first batch's environments",
+        f"{_BATCH}:Batch.concatenate",
+        (("[:, 1] += before", "[:, 1] += 0 * before"),),
+        ("sampling/test_batch.py::test_joined_batches_have_the_values_of_each[SameStep]",),
+    ),
+    Mutation(
+        "batches that were normalised by different moments are joined",
+        f"{_BATCH}:_same",
+        (("astuple(one), astuple(another)", "astuple(one)[:1], astuple(another)[:1]"),),
+        ("sampling/test_batch.py::test_batches_that_differ_are_not_joined[moments]",),
     ),
     Mutation(
         "the value function is fitted to advantages",
@@ -803,7 +816,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "a step that only resets counts as a transition",
-        f"{_ROLLOUT}:Sampler.collect",
+        f"{_STEPPING}:Stepper.advance",
         (("valid[t] = ~self._resets", "valid[t] = True"),),
         (
             "sampling/test_rollout.py::test_every_valid_transition_is_one_that_the_environment_wrote_down[NextStep]",
@@ -811,11 +824,11 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "the normaliser is updated inside of a batch",
-        f"{_ROLLOUT}:Sampler.collect",
+        f"{_STEPPING}:Actor.normalized",
         (
             (
-                "standardize(raw[t], normalizer)",
-                "standardize(raw[t], moments.updated(raw[t]).normalizer(dtype))",
+                "standardize(rows, self._normalizer)",
+                "standardize(rows, (self._normalizer[0] + rows.mean(axis=0) / 9, self._normalizer[1]))",
             ),
         ),
         (
@@ -848,7 +861,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "returns of episodes run on",
-        f"{_ROLLOUT}:Sampler._episodes",
+        "npTRPO.sampling.rollout:Sampler._episodes",
         (("np.where(ended[-1], 0.0, returns[-1])", "returns[-1]"),),
         (
             "sampling/test_rollout.py::test_episodes_that_span_batches_have_their_returns_and_lengths[NextStep]",
@@ -856,8 +869,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "actions are clipped before their probability is taken",
-        f"{_ROLLOUT}:Sampler.collect",
-        (("actions.append(action)", "actions.append(self.policy.to_env(action))"),),
+        f"{_STEPPING}:Stepper.advance",
+        (("actions.append(actions)", "actions.append(self.policy.to_env(actions))"),),
         (
             "sampling/test_rollout.py::test_a_batch_has_the_actions_that_were_drawn_and_the_environment_those_that_it_takes[bounded]",
         ),

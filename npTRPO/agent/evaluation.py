@@ -200,7 +200,7 @@ def _run(stepper: Stepper, actor: Actor, n_episodes: int, longest: float) -> tup
         step = stepper.advance(actor, 1)
         returns += step.rewards[0]
         lengths += step.valid[0]
-        for i in np.flatnonzero(step.ended[0] | (lengths >= longest)):
+        for i in np.flatnonzero(step.terminated[0] | step.truncated[0] | (lengths >= longest)):
             if counts[i] < wanted[i]:
                 all_returns.append(returns[i])
                 all_lengths.append(lengths[i])

@@ -137,17 +137,16 @@ def _move_videos(folder: Path, video: Path) -> None:
 
 
 def _episode(stepper: Stepper, actor: Actor, frames: list[Any] | None, max_steps: int | None) -> float:
-    """Run an episode to its end, append what it looks like to the frames, and return its return."""
-    total, steps, ended = 0.0, 0, False
+    """Run an episode to its end, append its frames to the list if there is one, and return its return."""
+    total, taken, ended = 0.0, 0, False
     while True:
         if frames is not None:
             frames.extend(stepper.env.render() or ())
-        if ended or steps == max_steps:
+        if ended or taken == max_steps:
             return total
         step = stepper.advance(actor, 1)
-        total += float(step.rewards[0, 0])
-        steps += 1
-        ended = bool(step.ended[0, 0])
+        total, taken = total + float(step.rewards[0, 0]), taken + 1
+        ended = bool(step.terminated[0, 0] or step.truncated[0, 0])
 
 
 def _write_gif(path: Path, frames: list[Any], fps: float) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, fields
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from npTRPO._typing import Array, BoolArray
 from npTRPO.sampling.normalization import Moments
 
-__all__ = ["Batch", "Episodes", "Steps"]
+__all__ = ["Batch", "Episodes"]
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,8 @@ class Episodes:
 
 
 @dataclass(frozen=True)
-class Steps:
-    """T steps in each of n environments; all of them are transitions, except the steps that only reset.
+class Batch:
+    """T steps in each of n environments; all are transitions, except for those that only reset.
 
     Attributes
     ----------
@@ -55,6 +54,10 @@ class Steps:
         Their next observations, normalised: the true last ones of their episodes.
     last_observations : array, shape (n, d)
         Observations after the last step, normalised.
+    episodes : Episodes
+        Those that ended.
+    moments : Moments or None
+        Those that ``observations`` are normalised by, if they are.
     """
 
     raw_observations: Array
@@ -67,27 +70,13 @@ class Steps:
     final_steps: Array
     final_observations: Array
     last_observations: Array
+    episodes: Episodes
+    moments: Moments | None = None
 
     @property
     def ended(self) -> BoolArray:
         """Whether the step ended an episode, shape (T, n)."""
         return self.terminated | self.truncated
-
-
-@dataclass(frozen=True)
-class Batch(Steps):
-    """Steps to learn from, with the episodes that ended in them.
-
-    Attributes
-    ----------
-    episodes : Episodes
-        Those that ended.
-    moments : Moments or None
-        Those that ``observations`` are normalised by, if they are.
-    """
-
-    episodes: Episodes
-    moments: Moments | None = None
 
     def values(self, predict: Callable[[Array], Array]) -> tuple[Array, Array]:
         """Return V of each observation and of the one each step led to, both (T, n).
@@ -135,20 +124,21 @@ class Batch(Steps):
                 if not _same(one, another):
                     raise ValueError(f"batches with different {what} can't be joined: {one} and {another}")
 
-        def joined(of: Callable[[Any], Array], axis: int = 0) -> Array:
-            return np.concatenate([of(batch) for batch in batches], axis)
-
-        names = [field.name for field in fields(Steps)]
-        arrays = {name: joined(attrgetter(name), axis=_ENVIRONMENT_AXIS.get(name, 1)) for name in names}
+        joined: dict[str, Any] = {}
+        for field in fields(cls)[:-2]:
+            parts = [getattr(batch, field.name) for batch in batches]
+            joined[field.name] = np.concatenate(parts, axis=0 if field.name in _WITHOUT_STEPS else 1)
         numbers = [batch.rewards.shape[1] for batch in batches]
         before = np.repeat(np.cumsum(numbers) - numbers, [len(batch.final_steps) for batch in batches])
-        arrays["final_steps"][:, 1] += before
-        episodes = Episodes(joined(attrgetter("episodes.returns")), joined(attrgetter("episodes.lengths")))
-        return cls(**arrays, episodes=episodes, moments=first.moments)
+        joined["final_steps"][:, 1] += before
+        ended = [batch.episodes for batch in batches]
+        episodes = Episodes(
+            np.concatenate([some.returns for some in ended]), np.concatenate([some.lengths for some in ended])
+        )
+        return cls(**joined, episodes=episodes, moments=first.moments)
 
 
-# Of the arrays whose environments aren't in the second axis.
-_ENVIRONMENT_AXIS = {"final_steps": 0, "final_observations": 0, "last_observations": 0}
+_WITHOUT_STEPS = ("final_steps", "final_observations", "last_observations")
 
 
 def _same(one: Any, another: Any) -> bool:

@@ -24,6 +24,7 @@ from npTRPO.policies.policy import Policy
 from npTRPO.policies.spaces import batch_of_one
 
 __all__ = [
+    "RememberingList",
     "StepTimeout",
     "SyncVector",
     "check_spaces",
@@ -31,6 +32,7 @@ __all__ = [
     "force_close",
     "make_vector_env",
     "missing_package_error",
+    "remembering_members",
 ]
 
 
@@ -124,6 +126,38 @@ _OURS = {name: f"npTRPO[{name}]" for name in ("mujoco", "box2d")} | {"classic-co
 _THEIR_EXTRA = re.compile(rf"gymnasium\[({'|'.join(_OURS)})\]")
 
 
+class RememberingList(list[Any]):
+    """A list that remembers which of its elements is at work: it was handed out last.
+
+    Gymnasium's vectors keep what they step, environments or pipes to them, in a list. While they go through
+    it, ``last`` is the index of the element that it is the turn of, and None after the last one's.
+    """
+
+    last: int | None = None
+
+    def __getitem__(self, index: Any) -> Any:
+        self.last = index if isinstance(index, int) else None
+        return super().__getitem__(index)
+
+    def __iter__(self) -> Iterator[Any]:
+        for i in range(len(self)):
+            yield self[i]
+        self.last = None
+
+
+def remembering_members(env: VectorEnv[Any, Any, Any]) -> RememberingList:
+    """Let a vector environment remember which of its environments is at work, if it keeps them in a list."""
+    vector: Any = env.unwrapped
+    for name in ("envs", "parent_pipes"):
+        members = getattr(vector, name, None)
+        if isinstance(members, list):
+            if not isinstance(members, RememberingList):
+                members = RememberingList(members)
+                setattr(vector, name, members)
+            return members
+    return RememberingList()
+
+
 class SyncVector(SyncVectorEnv):
     """Gymnasium's :class:`SyncVectorEnv`, at less cost per step.
 
@@ -144,6 +178,7 @@ class SyncVector(SyncVectorEnv):
         autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
     ) -> None:
         super().__init__(makers, autoreset_mode=autoreset_mode)
+        self.envs: RememberingList = RememberingList(self.envs)
         self.spec = self.envs[0].spec
 
     def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
@@ -160,13 +195,16 @@ class SyncVector(SyncVectorEnv):
         rewards = np.zeros(n)
         terminated, truncated = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
         infos: dict[str, Any] = {}
-        for i, (env, action) in enumerate(zip(self.envs, actions, strict=True)):
+        # Not through the list's own iterator, which would take 2 % of a step of CartPole.
+        for i, (env, action) in enumerate(zip(list.__iter__(self.envs), actions, strict=True)):
+            self.envs.last = i
             observed[i], rewards[i], terminated[i], truncated[i], info = env.step(action)
             if (terminated[i] or truncated[i]) and self.autoreset_mode is AutoresetMode.SAME_STEP:
                 last = copy.deepcopy(observed[i])  # the environment may use its memory again
                 infos = self._add_info(infos, {"final_obs": last, "final_info": info}, i)
                 observed[i], info = env.reset()
                 infos = self._add_info(infos, info, i)
+        self.envs.last = None
         if n == 1:
             return batch_of_one(space, observed[0]), rewards, terminated, truncated, infos
         memory: Any = create_empty_array(space, n, np.empty)

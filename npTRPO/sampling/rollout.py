@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import VectorEnv
 
-from npTRPO._typing import Array
+from npTRPO._typing import Array, BoolArray
 from npTRPO.policies.policy import Policy
 from npTRPO.sampling.advantages import running_sums
-from npTRPO.sampling.batch import Batch, Episodes, Steps
+from npTRPO.sampling.batch import Batch, Episodes
 from npTRPO.sampling.normalization import Moments
 from npTRPO.sampling.stepping import Actor, Stepper
 
@@ -62,21 +62,37 @@ class Sampler:
             For observations or rewards that aren't finite or have the wrong shape, naming environment
             and step.
         """
-        steps = self._stepper.advance(Actor(self.policy, theta, moments, rng), n_steps)
-        return Batch(**vars(steps), episodes=self._episodes(steps), moments=moments)
+        actor = Actor(self.policy, theta, moments, rng)
+        steps = self._stepper.advance(actor, n_steps)
+        self._stepper.look(actor, steps)
+        finals = np.array([row for *_, row in steps.finals], theta.dtype)
+        finals = finals.reshape(len(finals), steps.observations.shape[-1])
+        return Batch(
+            raw_observations=steps.raw_observations[:-1],
+            observations=steps.observations[:-1],
+            actions=np.array(steps.actions),
+            rewards=steps.rewards,
+            terminated=steps.terminated,
+            truncated=steps.truncated,
+            valid=steps.valid,
+            final_steps=np.array([place for *place, _ in steps.finals], np.int64).reshape(len(finals), 2),
+            final_observations=actor.normalized(finals),
+            last_observations=steps.observations[-1],
+            episodes=self._episodes(steps.rewards, steps.terminated | steps.truncated, steps.valid),
+            moments=moments,
+        )
 
-    def _episodes(self, steps: Steps) -> Episodes:
+    def _episodes(self, rewards: Array, ended: BoolArray, valid: BoolArray) -> Episodes:
         """Return the returns and lengths of the episodes that ended, in order of time."""
-        ended = steps.ended
         with np.errstate(over="ignore", invalid="ignore"):
-            returns = running_sums(steps.rewards, 1.0, ended, self._returns)
+            returns = running_sums(rewards, 1.0, ended, self._returns)
         for t, i in np.argwhere(~np.isfinite(returns)):
-            when = self._stepper.when(int(t) - len(returns))  # the batch is counted already
+            when = self._stepper.when(self._stepper.taken - len(rewards) + int(t) + 1)
             raise ValueError(
                 f"the rewards of environment {i} add up to {returns[t, i]} at its {when}; "
                 "nothing was learned from this batch"
             )
-        lengths = running_sums(steps.valid.astype(float), 1.0, ended, self._lengths)
+        lengths = running_sums(valid.astype(float), 1.0, ended, self._lengths)
         self._returns = np.where(ended[-1], 0.0, returns[-1])
         self._lengths = np.where(ended[-1], 0.0, lengths[-1])
         return Episodes(returns[ended], lengths[ended].astype(np.int64))
