@@ -897,7 +897,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "the average bound has 1 − γ without its square",
         f"{_THEORY}.bounds:average_bound",
-        (("(1 - case.gamma) ** 2", "(1 - case.gamma)"),),
+        (("(1 - instance.gamma) ** 2", "(1 - instance.gamma)"),),
         ("theory/test_bounds.py::test_e11_and_e13_grow_with_the_horizon_as_the_error_does[0.9]",),
     ),
     Mutation(

@@ -12,13 +12,7 @@ True
 """
 
 from npTRPO.theory.environments import TabularEnv, mdp_from_gymnasium
-from npTRPO.theory.exact import (
-    penalised_run,
-    penalised_step,
-    practical_run,
-    practical_step,
-    tabular_policy,
-)
+from npTRPO.theory.exact import penalised_run, penalised_step, practical_run, practical_step, tabular_policy
 from npTRPO.theory.mdp import Evaluation, TabularMDP
 from npTRPO.theory.planning import Optimum, policy_iteration, value_iteration
 from npTRPO.theory.random_mdps import random_mdp

@@ -10,7 +10,7 @@ import numpy as np
 from npTRPO._typing import Array
 from npTRPO.policies.distributions import Bernoulli, Categorical, DiagGaussian, MultiCategorical
 from npTRPO.theory.checks import DIFFERENCES, ROUNDING, SOLVED, AtMost, Comparison, Equal, Kind, measures
-from npTRPO.theory.exact import local_approximation
+from npTRPO.theory.exact import local_approximation, practical_step
 from npTRPO.theory.instances import Instance
 from npTRPO.trust_region.objective import mean_kl
 from npTRPO.trust_region.update import update
@@ -45,16 +45,8 @@ def joint_actions(nvec: tuple[int, ...]) -> Array:
 @measures("E15", Kind.IDENTITY, SOLVED, update)
 def problem(instance: Instance) -> tuple[Comparison, ...]:
     """E15: an exact update's KL and gain against those of its tables; feasible, and no worse."""
-    batch, old, gamma = instance.batch, instance.old, instance.gamma
-    result = update(
-        instance.policy,
-        instance.theta,
-        batch.observations,
-        batch.actions,
-        batch.advantages,
-        target_kl=instance.target_kl,
-        weights=batch.weights,
-    )
+    old, gamma = instance.old, instance.gamma
+    result = practical_step(instance.mdp, instance.policy, instance.theta, target_kl=instance.target_kl)
     new = instance.table(result.theta)
     divergence = float(old.visitation @ table_kl(old.policy, new))
     gain = local_approximation(old, new, gamma) - old.objective

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,19 +54,18 @@ class Experience:
         """TD residuals, (T, n)."""
         return td_residuals(self.rewards, self.values, self.next_values, self.terminated, gamma)
 
-    def episodes(self) -> list[tuple[slice, int]]:
-        """Rows and column of every episode; the last of a column may be under way."""
-        found = []
+    def episodes(self) -> Iterator[tuple[tuple[slice, int], Array, Array]]:
+        """Yield steps and column of every episode, its n rewards, and V before each step and after the last.
+
+        After the last step V is 0 if the episode was terminated, and else that of the last observation. The
+        last episode of a column may be under way.
+        """
         for column in range(self.rewards.shape[1]):
             ends = np.flatnonzero(self.terminated[:, column] | self.truncated[:, column]) + 1
-            borders = np.unique([0, *ends, len(self.rewards)])
-            found += [(slice(int(a), int(b)), column) for a, b in itertools.pairwise(borders)]
-        return found
-
-    def last_value(self, rows: slice, column: int) -> float:
-        """What the end of an episode counts: 0 after a termination, V of the last observation else."""
-        last = (rows.stop - 1, column)
-        return 0.0 if self.terminated[last] else float(self.next_values[last])
+            for first, end in itertools.pairwise(np.unique([0, *ends, len(self.rewards)]).tolist()):
+                where, last = (slice(first, end), column), (end - 1, column)
+                after = 0.0 if self.terminated[last] else self.next_values[last]
+                yield where, self.rewards[where], np.append(self.values[where], after)
 
 
 def k_step_estimates(rewards: Array, values: Array, gamma: float) -> Array:
@@ -90,10 +90,8 @@ def residuals_at_ends(instance: Instance) -> tuple[Comparison, ...]:
     rng = instance.rng(39)
     some = Experience.draw(instance, rng)
     one_by_one = np.empty_like(some.rewards)
-    for rows, column in some.episodes():
-        after = [*some.values[rows, column][1:], some.last_value(rows, column)]
-        pairs = zip(some.rewards[rows, column], some.values[rows, column], after, strict=True)
-        one_by_one[rows, column] = [r + instance.gamma * v_next - v for r, v, v_next in pairs]
+    for where, rewards, v in some.episodes():
+        one_by_one[where] = [r + instance.gamma * v[t + 1] - v[t] for t, r in enumerate(rewards)]
 
     sample, values = instance.sample, instance.old.values
     arrived, reward = sample.next_states, instance.mdp.reward[sample.states, sample.actions]
@@ -130,14 +128,12 @@ def weighted_mean(instance: Instance) -> tuple[Comparison, ...]:
     """E41: against k-step estimators with weights (1 − λ)λᵏ⁻¹, the tail of them on the last."""
     some, lam = Experience.draw(instance, instance.rng(41)), instance.lam
     expected = np.empty_like(some.rewards)
-    for rows, column in some.episodes():
-        values = np.append(some.values[rows, column], some.last_value(rows, column))
-        rewards, n = some.rewards[rows, column], rows.stop - rows.start
-        for t in range(n):
-            weights = (1 - lam) * lam ** np.arange(n - t)
-            weights[-1] = lam ** (n - t - 1)
+    for where, rewards, values in some.episodes():
+        for t, left in enumerate(range(len(rewards), 0, -1)):
+            weights = (1 - lam) * lam ** np.arange(left)
+            weights[-1] = lam ** (left - 1)
             estimates = k_step_estimates(rewards[t:], values[t:], instance.gamma)
-            expected[rows.start + t, column] = weights @ estimates
+            expected[where][t] = weights @ estimates
     return (Equal(some.advantages(instance.gamma, lam), expected),)
 
 
@@ -159,11 +155,10 @@ def extremes(instance: Instance) -> tuple[Comparison, ...]:
     """E43: λ = 0 against TD residuals, to the bit; λ = 1 against discounted sums of rewards less V."""
     some, gamma = Experience.draw(instance, instance.rng(43)), instance.gamma
     expected = np.empty_like(some.rewards)
-    for rows, column in some.episodes():
-        rewards = np.append(some.rewards[rows, column], some.last_value(rows, column))
-        for t in range(rows.stop - rows.start):
-            discounted = float(gamma ** np.arange(len(rewards) - t) @ rewards[t:])
-            expected[rows.start + t, column] = discounted - some.values[rows.start + t, column]
+    for where, rewards, values in some.episodes():
+        worth = np.append(rewards, values[-1])
+        for t in range(len(rewards)):
+            expected[where][t] = gamma ** np.arange(len(worth) - t) @ worth[t:] - values[t]
     return (
         Equal(some.advantages(gamma, 0.0), some.residuals(gamma)),
         Equal(some.advantages(gamma, 1.0), expected),

@@ -215,13 +215,7 @@ def practical_step(mdp: TabularMDP, policy: Policy, theta: Array, **options: Any
     """
     batch = ExactBatch.of(policy, mdp.evaluate(table(policy, theta)))
     return update(
-        policy,
-        theta,
-        batch.observations,
-        batch.actions,
-        batch.advantages,
-        weights=batch.weights,
-        **options,
+        policy, theta, batch.observations, batch.actions, batch.advantages, weights=batch.weights, **options
     )
 
 

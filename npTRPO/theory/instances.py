@@ -162,21 +162,15 @@ class Instance:
         return ExactBatch.of(self.policy, self.old)
 
     @cached_property
-    def old_log_prob(self) -> Array:
-        """Log π(a|s) of the batch's pairs."""
-        flat: Array = self.old_distribution.log_probs.ravel()
-        return flat
-
-    @cached_property
     def sample(self) -> Transitions:
         """Transitions of the old policy, distributed as its visitation."""
         return sample_visitation(self.mdp, self.old.policy, SAMPLES, self.rng(0))
 
     def surrogate(self, theta: Any) -> Any:
         """(1 − γ)(L_π(π_θ) − J(π)), exactly, by the function that training calls with samples (E9)."""
-        new = self.policy(theta, self.batch.observations)
-        batch = self.batch
-        return surrogate(new, self.old_log_prob, batch.actions, batch.advantages, batch.weights)
+        batch, old_log_prob = self.batch, self.old_distribution.log_probs.ravel()
+        new = self.policy(theta, batch.observations)
+        return surrogate(new, old_log_prob, batch.actions, batch.advantages, batch.weights)
 
     @cached_property
     def gradient(self) -> Array:

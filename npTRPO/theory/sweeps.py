@@ -18,6 +18,7 @@ from npTRPO.theory.bounds import average_bound, worst_case_bound
 from npTRPO.theory.curvature import cubic_bound
 from npTRPO.theory.exact import local_approximation, tabular_policy
 from npTRPO.theory.instances import Instance
+from npTRPO.theory.krylov import errors_and_bounds
 from npTRPO.theory.mdp import Evaluation, TabularMDP
 from npTRPO.theory.performance import residuals_of_all
 from npTRPO.theory.random_mdps import random_mdp
@@ -120,12 +121,8 @@ def cg_errors(rng: np.random.Generator, damping: float, steps: int = 24) -> Curv
     instance = replace(drawn, policy=policy, theta=theta, new_theta=theta, damping=damping)
     points = [np.zeros_like(theta)]
     conjugate_gradient(instance.damped, instance.gradient, rtol=1e-10, maxiter=steps, callback=points.append)
-    error = np.array(points) - np.linalg.solve(instance.dense, instance.gradient)
-    norms = np.sqrt(np.sum(error * (error @ instance.dense), axis=1))
-    eigenvalues = np.linalg.eigvalsh(instance.dense)
-    condition = float(eigenvalues[-1] / eigenvalues[0])
-    root, k = np.sqrt(condition), np.arange(len(points))
-    return Curve(k, norms / norms[0], 2 * ((root - 1) / (root + 1)) ** k, condition)
+    norms, bounds, condition = errors_and_bounds(instance.dense, instance.gradient, np.array(points))
+    return Curve(np.arange(len(points)), norms / norms[0], bounds, condition)
 
 
 @dataclass(frozen=True, eq=False)

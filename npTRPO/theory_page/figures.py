@@ -23,6 +23,12 @@ __all__ = ["FIGURES", "figure", "power_of_ten", "strip"]
 DAMPINGS = (0.1, 0.01, 0.001)
 """λ of the systems whose conjugate gradients are drawn."""
 
+# Both ends and the ticks of the histograms' axes, and what they show.
+_AXES: dict[Kind, tuple[float, float, tuple[float, ...], str]] = {
+    Kind.IDENTITY: (1e-17, 1e-7, (1e-16, 1e-12, 1e-8), "differences"),
+    Kind.INEQUALITY: (1e-17, 10.0, (1e-16, 1e-8, 1.0), "slacks"),
+    Kind.STATISTICAL: (0.0, 9.0, (0, 2, 4, 6, 8), "distances in standard errors"),
+}
 _BLUE, _RED, _GREEN, _QUIET, _RULE = "#0a63a8", "#b84300", "#00724f", "#565e66", "#dcdfe2"
 _VARIABLES = {_BLUE: "blue", _RED: "red", _GREEN: "green", _QUIET: "quiet", _RULE: "rule"}
 _STYLE: dict[Any, Any] = {
@@ -70,31 +76,21 @@ def strip(row: Row) -> str:
 
     Values off the axis count at its ends; the line is drawn if it is on it. It is empty if there are none.
     """
-    low, high, ticks, values, limit, what = {
-        Kind.IDENTITY: (
-            1e-17,
-            1e-7,
-            (1e-16, 1e-12, 1e-8),
-            row.residuals,
-            row.check.tolerance.value,
-            "differences",
-        ),
-        Kind.INEQUALITY: (1e-17, 10.0, (1e-16, 1e-8, 1.0), row.slacks, 0.0, "slacks"),
-        Kind.STATISTICAL: (
-            *(0.0, 9.0, (0, 2, 4, 6, 8), row.deviations, row.threshold),
-            "distances in standard errors",
-        ),
+    low, high, ticks, what = _AXES[row.check.kind]
+    values, limit = {
+        Kind.IDENTITY: (row.residuals, row.check.tolerance.value),
+        Kind.INEQUALITY: (row.slacks, 0.0),
+        Kind.STATISTICAL: (row.deviations, row.threshold),
     }[row.check.kind]
     compared = values[~np.isnan(values)]
     if not len(compared):
         return ""
     edges = np.geomspace(low, high, 37) if low else np.linspace(low, high, 37)
-    counts, _ = np.histogram(np.clip(compared, edges[0], edges[-1]), edges)
+    counts, _ = np.histogram(np.clip(compared, low, high), edges)
+    heights = np.where(counts, np.maximum(counts, 0.06 * counts.max()), 0)
 
     def draw(axes: Axes) -> None:
-        axes.stairs(
-            np.where(counts, np.maximum(counts, 0.06 * counts.max()), 0), edges, fill=True, color=_BLUE
-        )
+        axes.stairs(heights, edges, fill=True, color=_BLUE)
         if low <= limit <= high:
             axes.axvline(limit, color=_RED)
         axes.set(xscale="log" if low else "linear", xlim=(low, high), xticks=ticks, yticks=[])

@@ -8,12 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npTRPO.theory import TabularMDP
-from npTRPO.theory.bounds import (
-    average_bound,
-    mean_total_variation_bound,
-    total_variation,
-    worst_case_bound,
-)
+from npTRPO.theory.bounds import average_bound, mean_total_variation_bound, total_variation, worst_case_bound
 from npTRPO.theory.exact import local_approximation, penalty
 from tests.strategies import instances
 from tests.theory.oracles import assert_holds

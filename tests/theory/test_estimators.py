@@ -30,17 +30,10 @@ def test_e41_the_weights_sum_to_one(gamma: float, lam: float, n: int) -> None:
 def test_e42_what_follows_an_end_changes_nothing_before_it(instance: Any) -> None:
     some = Experience.draw(instance, instance.rng(142))
     ours = some.advantages(instance.gamma, instance.lam)
-    for rows, column in some.episodes():
-        alone = gae(
-            some.rewards[rows, column],
-            some.values[rows, column],
-            some.next_values[rows, column],
-            some.terminated[rows, column],
-            some.truncated[rows, column],
-            instance.gamma,
-            instance.lam,
-        )
-        np.testing.assert_array_equal(ours[rows, column], alone)
+    arrays = (some.rewards, some.values, some.next_values, some.terminated, some.truncated)
+    for where, _, _ in some.episodes():
+        alone = gae(*(array[where] for array in arrays), instance.gamma, instance.lam)
+        np.testing.assert_array_equal(ours[where], alone)
 
 
 @given(instances(max_states=3, max_actions=2))
