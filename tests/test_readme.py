@@ -28,7 +28,7 @@ PROGRAMS = [
     for name, text in TEXTS.items()
     for number, block in enumerate(re.findall(r"```python\n(.*?)```", text, re.S))
 ]
-EXTRAS = {"plot": "matplotlib", "render": "PIL"}
+EXTRAS = {"plot": "matplotlib", "render": "PIL", "--html": "latex2mathml"}
 
 
 def test_the_readme_has_commands_and_programs() -> None:
@@ -54,8 +54,9 @@ def test_every_command_of_the_readme_works(
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     for line in COMMANDS:
         _, command, *rest = shlex.split(line)
-        if command in EXTRAS:
-            pytest.importorskip(EXTRAS[command], reason=f"nptrpo {command} needs an extra")
+        for word in (command, *rest):
+            if word in EXTRAS:
+                pytest.importorskip(EXTRAS[word], reason=f"nptrpo {command} needs an extra")
         assert main([command, *rest]) == 0, line
         written = capsys.readouterr()
         assert written.out, line
