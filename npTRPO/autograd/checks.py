@@ -1,4 +1,4 @@
-"""Is a derivative right? Checks that anyone can run on a function of their own."""
+"""Checks of the engine's derivatives, for functions of one's own."""
 
 from __future__ import annotations
 

@@ -1,99 +1,87 @@
 """NumPy functions that need no rule of their own: compositions, constants, and methods of arrays.
 
-A function that can be said with others is traced as that composition; one that is locally constant,
-or only looks at shapes, gives a plain array.
+A function that others express is traced as that composition; one that is locally constant, or only
+depends on shapes, gives a plain array.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from npTRPO.autograd.rules import as_array, as_axes, joined, max_over, mean_over, reshaped, sum_over
 from npTRPO.autograd.tracer import Box, apply, as_operand, define_composition, define_constants
 
-Composition: TypeAlias = Callable[..., Any]
 
-
-def _define(function: Callable[..., Any]) -> Callable[[Composition], Composition]:
-    """Register the decorated composition for a NumPy function."""
-
-    def register(composition: Composition) -> Composition:
-        define_composition(function, composition)
-        return composition
-
-    return register
-
-
-@_define(np.sum)
+@define_composition(np.sum)
 def _np_sum(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
     return sum_over(a, as_axes(axis, a.ndim), keepdims)
 
 
-@_define(np.mean)
+@define_composition(np.mean)
 def _np_mean(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
     return mean_over(a, as_axes(axis, a.ndim), keepdims)
 
 
-@_define(np.max)
+@define_composition(np.max)
 def _np_max(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
     return max_over(a, as_axes(axis, a.ndim), keepdims)
 
 
-@_define(np.min)
+@define_composition(np.min)
 def _np_min(a: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
     return -max_over(-a, as_axes(axis, a.ndim), keepdims)
 
 
-@_define(np.reshape)
+@define_composition(np.reshape)
 def _np_reshape(a: Any, shape: Any) -> Any:
     return reshaped(a, shape)
 
 
-@_define(np.ravel)
+@define_composition(np.ravel)
 def _np_ravel(a: Any) -> Any:
     return reshaped(a, -1)
 
 
-@_define(np.expand_dims)
+@define_composition(np.expand_dims)
 def _np_expand_dims(a: Any, axis: Any) -> Any:
     return reshaped(a, np.expand_dims(np.empty(a.shape, dtype=bool), axis).shape)
 
 
-@_define(np.squeeze)
+@define_composition(np.squeeze)
 def _np_squeeze(a: Any, axis: Any = None) -> Any:
     return reshaped(a, np.squeeze(np.empty(a.shape, dtype=bool), axis).shape)
 
 
-@_define(np.swapaxes)
+@define_composition(np.swapaxes)
 def _np_swapaxes(a: Any, axis1: int, axis2: int) -> Any:
     order = list(range(a.ndim))
     order[axis1], order[axis2] = order[axis2], order[axis1]
     return np.transpose(a, order)
 
 
-@_define(np.clip)
+@define_composition(np.clip)
 def _np_clip(a: Any, a_min: Any = None, a_max: Any = None) -> Any:
     a = a if a_min is None else np.maximum(a, a_min)
     return a if a_max is None else np.minimum(a, a_max)
 
 
-@_define(np.concatenate)
+@define_composition(np.concatenate)
 def _np_concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Any:
     if axis is None:
         return joined(*(np.ravel(a) for a in arrays), axis=0)
     return joined(*(as_array(a) for a in arrays), axis=axis)
 
 
-@_define(np.stack)
+@define_composition(np.stack)
 def _np_stack(arrays: Sequence[Any], axis: int = 0) -> Any:
     return joined(*(np.expand_dims(as_array(a), axis) for a in arrays), axis=axis)
 
 
-@_define(np.take_along_axis)
+@define_composition(np.take_along_axis)
 def _np_take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
     arr, axis = (np.ravel(arr), 0) if axis is None else (arr, as_axes(axis, arr.ndim)[0])
     along = np.asarray(indices)
@@ -106,7 +94,7 @@ def _np_take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
     return arr[tuple(index)]
 
 
-@_define(np.full_like)
+@define_composition(np.full_like)
 def _np_full_like(a: Any, fill_value: Any, dtype: Any = None) -> Any:
     if isinstance(fill_value, Box) and dtype is None:
         return np.broadcast_to(fill_value, a.shape)

@@ -1,7 +1,7 @@
 """One rule per NumPy function, each in NumPy calls that have rules themselves.
 
 Functions that work element by element state their partial derivatives; structural functions state a
-linear map and its transpose. ``compositions.py`` says everything else with these.
+linear map and its transpose. ``compositions.py`` expresses everything else by these.
 """
 
 from __future__ import annotations
@@ -71,19 +71,19 @@ define_rule(np.minimum, lambda ans, x, y: _mask(x <= y, ans), lambda ans, x, y: 
 
 
 def _where_zero(x: Any, then: Any, otherwise: Any) -> Any:
-    """np.where(x == 0, then, otherwise), but a Python number stays one and changes no dtype."""
+    """Return np.where(x == 0, then, otherwise), but a Python number for one, which changes no dtype."""
     if isinstance(x, (int, float, complex)):
         return then if x == 0 else otherwise
     return np.where(x == 0, then, otherwise)
 
 
 def _log(x: Any) -> Any:
-    """np.log, but the logarithm of a Python number is one."""
+    """Return np.log(x), a Python number for one."""
     return np.log(x).item() if isinstance(x, (int, float, complex)) else np.log(x)
 
 
 def _mask(condition: Any, answer: Any) -> Any:
-    """0 and 1 in the dtype of the answer, so that multiplying by them changes no dtype."""
+    """Return 0 and 1 in the dtype of the answer, so that multiplying by them changes no dtype."""
     return condition.astype(answer.dtype)
 
 
@@ -110,8 +110,7 @@ define_rule(
 def _matmul_left(answer: Any, x: Any, y: Any) -> LinearMap:
     if x.ndim == y.ndim == 2:
         return LinearMap(lambda t: t @ y, lambda g: g @ y.T)
-    matrix = y[:, None] if y.ndim == 1 else y
-    transposed = np.swapaxes(matrix, -1, -2)
+    transposed = np.swapaxes(y[:, None] if y.ndim == 1 else y, -1, -2)
     rows = (1, *x.shape) if x.ndim == 1 else x.shape
 
     def vjp(g: Any) -> Any:
@@ -123,8 +122,7 @@ def _matmul_left(answer: Any, x: Any, y: Any) -> LinearMap:
 def _matmul_right(answer: Any, x: Any, y: Any) -> LinearMap:
     if x.ndim == y.ndim == 2:
         return LinearMap(lambda t: x @ t, lambda g: x.T @ g)
-    matrix = x[None, :] if x.ndim == 1 else x
-    transposed = np.swapaxes(matrix, -1, -2)
+    transposed = np.swapaxes(x[None, :] if x.ndim == 1 else x, -1, -2)
     columns = (*y.shape, 1) if y.ndim == 1 else y.shape
 
     def vjp(g: Any) -> Any:
@@ -146,7 +144,7 @@ define_rule(np.matmul, _matmul_left, _matmul_right)
 
 
 def _dot_rule(position: int, answer: Any, x: Any, y: Any) -> Any:
-    """np.dot is a product by a scalar, or what matmul is for a right operand of up to two axes."""
+    """Differentiate np.dot, a product by a scalar or what matmul is for a right operand of up to two axes."""
     x, y = as_array(x), as_array(y)
     if y.ndim > 2:
         raise NotImplementedError("np.dot has no derivative rule for a right operand with more than two axes")
@@ -177,7 +175,7 @@ define_rule(sum_over, _sum_rule)
 
 @primitive
 def mean_over(x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
-    """Mean over the axes given, which are not negative."""
+    """Average over the axes given, which are not negative."""
     return np.mean(x, axis=axis, keepdims=keepdims)
 
 
@@ -194,7 +192,7 @@ define_rule(mean_over, _mean_rule)
 
 @primitive
 def max_over(x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
-    """Largest element over the axes given, which are not negative."""
+    """Take the largest element over the axes given, which are not negative."""
     return np.max(x, axis=axis, keepdims=keepdims)
 
 
@@ -212,12 +210,12 @@ define_rule(max_over, _max_rule)
 
 
 def as_array(x: Any) -> Any:
-    """A traced array as it is, anything else as a plain array."""
+    """Return a traced array as it is, anything else as a plain array."""
     return x if isinstance(x, Box) else np.asarray(x)
 
 
 def as_axes(axis: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
-    """Axes of a reduction as non-negative numbers."""
+    """Return the axes of a reduction as non-negative numbers."""
     if axis is None:
         return tuple(range(ndim))
     axes = (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
@@ -227,13 +225,13 @@ def as_axes(axis: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
 
 
 def _kept(shape: tuple[int, ...], axis: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of a reduction with keepdims."""
+    """Return the shape of a reduction with keepdims."""
     return tuple(1 if i in axis else n for i, n in enumerate(shape))
 
 
 @primitive
 def reshaped(x: Any, shape: Any) -> Any:
-    """The same elements, in C order, in another shape."""
+    """Return the same elements, in C order, in another shape."""
     return np.reshape(x, shape)
 
 
@@ -261,14 +259,14 @@ define_rule(np.broadcast_to, _broadcast_to_rule)
 
 
 def _is_basic(index: Any) -> bool:
-    """Whether an index selects each element at most once and gives a view (slices, integers, None)."""
+    """Tell whether an index gives a view, in which no element is twice (slices, integers, None)."""
     parts = index if isinstance(index, tuple) else (index,)
     return all(p is None or p is Ellipsis or isinstance(p, (slice, int, np.integer)) for p in parts)
 
 
 @primitive
 def scattered(x: Any, index: Any, shape: tuple[int, ...]) -> Any:
-    """Transpose of ``array[index]``: zeros of a shape with ``x`` added where the index points."""
+    """Apply the transpose of ``array[index]``: zeros of a shape with ``x`` added where the index points."""
     total = np.zeros(shape, dtype=np.asarray(x).dtype)
     if _is_basic(index):
         total[index] = x
@@ -292,7 +290,7 @@ define_rule(scattered, _scatter_rule)
 
 @primitive
 def joined(*arrays: Any, axis: int) -> Any:
-    """The arrays one after the other along an axis."""
+    """Join arrays along an axis."""
     return np.concatenate(arrays, axis=axis)
 
 
@@ -337,7 +335,7 @@ define_rule(_log_softmax, _log_softmax_rule)
 
 
 def logsumexp(a: Any, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Any:
-    """Logarithm of the sum of exponentials, differentiable to any order.
+    """Compute the logarithm of the sum of exponentials, differentiable to any order.
 
     Parameters
     ----------
@@ -364,7 +362,7 @@ def logsumexp(a: Any, axis: int | tuple[int, ...] | None = None, keepdims: bool 
 
 
 def log_softmax(x: Any, axis: int | tuple[int, ...] | None = None) -> Any:
-    """Logarithm of the softmax, differentiable to any order.
+    """Compute the logarithm of the softmax, differentiable to any order.
 
     Parameters
     ----------

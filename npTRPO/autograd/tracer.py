@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -28,7 +28,7 @@ _levels = itertools.count()
 
 
 class LinearMap(NamedTuple):
-    """How one argument of a call moves its result, to first order.
+    """The derivative of a call in one of its arguments, as a pair of products.
 
     Both functions are linear and each is the other's transpose (not its conjugate transpose, so
     that complex-step differentiation works through them). They are written in NumPy calls that have
@@ -44,6 +44,7 @@ class LinearMap(NamedTuple):
 Edges = tuple[tuple[int, LinearMap], ...]
 """One recorded call: the tape position of each traced argument, and the map from it to the result."""
 
+_F = TypeVar("_F", bound=Callable[..., Any])
 Rule = Callable[[int, Any, tuple[Any, ...], dict[str, Any]], LinearMap]
 
 _rules: dict[Callable[..., Any], Rule] = {}
@@ -87,7 +88,7 @@ class Box(np.lib.mixins.NDArrayOperatorsMixin):
             if "out" in kwargs:
                 raise TypeError(
                     f"{_name(ufunc)} would write into an existing array, which can't be traced: "
-                    f"write x = x + y instead of x += y, and leave out= away"
+                    f"write x = x + y instead of x += y, and do without out="
                 )
             raise NotImplementedError(
                 f"{_name(ufunc)} with {', '.join(sorted(kwargs))} has no derivative rule"
@@ -184,7 +185,7 @@ def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
 
 
 def _without_rule(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A function that is said with others, or is locally constant."""
+    """Evaluate a function that is expressed by others, or is locally constant."""
     composition = _compositions.get(function)
     if composition is not None:
         try:
@@ -208,7 +209,7 @@ def _no_rule(function: Callable[..., Any]) -> NotImplementedError:
 
 
 def define_rule(function: Callable[..., Any], *derivatives: Callable[..., Any] | None) -> None:
-    """Teach the engine the derivative of a function.
+    """Define the derivative of a function.
 
     Parameters
     ----------
@@ -257,13 +258,18 @@ def define_variadic_rule(function: Callable[..., Any], derivative: Callable[...,
     _rules[function] = lambda position, answer, args, kwargs: derivative(position, answer, *args, **kwargs)
 
 
-def define_composition(function: Callable[..., Any], composition: Callable[..., Any]) -> None:
-    """Trace ``function`` as ``composition``, which says the same with functions that have rules."""
-    _compositions[function] = composition
+def define_composition(function: Callable[..., Any]) -> Callable[[_F], _F]:
+    """Trace ``function`` as the decorated function, which expresses it by functions that have rules."""
+
+    def register(composition: _F) -> _F:
+        _compositions[function] = composition
+        return composition
+
+    return register
 
 
 def define_constants(*functions: Callable[..., Any]) -> None:
-    """Functions that are locally constant, or only look at shapes: their results aren't traced."""
+    """Declare functions as locally constant, or as functions of shapes alone: their results aren't traced."""
     _constants.update(functions)
 
 
@@ -297,12 +303,12 @@ def primitive(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def as_operand(argument: Any) -> Any:
-    """A list as the array that an operator takes it for; a number stays a number, and changes no dtype."""
+    """Convert a list to an array, as operators do; a number stays a number, and changes no dtype."""
     return np.asarray(argument) if isinstance(argument, (list, tuple)) else argument
 
 
 def unbroadcast(cotangent: Any, shape: tuple[int, ...]) -> Any:
-    """Transpose of broadcasting from ``shape``: sum over the axes along which copies were made."""
+    """Apply the transpose of broadcasting from ``shape``: sum over the axes along which copies were made."""
     if cotangent.shape == shape:
         return cotangent
     if cotangent.ndim == 2 and cotangent.shape[1:] == shape:
@@ -320,7 +326,7 @@ def broadcast(tangent: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _elementwise(partial: Any, argument: Any, answer: Any) -> LinearMap:
-    """Multiplication by a partial derivative; 1 and −1 (as Python numbers) are not multiplied out."""
+    """Multiply by a partial derivative; 1 and −1 (as Python numbers) are not multiplied out."""
     inner, outer = np.shape(argument), np.shape(answer)
     if isinstance(partial, int) and partial == 1:
         return LinearMap(lambda t: broadcast(t, outer), lambda g: unbroadcast(g, inner))
@@ -330,7 +336,7 @@ def _elementwise(partial: Any, argument: Any, answer: Any) -> LinearMap:
 
 
 def _plain(argument: Any) -> Any:
-    """The array inside all boxes."""
+    """Return the array inside all boxes."""
     while isinstance(argument, Box):
         argument = argument.value
     if isinstance(argument, (list, tuple)):
@@ -339,7 +345,7 @@ def _plain(argument: Any) -> Any:
 
 
 def _name(function: Callable[..., Any]) -> str:
-    """How a reader would write the function."""
+    """Return the function's name as a user writes it."""
     name = getattr(function, "__name__", repr(function))
     if isinstance(function, np.ufunc):
         return f"np.{name}" if getattr(np, name, None) is function else f"scipy.special.{name}"

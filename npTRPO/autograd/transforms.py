@@ -42,7 +42,7 @@ class Linearization:
     _tuple_out: bool
 
     def jvp(self, v: Any) -> Any:
-        """Jacobian-vector product J v: how f(x) moves when x moves along ``v`` (shaped as x)."""
+        """Compute the Jacobian-vector product J v, the derivative of f at x along ``v`` (shaped as x)."""
         tangents = dict(enumerate(_checked("jvp", v, self._tuple_in, self._shapes)))
         for index, edges, done in self._steps:
             parts = (linear.jvp(tangents[parent]) for parent, linear in edges)
@@ -56,7 +56,7 @@ class Linearization:
         return results if self._tuple_out else results[0]
 
     def vjp(self, u: Any, visit: Callable[[LinearMap, Any], None] | None = None) -> Any:
-        """Vector-Jacobian product Jᵀ u: the gradient of ⟨u, f(x)⟩ in x, for ``u`` shaped as f(x).
+        """Compute the vector-Jacobian product Jᵀ u, the gradient of ⟨u, f(x)⟩ in x, for ``u`` shaped as f(x).
 
         ``visit(linear, g)``, if given, is called for each linear map that f was recorded as, from the last
         to the first, with the cotangent g of the map's result.
@@ -138,19 +138,19 @@ def linearize(f: Function, x: Any) -> Linearization:
 
 
 def vjp(f: Function, x: Any) -> tuple[Any, Callable[[Any], Any]]:
-    """Value of ``f`` at ``x`` and its pullback ``u ↦ Jᵀ u`` (reverse mode)."""
+    """Return the value of ``f`` at ``x`` and its pullback ``u ↦ Jᵀ u`` (reverse mode)."""
     lin = linearize(f, x)
     return lin.value, lin.vjp
 
 
 def jvp(f: Function, x: Any, v: Any) -> tuple[Any, Any]:
-    """Value of ``f`` at ``x`` and its derivative J v along ``v``."""
+    """Return the value of ``f`` at ``x`` and its derivative J v along ``v`` (forward mode)."""
     lin = linearize(f, x)
     return lin.value, lin.jvp(v)
 
 
 def value_and_grad(f: Function) -> Callable[[Any], tuple[Any, Any]]:
-    """Function that returns f(x), a scalar, together with its gradient.
+    """Return a function that computes f(x), a scalar, together with its gradient.
 
     Examples
     --------
@@ -175,7 +175,7 @@ def value_and_grad(f: Function) -> Callable[[Any], tuple[Any, Any]]:
 
 
 def grad(f: Function) -> Function:
-    """Gradient of a scalar function, by reverse mode.
+    """Return the gradient of a scalar function, by reverse mode.
 
     Examples
     --------
@@ -191,7 +191,7 @@ def grad(f: Function) -> Function:
 
 
 def hvp(f: Function, x: Any, v: Any) -> Any:
-    """Hessian-vector product of a scalar function: the derivative of its gradient along ``v``.
+    """Compute the Hessian-vector product of a scalar function, the derivative of its gradient along ``v``.
 
     Examples
     --------
@@ -204,7 +204,7 @@ def hvp(f: Function, x: Any, v: Any) -> Any:
 
 
 def jacobian(f: Function) -> Function:
-    """Jacobian of a function of one array, shaped ``f(x).shape + x.shape``, by the cheaper mode.
+    """Return the Jacobian of a function of one array, ``f(x).shape + x.shape``, by the cheaper mode.
 
     Examples
     --------
@@ -232,12 +232,12 @@ def jacobian(f: Function) -> Function:
 
 
 def hessian(f: Function) -> Function:
-    """Matrix of second derivatives of a scalar function of one array, shaped ``x.shape + x.shape``."""
+    """Return the Hessian of a scalar function of one array, shaped ``x.shape + x.shape``."""
     return jacobian(grad(f))
 
 
 def _floating(x: Any) -> Any:
-    """The array to differentiate in; integers have no derivatives."""
+    """Return the array to differentiate in; integers have no derivatives."""
     array = x if isinstance(x, Box) else np.asarray(x)
     if array.dtype.kind not in "fc":
         raise TypeError(
@@ -250,7 +250,7 @@ def _floating(x: Any) -> Any:
 def _checked(
     product: str, given: Any, is_tuple: bool, shapes: tuple[tuple[int, ...], ...]
 ) -> tuple[Any, ...]:
-    """The parts of a tangent or cotangent, with the shapes they must have."""
+    """Return the parts of a tangent or cotangent, if they have the shapes they must have."""
     parts = tuple(given) if is_tuple else (given,)
     parts = tuple(part if isinstance(part, Box) else np.asarray(part) for part in parts)
     came = tuple(part.shape for part in parts)

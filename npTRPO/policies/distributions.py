@@ -20,7 +20,7 @@ __all__ = ["Bernoulli", "Categorical", "DiagGaussian", "Distribution", "MultiCat
 
 
 class Distribution(Protocol):
-    """What the trust region asks of a distribution; rows are states, N of them."""
+    """The protocol of a distribution over actions; rows are states, N of them."""
 
     def log_prob(self, actions: Any) -> Any:
         """Log-probability (or density) of one action per state, shape (N,)."""

@@ -95,7 +95,7 @@ class MLP:
 
     @cached_property
     def layers(self) -> tuple[slice, ...]:
-        """Where in the parameter vector each layer's W and b are."""
+        """The part of the parameter vector that each layer's W and b are."""
         ends = itertools.accumulate((fan_in + 1) * fan_out for fan_in, fan_out in self._fans)
         return tuple(itertools.starmap(slice, itertools.pairwise((0, *ends))))
 
@@ -125,11 +125,11 @@ class MLP:
         return np.concatenate(parts).astype(dtype)
 
     def __call__(self, theta: Any, x: Any) -> Any:
-        """Outputs, shape (..., sizes[-1]), for parameters (n_parameters,) and inputs (..., sizes[0])."""
+        """Compute outputs (..., sizes[-1]) for parameters (n_parameters,) and inputs (..., sizes[0])."""
         return self._through(lambda x, layer: affine(x, theta, layer), self.layers, x)
 
     def at(self, theta: Array) -> Callable[[Array], Array]:
-        """The network at θ, as a function of inputs alone.
+        """Return the network at θ, as a function of inputs alone.
 
         To act on a few rows at a time: taking θ apart at each call would cost as much as the products.
         """
@@ -146,7 +146,7 @@ class MLP:
 
 @primitive
 def affine(x: Any, theta: Any, layer: slice) -> Any:
-    """X W + b for inputs (..., m), with W, m × n in C order, and then b in ``theta[layer]``.
+    """Compute X W + b for inputs (..., m), with W, m × n in C order, and then b in ``theta[layer]``.
 
     One step on the tape. As that part is the matrix W with b as one more row, its derivatives are products
     with the inputs that have a 1 as one more column: no further pass over memory for b.
@@ -194,7 +194,7 @@ define_rule(affine, _affine_in_x, _affine_in_theta)
 
 
 def _orthogonal(rng: np.random.Generator, rows: int, columns: int) -> Array:
-    """Matrix with orthonormal columns (or rows, whichever are fewer), uniformly distributed."""
+    """Draw a matrix with orthonormal columns (or rows, whichever are fewer), uniformly distributed."""
     gaussian = rng.standard_normal((max(rows, columns), min(rows, columns)))
     q, r = np.linalg.qr(gaussian)
     q *= np.where(np.diag(r) < 0, -1.0, 1.0)  # makes the factorisation unique, and so q uniform

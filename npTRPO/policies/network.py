@@ -1,4 +1,4 @@
-"""What a network is to a policy, and networks made of functions of one's own."""
+"""The protocol of a policy's network, and networks made of functions of one's own."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class FunctionNetwork:
 
     @classmethod
     def made_by(cls, factory: NetworkFactory, n_features: int, n_outputs: int) -> FunctionNetwork:
-        """The network that a factory makes, once it was tried on a few observations.
+        """Return the network that a factory makes, tried on a few observations.
 
         Raises
         ------

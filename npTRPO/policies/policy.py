@@ -1,4 +1,4 @@
-"""π(a|s; θ): a network, and the distribution that its outputs stand for."""
+"""Policies π(a|s; θ): a network, and the distribution over actions that its outputs give."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Policy:
         network: NetworkFactory | None = None,
         distribution: DistributionFactory | None = None,
     ) -> Policy:
-        """Policy for a pair of Gymnasium spaces.
+        """Make the policy for a pair of Gymnasium spaces.
 
         Parameters
         ----------
@@ -138,11 +138,11 @@ class Policy:
         )
 
     def encode(self, observations: Any, dtype: npt.DTypeLike = np.float64) -> Array:
-        """A batch of the space's observations as the rows the network takes, shape (N, features)."""
+        """Encode a batch of the space's observations as the network's inputs, shape (N, features)."""
         return encode(self.observation_space, observations, dtype)
 
     def outputs(self, theta: Any, observations: Any) -> Any:
-        """What the distribution is made of, for encoded observations (N, features).
+        """Compute the distribution's parameters for encoded observations (N, features).
 
         Logits (N, n), or the pair of means and log standard deviations, each (N, n).
         """
@@ -152,11 +152,11 @@ class Policy:
         return mean, np.broadcast_to(theta[-self.n_log_std :], mean.shape)
 
     def __call__(self, theta: Any, observations: Any) -> Distribution:
-        """π_θ(·|s) for encoded observations (N, features); those of a Box with one axis are encoded as is."""
+        """Return π_θ(·|s) for encoded observations (N, features); a Box with one axis is encoded as is."""
         return self.family(self.outputs(theta, observations))
 
     def at(self, theta: Array) -> Callable[[Array], Distribution]:
-        """π_θ as a function of encoded observations, to act on a few rows at a time (:meth:`MLP.at`)."""
+        """Fix θ: return a function of encoded observations, to act on a few rows at a time."""
         weights, log_std = np.split(theta, [len(theta) - self.n_log_std])
         network = self.network
         at_theta = network.at(weights) if type(network) is MLP else partial(network, weights)
@@ -164,7 +164,7 @@ class Policy:
 
 
 def _family(space: Space) -> tuple[int, Callable[[Any], Distribution]]:
-    """How many outputs the network needs, and the distribution made of them."""
+    """Return the number of outputs that the network needs, and the distribution made of them."""
     if isinstance(space, spaces.Discrete):
         return int(space.n), Categorical
     if isinstance(space, spaces.MultiDiscrete):

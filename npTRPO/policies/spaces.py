@@ -1,4 +1,4 @@
-"""Between Gymnasium's spaces and arrays: observations to rows of numbers, actions to what a space holds."""
+"""Conversions between Gymnasium's spaces and arrays: observations to rows, actions to members of a space."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _check_kind(space: Space, role: str) -> None:
 
 
 def encoded_size(space: Space) -> int:
-    """Length of one encoded observation: the number of features a network sees."""
+    """Return the length of one encoded observation, the number of features a network sees."""
     if isinstance(space, spaces.Dict):
         return sum(encoded_size(part) for part in space.spaces.values())
     if isinstance(space, spaces.Tuple):
@@ -93,7 +93,7 @@ def encoded_size(space: Space) -> int:
 
 
 def as_batch(space: Space, observation: Any) -> tuple[Any, bool]:
-    """The observation as a batch, and whether it was a single one."""
+    """Return the observation as a batch, and whether it was a single one."""
     if isinstance(space, spaces.Dict):
         if not isinstance(observation, Mapping) or set(observation) != set(space.spaces):
             raise ValueError(f"the observation must be a dict with the keys {sorted(space.spaces)}")
@@ -119,7 +119,7 @@ def as_batch(space: Space, observation: Any) -> tuple[Any, bool]:
 
 
 def batch_of_one(space: Space, observation: Any) -> Any:
-    """An observation of the space as a batch."""
+    """Return an observation of the space as a batch of one."""
     if isinstance(space, spaces.Dict):
         return {key: batch_of_one(part, observation[key]) for key, part in space.spaces.items()}
     if isinstance(space, spaces.Tuple):
@@ -168,7 +168,7 @@ def encode(space: Space, observations: Any, dtype: npt.DTypeLike = np.float64) -
 
 
 def clipped(x: Array, low: Any, high: Any) -> Array:
-    """As np.clip, which takes twice as long on the few rows of a step."""
+    """Clip as np.clip does, which takes twice as long on the few rows of a step."""
     return np.minimum(np.maximum(x, low), high)  # type: ignore[no-any-return]
 
 
@@ -184,7 +184,7 @@ def _one_hot(indices: Array, n: int, dtype: npt.DTypeLike) -> Array:
 
 
 def action_converter(space: Space) -> Callable[[Array], Array]:
-    """The function from a distribution's actions (N, …) to what the environment's batch holds.
+    """Return the function from a distribution's actions (N, …) to a batch of the environment's.
 
     Box actions are clipped to the bounds here, on their way to the environment, and nowhere else:
     log-probabilities are those of the action as it was drawn.
@@ -197,7 +197,7 @@ def action_converter(space: Space) -> Callable[[Array], Array]:
 
 
 def _to_box(low: Array, high: Array, dtype: np.dtype[Any], actions: Array) -> Array:
-    """The nearest points of a box; for integers, rounded to the nearest."""
+    """Clip to the bounds of a box; for integers, round to the nearest."""
     inside = clipped(actions.reshape((len(actions), *low.shape)), low, high)
     if dtype.kind in "iu":
         inside = np.rint(inside)
@@ -205,6 +205,6 @@ def _to_box(low: Array, high: Array, dtype: np.dtype[Any], actions: Array) -> Ar
 
 
 def _counted_from(start: Any, shape: tuple[int, ...], dtype: np.dtype[Any], actions: Array) -> Array:
-    """Choices 0, 1, … as a space numbers them."""
+    """Number choices 0, 1, … from where a space begins to count."""
     counted: Array = actions.reshape((len(actions), *shape)) + start
     return counted.astype(dtype, copy=False)

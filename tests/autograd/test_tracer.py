@@ -85,7 +85,7 @@ UNKNOWN_OPTIONS = [
 ]
 PLAIN = "can't be turned into a plain one .* use np.stack"
 TYPE_ERRORS = [
-    ("out=", lambda x: np.exp(x, out=np.ones((2, 2))), "np.exp would write into .* leave out= away"),
+    ("out=", lambda x: np.exp(x, out=np.ones((2, 2))), "np.exp would write into .* do without out="),
     ("x += 1", write_into, r"np.add would write into .* x = x \+ y instead of x \+= y"),
     ("plain += x", add_to_plain, "np.add would write into an existing array"),
     ("x[0] = 1", assign, "can't be assigned to in place: .* np.where, np.concatenate or np.stack"),

@@ -25,14 +25,6 @@ def test_a_network_of_ones_own_functions_is_those_functions(seed: int, x: np.nda
     np.testing.assert_array_equal(network(theta, x), forward(theta, x))
 
 
-@given(seeds)
-def test_its_initial_numbers_are_the_same_in_float32_and_float64(seed: int) -> None:
-    network = FunctionNetwork(*residual_block(2, 3))
-    single, double = (network.init(np.random.default_rng(seed), dtype) for dtype in (np.float32, np.float64))
-    assert single.dtype == np.float32
-    np.testing.assert_array_equal(single, double.astype(np.float32))
-
-
 @pytest.mark.parametrize(
     "bad",
     [np.ones((2, 2)), np.ones(3, int), np.array([1.0, np.nan]), np.array([np.inf]), 1.0, ["a"]],
