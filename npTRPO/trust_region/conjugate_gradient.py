@@ -20,7 +20,7 @@ Beta: TypeAlias = Literal["fletcher-reeves", "polak-ribiere"]
 
 
 class CGOutcome(enum.Enum):
-    """How the iteration ended."""
+    """Reason why conjugate gradients stopped."""
 
     CONVERGED = "The residual norm is within the tolerance."
     MAXITER = "The iteration limit was reached before the residual norm was within the tolerance."
@@ -54,13 +54,13 @@ class CGResult:
 
     @property
     def converged(self) -> bool:
-        """Whether the residual norm is within the tolerance."""
+        """True if the residual norm is within the tolerance."""
         return self.outcome is CGOutcome.CONVERGED
 
 
 @dataclass(frozen=True)
 class ConjugateGradient:
-    """The settings of :func:`conjugate_gradient`, with which it solves any number of systems.
+    """Conjugate gradients with their settings, as :func:`conjugate_gradient` takes them.
 
     Attributes
     ----------
@@ -175,7 +175,7 @@ def conjugate_gradient(
 def _checked(
     b: Array, x0: Array | None, rtol: float, atol: float, maxiter: int | None, beta: str
 ) -> tuple[Array, int]:
-    """Return the right-hand side as floats and the step limit, or raise a ValueError for what can't be."""
+    """Return b as floats and the limit of steps, or raise a ValueError for an invalid argument."""
     b = np.asarray(b)
     if b.dtype.kind in "biu":
         b = b.astype(float)

@@ -44,7 +44,7 @@ class FisherOperator(LinearOperator):  # type: ignore[misc]
     Raises
     ------
     ValueError
-        For negative damping, no observations, a θ of the wrong length, or weights that aren't any.
+        For negative damping, no observations, a θ of the wrong length, or invalid weights.
 
     References
     ----------
@@ -150,7 +150,7 @@ class FisherOperator(LinearOperator):  # type: ignore[misc]
         def scores(block: slice, outputs: Any) -> Any:
             return grad(lambda z: np.sum(family(z).log_prob(actions[block])))(outputs)
 
-        # Behind the network's parameters are those of log σ, in which M is 2 (E22).
+        # After the network's parameters come the log σ, for which M is 2 (E22).
         return KroneckerPreconditioner(self._policy.network, self._batch, scores, self.damping, rest=2.0)
 
     def _adjoint(self) -> FisherOperator:

@@ -18,10 +18,10 @@ __all__ = ["KroneckerPreconditioner"]
 class KroneckerPreconditioner:
     """E35: M ≈ (H + λI)⁻¹ for H = 1/N Σ_n J_nᵀ M_n J_n of a multilayer perceptron, layer by layer.
 
-    With x̄ a layer's input and a 1 behind it, and g the gradient in the layer's output of a random cotangent u
-    of the network's outputs with E[uuᵀ] = M_n, the layer's part of H (E21) is E[x̄x̄ᵀ ⊗ ggᵀ]. It is taken for
-    A ⊗ G, with A = E[x̄x̄ᵀ] and G = E[ggᵀ], and what is between layers for 0. By the eigenvalues a, c and
-    eigenvectors U, V of the two, (A ⊗ G + λI)⁻¹ maps X to U ((Uᵀ X V) / (a cᵀ + λ)) Vᵀ.
+    Let x̄ be a layer's input with a 1 appended, and g the gradient in the layer's output of a random cotangent
+    u of the network's outputs with E[uuᵀ] = M_n. Then the layer's block of H (E21) is E[x̄x̄ᵀ ⊗ ggᵀ]. It is
+    approximated by A ⊗ G, with A = E[x̄x̄ᵀ] and G = E[ggᵀ], and the blocks between layers by 0. With the
+    eigenvalues a, c and eigenvectors U, V of A and G, (A ⊗ G + λI)⁻¹ maps X to U ((Uᵀ X V) / (a cᵀ + λ)) Vᵀ.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class KroneckerPreconditioner:
     damping : float
         λ ≥ 0.
     rest : float
-        The diagonal of H for the parameters behind the network's.
+        The diagonal of H for the parameters after the network's.
     most_blocks : int
         Largest number of blocks of rows that the factors are averages over; more make them hardly better.
 
@@ -57,12 +57,12 @@ class KroneckerPreconditioner:
     ) -> None:
         dtype = batch.theta.dtype
         self._layers: list[tuple[slice, Array, Array, Array]] = []
-        with np.errstate(over="ignore", invalid="ignore"):  # what isn't finite preconditions nothing
+        with np.errstate(over="ignore", invalid="ignore"):  # _eigen replaces factors that aren't finite
             factors = _factors(batch, cotangents, most_blocks)
         for layer, (A, G) in zip(network.layers, factors, strict=True):
             (a, U), (c, V) = _eigen(A), _eigen(G)
             products = np.outer(a, c)
-            # What is below the rounding of the largest is as good as zero, and stays invertible.
+            # Products below the rounding of the largest are as good as zero; this keeps them invertible.
             least = float(np.max(products)) * np.finfo(dtype).eps
             scale = 1 / (products + (max(damping, least) or 1.0))
             U, V, scale = (x.astype(dtype) for x in (U, V, scale))

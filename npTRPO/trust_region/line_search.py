@@ -15,7 +15,7 @@ __all__ = ["LineSearch", "LineSearchOutcome", "LineSearchResult", "line_search"]
 
 @dataclass(frozen=True)
 class LineSearch:
-    """The settings of :func:`line_search`; called with its other arguments, it searches.
+    """Line search with its settings: call it with the other arguments of :func:`line_search`.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class LineSearch:
 
 
 class LineSearchOutcome(enum.Enum):
-    """How the search ended."""
+    """Reason why the search ended."""
 
     ACCEPTED = "A step improves the surrogate within the trust region."
     KL_EXCEEDED = "No step was accepted: the last one tried left the trust region."
@@ -44,7 +44,7 @@ class LineSearchOutcome(enum.Enum):
 
 @dataclass(frozen=True)
 class LineSearchResult:
-    """Where the search ended.
+    """Result of a line search.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class LineSearchResult:
 
     @property
     def accepted(self) -> bool:
-        """Whether a step was accepted."""
+        """True if a step was accepted."""
         return self.outcome is LineSearchOutcome.ACCEPTED
 
 

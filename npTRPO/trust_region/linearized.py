@@ -23,13 +23,13 @@ from npTRPO.autograd import Linearization, linearize
 __all__ = ["BatchLinearization", "Block", "cast", "checked_weights", "row_blocks", "weighted_mean"]
 
 BLOCK_ROWS = 2048
-# A linearisation holds several times its rows' own memory. Beyond so many rows it isn't kept, but made anew
-# for each product: at a third more time, memory then doesn't grow with the batch.
+# A linearisation takes several times its rows' own memory. Beyond this many rows it isn't kept, but made anew
+# for each product: that takes a third more time, but memory then doesn't grow with the batch.
 KEPT_ROWS = 65_536
 
-# glibc gives pieces of memory of this size back to the system when they are freed, and having them anew, page
-# by page, costs a quarter of a product's time. Once a larger piece was freed it keeps them. (This one is
-# never touched, and so takes no memory. Elsewhere it does nothing.)
+# glibc returns blocks of memory of this size to the system when they are freed, and getting them back, page
+# by page, costs a quarter of a product's time. Once a larger block has been freed it keeps them. (This one is
+# never touched, so it takes no memory; with other C libraries it has no effect.)
 np.empty(2**24, np.uint8)
 
 
@@ -39,7 +39,7 @@ def row_blocks(n_rows: int, block_rows: int = BLOCK_ROWS) -> Iterator[slice]:
 
 
 def checked_weights(weights: Array, n: int) -> Array:
-    """Return the weights of ``n`` rows, or raise a ValueError if they can't be any."""
+    """Return the weights of ``n`` rows, or raise a ValueError if they are invalid."""
     weights = np.asarray(weights)
     # The sum may be off by the rounding of weights in float32.
     if weights.shape != (n,) or not np.all(weights >= 0) or abs(float(np.sum(weights)) - 1) > 1e-5:
@@ -133,7 +133,7 @@ class BatchLinearization:
     Raises
     ------
     ValueError
-        If there are no rows, or the weights aren't any.
+        If there are no rows, or the weights are invalid.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What an update improves and what it bounds: the surrogate and the mean KL divergence of a policy.
+"""Objectives of an update: a surrogate that is improved and a divergence that is bounded.
 
 :func:`npTRPO.trust_region.update` takes any :class:`Objective`; :class:`PolicyObjective` is TRPO's own.
 """
@@ -47,14 +47,14 @@ def mean_kl(old: Distribution, new: Distribution, weights: Any = None) -> Any:
 
 
 class Trial(NamedTuple):
-    """An objective's two numbers at parameters that are tried.
+    """Values of an objective at new parameters.
 
     Attributes
     ----------
     surrogate : float
-        What is improved.
+        The value to improve.
     divergence : float
-        What is bounded, 0 at the old parameters; for a policy the mean KL divergence in nats.
+        The value to bound, 0 at the old parameters; for a policy the mean KL divergence in nats.
     """
 
     surrogate: float
@@ -62,7 +62,7 @@ class Trial(NamedTuple):
 
 
 class Objective(Protocol):
-    """What an update improves and what it bounds, with their models at the old parameters θ.
+    """A surrogate to improve and a divergence to bound, with their models at the old parameters θ.
 
     Attributes
     ----------
@@ -144,8 +144,8 @@ class PolicyObjective:
         self._damping, self._preconditioner = cg_damping, cg_preconditioner
         self._every = slice(None, None, sub_sampling_factor)
         self._batch = BatchLinearization(policy.outputs, theta, observations, weights, block_rows=block_rows)
-        self._old_log_probs = [self._old(block).log_prob(actions[block.rows]) for block in self._batch.blocks]
-        self.gradient, at_old, entropy = self._batch.mean(self._model, self._old_log_probs)
+        self._old_log_probs: list[Array] = []
+        self.gradient, at_old, entropy = self._batch.mean(self._model)
         self.at_old, self.entropy = float(at_old), float(entropy)
 
     def __call__(self, theta: Array) -> Trial:
@@ -176,12 +176,15 @@ class PolicyObjective:
         rows = block.rows
         return surrogate(new, old_log_prob, self._actions[rows], self._advantages[rows], block.weights)
 
-    def _model(self, block: Block, old_log_prob: Array) -> tuple[Any, Any, Any]:
-        """Return a block's gradient, surrogate and entropy at θ."""
+    def _model(self, block: Block) -> tuple[Any, Any, Any]:
+        """Return a block's gradient, surrogate and entropy at θ, and keep its log-probabilities there."""
+        old = self._old(block)
+        old_log_prob = old.log_prob(self._actions[block.rows])
+        self._old_log_probs.append(old_log_prob)
 
         def of_outputs(outputs: Any) -> Any:
             return self._surrogate(block, self._policy.family(outputs), old_log_prob)
 
         at_old, score = value_and_grad(of_outputs)(cast(block.value, np.float64))
         gradient = block.linearized().vjp(cast(score, self._batch.theta.dtype))
-        return gradient, at_old, weighted_mean(self._old(block).entropy(), block.weights)
+        return gradient, at_old, weighted_mean(old.entropy(), block.weights)

@@ -27,7 +27,7 @@ SOLVER, SEARCH = ConjugateGradient(rtol=1e-2, maxiter=15), LineSearch()
 
 
 class UpdateOutcome(enum.Enum):
-    """What became of an update."""
+    """Outcome of an update."""
 
     IMPROVED = "The policy moved to a better surrogate within the trust region."
     ZERO_GRADIENT = "The policy stays: the gradient of the surrogate is zero."
@@ -38,7 +38,7 @@ class UpdateOutcome(enum.Enum):
 
 @dataclass(frozen=True)
 class Update:
-    """What an update did.
+    """Result of an update.
 
     Attributes
     ----------
@@ -126,7 +126,7 @@ def update(
     Parameters
     ----------
     objective : Objective or Policy
-        What is improved and what is bounded; or the family of distributions.
+        The objective; or, with a batch, the family of distributions.
     theta : array, shape (p,)
         The old parameters, at which the objective has its gradient and curvature. They aren't changed.
     observations, actions, advantages
@@ -154,6 +154,8 @@ def update(
     Schulman et al. 2015, "Trust region policy optimization", Algorithm 1 and Appendix C.
     """
     if batch or settings:
+        if (solver, search) != (SOLVER, SEARCH):
+            raise TypeError("solver and search go with an objective; with a batch, give settings instead")
         objective, solver, search = _parts(objective, theta, *batch, **settings)
     g = objective.gradient
     stay = Update(theta, UpdateOutcome.ZERO_GRADIENT, float(np.linalg.norm(g)), objective.entropy)

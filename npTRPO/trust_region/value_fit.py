@@ -28,9 +28,9 @@ def predict_values(network: Network, theta: Array, observations: Array) -> Array
 
 
 def explained_variance(values: Array, returns: Array) -> float:
-    """1 − Var(returns − values) / Var(returns): 1 is perfect, 0 no better than a constant.
+    """Return 1 − Var(returns − values) / Var(returns): 1 is perfect, 0 no better than a constant.
 
-    NaN if the returns don't vary.
+    It is NaN if the returns don't vary.
     """
     spread = float(np.var(returns))
     # The variance of equal numbers may round to more than 0, and that of very small ones to 0.
@@ -95,12 +95,12 @@ def fit_trust_region(
     M = None
     for _ in range(steps):
         batch = BatchLinearization(network, theta, observations)
-        residual = targets - np.concatenate([block.value[:, 0] for block in batch.blocks])
+        residual = targets - _values(batch)
         error = _mean_square(residual)
         gradient = batch.mean_vjp(residual[:, None])  # of −½ error
         if not np.any(gradient) or not np.all(np.isfinite(gradient)):
             return theta
-        if layered is not None and M is None:  # the first step's will do for those after it
+        if layered is not None and M is None:  # the first step's serves the others too
             M = KroneckerPreconditioner(layered, batch, lambda _, values: np.ones_like(values), damping)
         hessian = partial(_hessian_product, batch, damping)
         step = conjugate_gradient(hessian, gradient, rtol=cg_rtol, maxiter=cg_max_steps, M=M).x
@@ -130,8 +130,9 @@ def fit_lbfgs(
     targets = returns.astype(theta.dtype, copy=False)
 
     def objective(flat: Array) -> tuple[float, Array]:
-        error, gradient = _squared_error(network, flat.astype(theta.dtype), observations, targets)
-        return error, gradient.astype(np.float64)
+        batch = BatchLinearization(network, flat.astype(theta.dtype), observations)
+        residual = _values(batch) - targets
+        return _mean_square(residual), _gradient(batch, residual).astype(np.float64)
 
     found = scipy.optimize.minimize(
         objective, theta.astype(np.float64), jac=True, method="L-BFGS-B", options={"maxiter": max_iter}
@@ -207,7 +208,8 @@ def fit_adam(
         order = rng.permutation(len(observations))
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            _, gradient = _squared_error(network, theta, observations[chosen], targets[chosen])
+            batch = BatchLinearization(network, theta, observations[chosen])
+            gradient = _gradient(batch, _values(batch) - targets[chosen])
             steps += 1
             mean = 0.9 * mean + 0.1 * gradient
             square = 0.999 * square + 0.001 * gradient**2
@@ -221,18 +223,17 @@ def _hessian_product(batch: BatchLinearization, damping: float, v: Array) -> Any
     return batch.gauss_newton(v, [lambda jv: jv] * len(batch.blocks)) + damping * v
 
 
-def _squared_error(
-    network: Network, theta: Array, observations: Array, targets: Array
-) -> tuple[float, Array]:
-    """Return the mean of (V − R)² and its gradient 2/N Jᵀ (V − R)."""
+def _values(batch: BatchLinearization) -> Array:
+    return np.concatenate([block.value[:, 0] for block in batch.blocks])
 
-    def of_block(block: Block) -> tuple[float, Array]:
-        residual = block.value - targets[block.rows, None]
-        scaled = residual * residual.dtype.type(2 / len(block))
-        return _mean_square(residual), block.linearized().vjp(scaled)
 
-    error, gradient = BatchLinearization(network, theta, observations).mean(of_block)
-    return error, gradient
+def _gradient(batch: BatchLinearization, residual: Array) -> Any:
+    """Return 2/N Jᵀ (V − R), the gradient of the mean of (V − R)²."""
+
+    def of_block(block: Block) -> Any:
+        return block.linearized().vjp(residual[block.rows, None] * residual.dtype.type(2 / len(block)))
+
+    return batch.mean(of_block)
 
 
 def _mean_square(x: Array) -> float:

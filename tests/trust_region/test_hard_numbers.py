@@ -124,15 +124,8 @@ def hard_updates(draw: st.DrawFn) -> Hard:
         "sub_sampling_factor": draw(st.sampled_from([1, 2, 100])),
         "line_search_max_iter": draw(st.sampled_from([1, 10, 40])),
     }
-    what = {
-        f"δ 1e{power}",
-        action,
-        f"θ {at}",
-        f"advantages {kind}",
-        np.dtype(dtype).name,
-        f"log σ {log_std:.0f}",
-    }
-    what |= {options["cg_preconditioner"]}
+    what = {f"δ 1e{power}", action, f"θ {at}", f"advantages {kind}", np.dtype(dtype).name}
+    what |= {f"log σ {log_std:.0f}", options["cg_preconditioner"]}
     what |= {f"Fisher {fisher}"} if fisher else set()
     what |= {"one state"} if one_state else set()
     what |= {"one sample"} if n == 1 else set()
@@ -163,18 +156,8 @@ EVERYTHING = {
     *(f"advantages {kind}" for kind in ADVANTAGES),
     *(f"Fisher {kind}" for kind in FISHER),
     *(f"δ 1e{power}" for power in range(-12, 2)),
-    *(
-        "kronecker",
-        "identity",
-        "float32",
-        "float64",
-        "log σ -18",
-        "log σ 0",
-        "log σ 18",
-        "one state",
-        "one sample",
-        *ACTIONS,
-    ),
+    *("kronecker", "identity", "float32", "float64", "log σ -18", "log σ 0", "log σ 18"),
+    *("one state", "one sample", *ACTIONS),
 }
 
 

@@ -311,6 +311,8 @@ def test_settings_of_a_policys_update_are_none_of_an_objectives() -> None:
     batch = example()
     with pytest.raises(TypeError, match="observations"):
         update(PolicyObjective(*batch), batch.theta, cg_max_steps=3)
+    with pytest.raises(TypeError, match="solver and search go with an objective"):
+        run(batch, search=LineSearch(0.3))
 
 
 # --- outcomes of the update -----------------------------------------------------------------------
