@@ -28,7 +28,7 @@ PROGRAMS = [
     for name, text in TEXTS.items()
     for number, block in enumerate(re.findall(r"```python\n(.*?)```", text, re.S))
 ]
-EXTRAS = {"plot": "matplotlib", "render": "PIL"}
+EXTRAS = {"plot": "matplotlib", "render": "PIL", "verify": "latex2mathml"}
 
 
 def test_the_readme_has_commands_and_programs() -> None:
