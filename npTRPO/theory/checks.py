@@ -184,8 +184,9 @@ class Check:
     implementations : tuple of functions and classes
         What computes the equation in the package.
     measure : callable
-        From an :class:`~npTRPO.theory.instances.Instance` to its comparisons; none where there is nothing to
-        compare, such as a step where the gradient is zero.
+        From an :class:`~npTRPO.theory.instances.Instance` to its comparisons.
+    needs_gradient : bool
+        Whether there is nothing to compare where the gradient of the surrogate is zero, and no step to take.
     """
 
     equation: Equation
@@ -193,6 +194,12 @@ class Check:
     tolerance: Tolerance
     implementations: tuple[Any, ...]
     measure: Measure
+    needs_gradient: bool = False
+
+    def compare(self, instance: Instance) -> tuple[Comparison, ...]:
+        """Measure the equation on an instance; there may be nothing to compare."""
+        skipped = self.needs_gradient and not np.any(instance.gradient)
+        return () if skipped else self.measure(instance)
 
     @property
     def implemented_by(self) -> list[str]:
@@ -204,12 +211,13 @@ _REGISTERED: dict[str, Check] = {}
 
 
 def measures(
-    number: str, kind: Kind, tolerance: Tolerance, *implementations: Any
+    number: str, kind: Kind, tolerance: Tolerance, *implementations: Any, needs_gradient: bool = False
 ) -> Callable[[Measure], Measure]:
     """Register the decorated function as the measure of an equation that ``implementations`` compute."""
 
     def register(measure: Measure) -> Measure:
-        _REGISTERED[number] = Check(EQUATIONS[number], kind, tolerance, implementations, measure)
+        equation = EQUATIONS[number]
+        _REGISTERED[number] = Check(equation, kind, tolerance, implementations, measure, needs_gradient)
         return measure
 
     return register

@@ -28,7 +28,7 @@ __all__ = ["Reparametrised", "cubic_bound", "fisher_of_outputs"]
 
 
 def cubic_bound(change: Array, weights: Array) -> float:
-    """E20: largest |KL − ½ΔᵀHΔ| for softmax logits that change by ``change`` (S, A), linearly in Δ.
+    """E20: bound |KL − ½ΔᵀHΔ| for softmax logits that change by ``change`` (S, A), linearly in Δ.
 
     KL(z ‖ z + d) is the Bregman divergence of log Σ exp, whose third derivative along d is the third
     cumulant of d under a softmax. The third central moment of what varies over a range R is at most
@@ -41,7 +41,7 @@ def cubic_bound(change: Array, weights: Array) -> float:
 
 @measures("E20", Kind.INEQUALITY, ROUNDING, FisherOperator, FisherOperator.quadratic_form, cubic_bound)
 def quadratic_model(instance: Instance) -> tuple[Comparison, ...]:
-    """E20: KL is 0 at Δ = 0, to the bit; so is its gradient, to rounding; the rest is cubic in Δ."""
+    """E20: check that KL and its gradient are 0 at Δ = 0, and compare the remainder with a cubic bound."""
     rng, nu = instance.rng(20), instance.old.visitation
     linear = tabular_policy(instance.mdp)
     theta = rng.standard_normal(linear.n_parameters)
@@ -60,7 +60,7 @@ def quadratic_model(instance: Instance) -> tuple[Comparison, ...]:
 
 @measures("E21", Kind.IDENTITY, ROUNDING, FisherOperator)
 def fisher_information(instance: Instance) -> tuple[Comparison, ...]:
-    """E21: F v by JᵀMJ against E[∇log π (∇log πᵀ v)], a sum over all pairs (s, a)."""
+    """E21: compare F v by JᵀMJ with E[∇log π (∇log πᵀ v)], a sum over all pairs (s, a)."""
     v = instance.rng(21).standard_normal(instance.theta.size)
     expected = instance.scores.T @ (instance.batch.weights * (instance.scores @ v))
     return (Equal(instance.fisher @ v, expected, scale=float(np.max(np.abs(instance.scores @ v)))),)
@@ -73,7 +73,7 @@ def fisher_information(instance: Instance) -> tuple[Comparison, ...]:
     *(kind.fisher_product for kind in (Categorical, MultiCategorical, Bernoulli, DiagGaussian)),
 )
 def fisher_in_outputs(instance: Instance) -> tuple[Comparison, ...]:
-    """E22: M v of every kind of distribution against E[∇log π (∇log πᵀ v)] in its outputs."""
+    """E22: compare M v of every kind of distribution with E[∇log π (∇log πᵀ v)] in its outputs."""
     rng, rows = instance.rng(22), 3
     comparisons = []
     for make, width, nvec in (
@@ -99,7 +99,7 @@ def fisher_in_outputs(instance: Instance) -> tuple[Comparison, ...]:
 def fisher_of_outputs(
     make: Callable[[Array], Distribution], outputs: Array, actions: Array, weights: Array, v: Array
 ) -> Array:
-    """E22 as a sum: Σ_a w_a ∇log π(a) (∇log π(a)ᵀ v), state by state, shape (N, k).
+    """E22: return Σ_a w_a ∇log π(a) (∇log π(a)ᵀ v) of each state, shape (N, k).
 
     Scores are found by complex steps in the ``outputs`` (N, k); ``actions`` (m, N, ...) and their
     ``weights`` (m, N) or (m, 1) integrate over the distribution.
@@ -113,7 +113,7 @@ def fisher_of_outputs(
 
 
 def _log_probs(make: Callable[[Array], Distribution], outputs: Array, actions: Array) -> Array:
-    """Log-probability of ``actions`` (m, N, ...) for each state, (m, N)."""
+    """Return the log-probability of ``actions`` (m, N, ...) for each state, (m, N)."""
     tiled = np.tile(outputs, (len(actions), 1))
     return np.asarray(make(tiled).log_prob(actions.reshape(len(tiled), *actions.shape[2:]))).reshape(
         actions.shape[:2]
@@ -121,27 +121,22 @@ def _log_probs(make: Callable[[Array], Distribution], outputs: Array, actions: A
 
 
 def _gaussian_of_columns(outputs: Array) -> DiagGaussian:
-    """Of means and log standard deviations side by side."""
+    """Return the Gaussian of means and log standard deviations that stand side by side."""
     half = outputs.shape[1] // 2
     return DiagGaussian(outputs[:, :half], outputs[:, half:])
 
 
 @measures("E23", Kind.IDENTITY, ROUNDING, FisherOperator)
 def differentiated_twice(instance: Instance) -> tuple[Comparison, ...]:
-    """E23: F v against the derivative along v of the engine's gradient of mean KL.
+    """E23: compare F v with the derivative along v of the engine's gradient of mean KL.
 
-    For the softmax policy or the Gaussian one, as each instance has it drawn.
+    Half of the instances take the softmax policy, the others the Gaussian one.
     """
-    rng, gaussian = instance.rng(23), instance.gaussian
-    if rng.random() < 0.5:
-        policy, theta, rows, weights = (
-            instance.policy,
-            instance.theta,
-            instance.states,
-            instance.old.visitation,
-        )
-    else:
-        policy, theta, rows, weights = gaussian.policy, gaussian.theta, gaussian.observations, None
+    rng = instance.rng(23)
+    drawn: Any = instance if rng.random() < 0.5 else instance.gaussian
+    policy, theta = drawn.policy, drawn.theta
+    rows = instance.states if drawn is instance else drawn.observations
+    weights = instance.old.visitation if drawn is instance else None
     old, v = policy(theta, rows), rng.standard_normal(theta.size)
     information = FisherOperator(policy, theta, rows, weights=weights)
     twice = hvp(lambda new: mean_kl(old, policy(new, rows), weights), theta, v)
@@ -150,7 +145,7 @@ def differentiated_twice(instance: Instance) -> tuple[Comparison, ...]:
 
 @measures("E24", Kind.IDENTITY, DIFFERENCES, FisherOperator.quadratic_form)
 def properties(instance: Instance) -> tuple[Comparison, ...]:
-    """E24: symmetric, positive semi-definite, and no remainder for a Gaussian with linear mean, fixed σ."""
+    """E24: check symmetry, vᵀFv ≥ 0, and that KL is ½ΔᵀFΔ for a Gaussian with linear mean and fixed σ."""
     rng = instance.rng(24)
     u, v = rng.standard_normal((2, instance.theta.size))
     linear = GaussianPair.draw(rng, ())
@@ -167,7 +162,7 @@ def properties(instance: Instance) -> tuple[Comparison, ...]:
 
 @dataclass(frozen=True)
 class Reparametrised:
-    """E25: a network in other parameters φ, with θ = Bφ.
+    """E25: use a network with other parameters φ, where θ = Bφ.
 
     Attributes
     ----------
@@ -195,16 +190,14 @@ class Reparametrised:
         return self.network(self.matrix @ theta, x)
 
 
-@measures("E25", Kind.IDENTITY, KRYLOV, natural_step)
+@measures("E25", Kind.IDENTITY, KRYLOV, natural_step, needs_gradient=True)
 def invariance(instance: Instance) -> tuple[Comparison, ...]:
-    """E25: the step found in φ and mapped back moves every output as the step found in θ does.
+    """E25: compare how the step found in φ, mapped back, and the step found in θ move the outputs.
 
     F is singular, as adding a constant to all logits changes no policy; so the steps may differ in
     directions that change nothing, and F times them is compared.
     """
     n = instance.theta.size
-    if not np.any(instance.gradient):
-        return ()
     rng = instance.rng(25)
     rotation, _ = np.linalg.qr(rng.standard_normal((n, n)))
     matrix = rotation * 2 ** rng.uniform(-1, 1, n)

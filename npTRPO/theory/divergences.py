@@ -22,13 +22,13 @@ COMPONENTS = (2, 3)
 
 
 def table_kl(old: Array, new: Array) -> Array:
-    """E16: Σ_a π log(π / π') of two tables (S, A), state by state, shape (S,)."""
+    """E16: return Σ_a π log(π / π') of two tables (S, A) for each state, shape (S,)."""
     divergence: Array = np.sum(old * np.log(old / new), axis=1)
     return divergence
 
 
 def gaussian_nodes(mean: Array, log_std: Array) -> tuple[Array, Array]:
-    """Points and weights that integrate polynomials against normal densities, exactly up to degree 9.
+    """Return points and weights that integrate polynomials against normal densities, exactly up to degree 9.
 
     The points are shaped (5, ...) in front of the mean's shape, the weights (5,).
     """
@@ -38,13 +38,13 @@ def gaussian_nodes(mean: Array, log_std: Array) -> tuple[Array, Array]:
 
 
 def joint_actions(nvec: tuple[int, ...]) -> Array:
-    """All combinations of choices, shape (Π nvec, len(nvec))."""
+    """Return all combinations of choices, shape (Π nvec, len(nvec))."""
     return np.array(list(itertools.product(*(range(n) for n in nvec))))
 
 
 @measures("E15", Kind.IDENTITY, SOLVED, update)
 def problem(instance: Instance) -> tuple[Comparison, ...]:
-    """E15: an exact update's KL and gain against those of its tables; feasible, and no worse."""
+    """E15: compare the KL and the gain of an exact update with those of its tables, and check both."""
     old, gamma = instance.old, instance.gamma
     result = practical_step(instance.mdp, instance.policy, instance.theta, target_kl=instance.target_kl)
     new = instance.table(result.theta)
@@ -61,7 +61,7 @@ def problem(instance: Instance) -> tuple[Comparison, ...]:
 
 @measures("E16", Kind.IDENTITY, DIFFERENCES, Categorical.kl)
 def softmax_kl(instance: Instance) -> tuple[Comparison, ...]:
-    """E16: from the logits, against the sum over actions of exponentials divided by their sums."""
+    """E16: compare KL from logits with the sum over actions of probabilities, exponentials by their sum."""
     tables = []
     for distribution in (instance.old_distribution, instance.new_distribution):
         exponentials = np.exp(distribution.logits)
@@ -72,7 +72,7 @@ def softmax_kl(instance: Instance) -> tuple[Comparison, ...]:
 
 @measures("E17", Kind.IDENTITY, ROUNDING, DiagGaussian.kl)
 def gaussian_kl(instance: Instance) -> tuple[Comparison, ...]:
-    """E17: against Gauss–Hermite quadrature of the log-ratio of densities, which is exact for it."""
+    """E17: compare with Gauss–Hermite quadrature of the log-ratio of densities, which is exact here."""
     old, new = instance.gaussian.old, instance.gaussian.new
     points, weights = gaussian_nodes(old.mean, old.log_std)
     # One dimension at a time, as the log-ratio of the product is the sum over dimensions.
@@ -84,13 +84,13 @@ def gaussian_kl(instance: Instance) -> tuple[Comparison, ...]:
 
 
 def _each_dimension(gaussian: Any) -> DiagGaussian:
-    """The same, with every dimension a distribution of its own."""
+    """Return the Gaussian with every dimension as a distribution of its own."""
     return DiagGaussian(gaussian.mean[..., None], gaussian.log_std[..., None])
 
 
 @measures("E18", Kind.IDENTITY, ROUNDING, MultiCategorical.kl, Bernoulli.kl)
 def product_kl(instance: Instance) -> tuple[Comparison, ...]:
-    """E18: several discrete and several binary actions, against sums over all joint actions."""
+    """E18: compare KL of several discrete or binary actions with sums over all joint actions."""
     rng, comparisons = instance.rng(18), []
     products: tuple[tuple[tuple[int, ...], Any, int], ...] = (
         (COMPONENTS, lambda z: MultiCategorical(z, COMPONENTS), sum(COMPONENTS)),
@@ -107,13 +107,13 @@ def product_kl(instance: Instance) -> tuple[Comparison, ...]:
 
 
 def _log_prob_of_all(distribution: Any, joint: Array) -> Array:
-    """Log-probability of each joint action in each state, (number of joint actions, states)."""
+    """Return the log-probability of each joint action in each state, (number of joint actions, states)."""
     return np.stack([distribution.log_prob(actions) for actions in joint])
 
 
 @measures("E19", Kind.IDENTITY, DIFFERENCES, mean_kl)
 def batch_kl(instance: Instance) -> tuple[Comparison, ...]:
-    """E19: over a simulated batch, against the table's KLs by how often states occur; and with weights."""
+    """E19: compare mean KL of a simulated batch, and with weights, with means of the tables' KL by state."""
     visited = instance.sample.states
     observations = instance.states[visited]
     old, new = (instance.policy(theta, observations) for theta in (instance.theta, instance.new_theta))
@@ -128,5 +128,5 @@ def batch_kl(instance: Instance) -> tuple[Comparison, ...]:
 
 
 def _log_ratio(old: Array, new: Array) -> float:
-    """Largest |log π / π'|, the size of what a KL divergence is the small mean of."""
+    """Return the largest |log π / π'|: a KL divergence is a mean of these, and may be much smaller."""
     return float(np.max(np.abs(np.log(old / new))))

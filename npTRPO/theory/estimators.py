@@ -25,7 +25,7 @@ PATHS = 5000
 
 @dataclass(frozen=True, eq=False)
 class Experience:
-    """Steps with ends of episodes among them, each array (T, n).
+    """Steps of several environments with ends of episodes among them, each array (T, n).
 
     Values are those of any function, not of the policy's value function; the last observation of an
     episode has a value of its own, which is not that of the next row.
@@ -47,11 +47,11 @@ class Experience:
         return cls(path.rewards, values[:-1], next_values, how % 2 == 1, how >= 2)
 
     def advantages(self, gamma: float, lam: float) -> Array:
-        """GAE's estimates, (T, n)."""
+        """Return GAE's estimates, (T, n)."""
         return gae(self.rewards, self.values, self.next_values, self.terminated, self.truncated, gamma, lam)
 
     def residuals(self, gamma: float) -> Array:
-        """TD residuals, (T, n)."""
+        """Return TD residuals, (T, n)."""
         return td_residuals(self.rewards, self.values, self.next_values, self.terminated, gamma)
 
     def episodes(self) -> Iterator[tuple[tuple[slice, int], Array, Array]]:
@@ -69,7 +69,7 @@ class Experience:
 
 
 def k_step_estimates(rewards: Array, values: Array, gamma: float) -> Array:
-    """E40: −V(s₀) + r₀ + … + γᵏ⁻¹ r_{k−1} + γᵏ V(s_k) for k = 1 … n, shape (n,).
+    """E40: return −V(s₀) + r₀ + … + γᵏ⁻¹ r_{k−1} + γᵏ V(s_k) for k = 1 … n, shape (n,).
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def k_step_estimates(rewards: Array, values: Array, gamma: float) -> Array:
 
 @measures("E39", Kind.IDENTITY, ROUNDING, td_residuals)
 def residuals_at_ends(instance: Instance) -> tuple[Comparison, ...]:
-    """E39: one by one; and V of an absorbing state, where an episode terminates, may be anything."""
+    """E39: compare with residuals one by one, and with those of any V for absorbing states."""
     rng = instance.rng(39)
     some = Experience.draw(instance, rng)
     one_by_one = np.empty_like(some.rewards)
@@ -109,7 +109,7 @@ def residuals_at_ends(instance: Instance) -> tuple[Comparison, ...]:
 
 @measures("E40", Kind.IDENTITY, ROUNDING, gae, k_step_estimates)
 def k_step(instance: Instance) -> tuple[Comparison, ...]:
-    """E40: with λ = 1 and a truncation after k steps, GAE is the k-step estimator."""
+    """E40: compare GAE with λ = 1, cut off after k steps, with the k-step estimator."""
     rng = instance.rng(40)
     path = simulate(instance.mdp, instance.old.policy, STEPS, 1, rng)
     values = rng.standard_normal(instance.mdp.n_states)[path.states[:, 0]]
@@ -125,7 +125,7 @@ def k_step(instance: Instance) -> tuple[Comparison, ...]:
 
 @measures("E41", Kind.IDENTITY, ROUNDING, gae)
 def weighted_mean(instance: Instance) -> tuple[Comparison, ...]:
-    """E41: against k-step estimators with weights (1 − λ)λᵏ⁻¹, the tail of them on the last."""
+    """E41: compare with the mean of k-step estimators with weights (1 − λ)λᵏ⁻¹, their tail on the last."""
     some, lam = Experience.draw(instance, instance.rng(41)), instance.lam
     expected = np.empty_like(some.rewards)
     for where, rewards, values in some.episodes():
@@ -139,7 +139,7 @@ def weighted_mean(instance: Instance) -> tuple[Comparison, ...]:
 
 @measures("E42", Kind.IDENTITY, ROUNDING, gae)
 def recursion(instance: Instance) -> tuple[Comparison, ...]:
-    """E42: against the solution of Â_t − γλ Â_{t+1} = δ_t as one linear system, cut at every end."""
+    """E42: compare with the solution of Â_t − γλ Â_{t+1} = δ_t as one linear system, cut at every end."""
     some = Experience.draw(instance, instance.rng(42))
     residuals, ours = some.residuals(instance.gamma), some.advantages(instance.gamma, instance.lam)
     expected = np.empty_like(ours)
@@ -152,7 +152,7 @@ def recursion(instance: Instance) -> tuple[Comparison, ...]:
 
 @measures("E43", Kind.IDENTITY, ROUNDING, gae)
 def extremes(instance: Instance) -> tuple[Comparison, ...]:
-    """E43: λ = 0 against TD residuals, to the bit; λ = 1 against discounted sums of rewards less V."""
+    """E43: compare λ = 0 with TD residuals, and λ = 1 with discounted sums of rewards less V."""
     some, gamma = Experience.draw(instance, instance.rng(43)), instance.gamma
     expected = np.empty_like(some.rewards)
     for where, rewards, values in some.episodes():
@@ -167,7 +167,7 @@ def extremes(instance: Instance) -> tuple[Comparison, ...]:
 
 @measures("E44", Kind.STATISTICAL, SOLVED, gae)
 def gae_is_unbiased(instance: Instance) -> tuple[Comparison, ...]:
-    """E44: with V^π, for every first pair over all short paths; and along simulated trajectories."""
+    """E44: compare the mean of GAE with A^π, over all short paths and over simulated trajectories."""
     mdp, old = instance.mdp, instance.old
     n_pairs, n_states = mdp.reward.size, mdp.n_states
     paths = all_paths(mdp, old.policy, 3 if n_pairs**3 * n_states <= PATHS else 2)
@@ -185,7 +185,7 @@ def gae_is_unbiased(instance: Instance) -> tuple[Comparison, ...]:
 
 
 def _first_advantage(instance: Instance, path: Trajectories) -> Array:
-    """GAE of the first step of every trajectory, with the exact values, shape (n,)."""
+    """Return GAE of the first step of every trajectory, with the exact values, shape (n,)."""
     values = instance.old.values[path.states]
     never = np.zeros(path.actions.shape, dtype=bool)
     estimates = gae(path.rewards, values[:-1], values[1:], never, never, instance.gamma, instance.lam)
@@ -194,7 +194,7 @@ def _first_advantage(instance: Instance, path: Trajectories) -> Array:
 
 
 def _spread(instance: Instance) -> tuple[float, float]:
-    """Exact variance of the first step's Â − A^π over trajectories, and a bound of its size.
+    """Return the exact variance of the first step's Â − A^π over trajectories, and a bound of its size.
 
     It is δ₀ − A^π + Σ_{l≥1} (γλ)ˡ δ_l, whose terms are uncorrelated: each has mean 0 given all before.
     """

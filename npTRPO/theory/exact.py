@@ -1,4 +1,4 @@
-"""TRPO without samples: the algorithm with a guarantee, and the one in practice, on a finite MDP.
+"""TRPO without samples on a finite MDP: the algorithm with a guarantee, and the practical one.
 
 Both climb the surrogate E7. The first pays for every change of the policy what the bound E12 asks, and so
 never gets worse; the second trusts a region of fixed size, and gets to the optimum in reasonable time.
@@ -35,7 +35,7 @@ __all__ = [
 
 
 def tabular_policy(mdp: TabularMDP, net_arch: tuple[int, ...] = ()) -> Policy:
-    """A softmax policy on the states of an MDP, encoded one-hot.
+    """Make a softmax policy on the states of an MDP, encoded one-hot.
 
     Without hidden layers the logits of state s are row s of the weights plus the biases, so that every
     policy with full support is among them.
@@ -52,7 +52,7 @@ def tabular_policy(mdp: TabularMDP, net_arch: tuple[int, ...] = ()) -> Policy:
 
 
 def table(policy: Policy, theta: Any) -> Any:
-    """π_θ(a|s) of a policy on one-hot states as an array (S, A), differentiable in θ."""
+    """Return π_θ(a|s) of a policy on one-hot states as an array (S, A), differentiable in θ."""
     distribution: Any = policy(theta, np.eye(policy.n_features))
     return distribution.probs
 
@@ -88,7 +88,7 @@ class ExactBatch:
 
     @classmethod
     def of(cls, policy: Policy, now: Evaluation) -> ExactBatch:
-        """The batch of a policy that has been evaluated."""
+        """Make the batch of a policy that has been evaluated."""
         n_states, n_actions = now.action_values.shape
         return cls(
             observations=np.repeat(policy.encode(np.arange(n_states)), n_actions, axis=0),
@@ -99,13 +99,13 @@ class ExactBatch:
 
 
 def local_approximation(old: Evaluation, new: Array, discount: float) -> float:
-    """E7: L_π(π') = J(π) + 1/(1 − γ) Σ_s ν^π(s) Σ_a π'(a|s) A^π(s, a) for a table (S, A) of π'."""
+    """E7: return L_π(π') = J(π) + 1/(1 − γ) Σ_s ν^π(s) Σ_a π'(a|s) A^π(s, a) for a table (S, A) of π'."""
     gain = float(old.visitation @ np.sum(new * old.advantages, axis=1))
     return old.objective + gain / (1 - discount)
 
 
 def penalty(old: Evaluation, discount: float) -> float:
-    """E12: C = 4εγ / (1 − γ)² with ε = max |A^π(s, a)|, in units of the objective per nat."""
+    """E12: return C = 4εγ / (1 − γ)² with ε = max |A^π(s, a)|, in units of the objective per nat."""
     return 4 * float(np.max(np.abs(old.advantages))) * discount / (1 - discount) ** 2
 
 
@@ -162,7 +162,7 @@ def penalised_step(mdp: TabularMDP, policy: Array) -> PenalisedStep:
     gain = spread[moving, 0] * old.visitation[moving] / (1 - mdp.discount)
 
     def excess(log_kl: float) -> float:
-        """Log of the rate of gain at a KL divergence of exp(log_kl) per state, over its price; falling."""
+        """Return the log of the rate of gain at a KL of exp(log_kl) per state, over its price; falling."""
         _, rates = _tilted(p, below, _height(p, below, math.exp(log_kl)))
         rate = max(float(gain @ rates), np.finfo(float).tiny)  # what underflows is as good as nothing
         return math.log(rate) - math.log(cost)
@@ -181,14 +181,14 @@ def penalised_step(mdp: TabularMDP, policy: Array) -> PenalisedStep:
 
 
 def _tilted(p: Array, below: Array, height: Array) -> tuple[Array, Array]:
-    """The q_i ∝ p_i / (u + x_i), rows, and 1 / Σ_i p_i / (u + x_i), for heights u above the best action."""
+    """Return rows q_i ∝ p_i / (u + x_i) and 1 / Σ_i p_i / (u + x_i), for heights u above the best action."""
     q = p / (height[:, None] + below)
     total = np.sum(q, axis=1)
     return q / total[:, None], 1 / total
 
 
 def _height(p: Array, below: Array, kl: float) -> Array:
-    """The height u of every row at which KL(p ‖ q) is ``kl``, by bisection in log u."""
+    """Return the height u of every row at which KL(p ‖ q) is ``kl``, by bisection in log u."""
     low, high = np.full(len(p), -LARGE), np.full(len(p), LARGE)
     for _ in range(60):
         middle = (low + high) / 2
@@ -201,7 +201,7 @@ def _height(p: Array, below: Array, kl: float) -> Array:
 
 
 def practical_step(mdp: TabularMDP, policy: Policy, theta: Array, **options: Any) -> Update:
-    """One update of training (E30, E38) with exact advantages, surrogate, KL and Fisher information.
+    """Take one update of training (E30, E38) with exact advantages, surrogate, KL and Fisher information.
 
     Parameters
     ----------
@@ -221,7 +221,7 @@ def practical_step(mdp: TabularMDP, policy: Policy, theta: Array, **options: Any
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """Several steps from one policy.
+    """The results of several steps from one policy.
 
     Attributes
     ----------
@@ -236,7 +236,7 @@ class Run:
 
 
 def penalised_run(mdp: TabularMDP, policy: Array, n_steps: int) -> Run:
-    """Steps of TRPO's Algorithm 1: J never falls (E12).
+    """Take steps of TRPO's Algorithm 1, with which J never falls (E12).
 
     Examples
     --------
@@ -255,9 +255,9 @@ def penalised_run(mdp: TabularMDP, policy: Array, n_steps: int) -> Run:
 
 
 def practical_run(mdp: TabularMDP, policy: Policy, theta: Array, n_steps: int, **options: Any) -> Run:
-    """Steps of the practical algorithm on exact quantities; ends early if an update leaves θ as it is.
+    """Take steps of the practical algorithm on exact quantities, until an update leaves θ as it is.
 
-    Parameters as those of :func:`practical_step`.
+    The parameters are those of :func:`practical_step`, and the largest number of steps.
     """
     objectives = [mdp.evaluate(table(policy, theta)).objective]
     for _ in range(n_steps):

@@ -1,4 +1,4 @@
-"""What the derivation is checked on: an MDP, a pair of policies in it, and all that follows from them."""
+"""Random instances that the derivation is checked on: an MDP, a pair of policies, and what follows."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Instance:
         )
 
     def rng(self, number: int) -> np.random.Generator:
-        """The generator of equation ``number``: what one draws doesn't depend on the others."""
+        """Return the generator of equation ``number``, which doesn't depend on what others draw."""
         return np.random.default_rng((self.seed, number))
 
     @property
@@ -212,7 +212,7 @@ class Instance:
 
 
 def complex_step_jacobian(f: Any, x: Array) -> Array:
-    """Jacobian of ``f``, raveled, at ``x``, (size of f, n): exact to rounding, and without the engine.
+    """Return the Jacobian of a raveled ``f`` at ``x``, (size of f, n), exact to rounding, without the engine.
 
     References
     ----------

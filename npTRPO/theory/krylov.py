@@ -22,17 +22,17 @@ the square of the fraction's inverse."""
 
 
 def iterates(A: Any, b: Array, steps: int = STEPS, **options: Any) -> Array:
-    """The points x₀, x₁, … that conjugate gradients visit, shape (up to steps + 1, n)."""
+    """Return the points x₀, x₁, … that conjugate gradients visit, shape (up to steps + 1, n)."""
     visited = [np.zeros_like(b)]
     conjugate_gradient(A, b, rtol=CONVERGED, maxiter=steps, callback=visited.append, **options)
     return np.array(visited)
 
 
 def best_in_krylov_space(H: Array, g: Array, steps: int) -> Array:
-    """E33: for k = 0 … steps the x in span{g, Hg, …, Hᵏ⁻¹g} nearest to H⁻¹g in the H-norm, (steps + 1, n).
+    """E33: return the x in span{g, Hg, …, Hᵏ⁻¹g} nearest to H⁻¹g in the H-norm, for k = 0 … steps.
 
-    By an orthonormal basis Q of the span and a direct solve: x = Q (QᵀHQ)⁻¹ Qᵀg. There are fewer points
-    if the span stops growing, as it then holds the solution.
+    They are found with an orthonormal basis Q of the span and a direct solve, x = Q (QᵀHQ)⁻¹ Qᵀg, and have
+    the shape (steps + 1, n); there are fewer if the span stops growing, as it then holds the solution.
     """
     basis, points = np.zeros((len(g), 0)), [np.zeros_like(g)]
     direction = g
@@ -47,11 +47,9 @@ def best_in_krylov_space(H: Array, g: Array, steps: int) -> Array:
     return np.array(points)
 
 
-@measures("E33", Kind.IDENTITY, KRYLOV, conjugate_gradient)
+@measures("E33", Kind.IDENTITY, KRYLOV, conjugate_gradient, needs_gradient=True)
 def krylov_minimiser(instance: Instance) -> tuple[Comparison, ...]:
-    """E33: each iterate against the best point of its Krylov subspace, from zero and from elsewhere."""
-    if not np.any(instance.gradient):
-        return ()
+    """E33: compare iterates with the best points of their Krylov subspaces, from zero and from elsewhere."""
     H, g = instance.dense, instance.gradient
     start = np.linalg.norm(g) * instance.rng(33).standard_normal(len(g))
     shifted = np.array(iterates(H, g, x0=start)[1:]) - start
@@ -65,7 +63,7 @@ def krylov_minimiser(instance: Instance) -> tuple[Comparison, ...]:
 
 @measures("E34", Kind.IDENTITY, KRYLOV, conjugate_gradient)
 def formulas_for_beta(instance: Instance) -> tuple[Comparison, ...]:
-    """E34: the iterates with Polak–Ribière against those with Fletcher–Reeves."""
+    """E34: compare the iterates with Polak–Ribière with those with Fletcher–Reeves."""
     ours = [
         iterates(instance.damped, instance.gradient, beta=b) for b in ("fletcher-reeves", "polak-ribiere")
     ]
@@ -74,7 +72,7 @@ def formulas_for_beta(instance: Instance) -> tuple[Comparison, ...]:
 
 @measures("E35", Kind.IDENTITY, KRYLOV, conjugate_gradient)
 def preconditioning(instance: Instance) -> tuple[Comparison, ...]:
-    """E35: with M = CCᵀ, against plain conjugate gradients on CᵀHC y = Cᵀg, mapped back by x = Cy."""
+    """E35: compare M = CCᵀ with plain conjugate gradients on CᵀHC y = Cᵀg, mapped back by x = Cy."""
     H, g = instance.dense, instance.gradient
     factor = np.eye(len(g)) + 0.3 / np.sqrt(len(g)) * instance.rng(35).standard_normal(H.shape)
     ours = iterates(H, g, M=factor @ factor.T)
@@ -82,17 +80,15 @@ def preconditioning(instance: Instance) -> tuple[Comparison, ...]:
 
 
 def _common(ours: Array, theirs: Array) -> tuple[Array, Array]:
-    """As many iterates of both as there are of the shorter run."""
+    """Return as many iterates of both as there are of the shorter run."""
     count = min(len(ours), len(theirs))
     return ours[:count], theirs[:count]
 
 
-@measures("E36", Kind.IDENTITY, KRYLOV, conjugate_gradient)
+@measures("E36", Kind.IDENTITY, KRYLOV, conjugate_gradient, needs_gradient=True)
 def promises(instance: Instance) -> tuple[Comparison, ...]:
-    """E36: orthogonality, conjugacy, descent, rate, an end, and what rescaling and rotating do."""
+    """E36: check orthogonality, conjugacy, descent, rate, the end, and rescaled and rotated systems."""
     H, g = instance.dense, instance.gradient
-    if not np.any(g):
-        return ()
     x = iterates(H, g)
     norms, rate, _ = errors_and_bounds(H, g, x)
     rotation, _ = np.linalg.qr(instance.rng(36).standard_normal(H.shape))
@@ -108,7 +104,7 @@ def promises(instance: Instance) -> tuple[Comparison, ...]:
 
 
 def _orthogonality(H: Array, g: Array, x: Array) -> tuple[Comparison, ...]:
-    """Residuals that are orthogonal, and directions that are conjugate, all normalised."""
+    """Check that residuals are orthogonal and directions conjugate, all normalised."""
     residuals, directions = g - x[:-1] @ H, np.diff(x, axis=0)
     products = residuals @ residuals.T, directions @ H @ directions.T
     scaled = [p / np.sqrt(np.outer(np.diag(p), np.diag(p))) for p in products]
@@ -116,7 +112,7 @@ def _orthogonality(H: Array, g: Array, x: Array) -> tuple[Comparison, ...]:
 
 
 def errors_and_bounds(H: Array, g: Array, x: Array) -> tuple[Array, Array, float]:
-    """E36: ‖e_k‖_H of points x_k, (n, p), Chebyshev's bound of ‖e_k‖_H / ‖e_0‖_H, and the condition of H."""
+    """E36: return ‖e_k‖_H of points x_k, Chebyshev's bound of ‖e_k‖_H / ‖e_0‖_H, and the condition of H."""
     error = x - np.linalg.solve(H, g)
     norms = np.sqrt(np.sum(error * (error @ H), axis=1))
     eigenvalues = np.linalg.eigvalsh(H)
@@ -126,7 +122,7 @@ def errors_and_bounds(H: Array, g: Array, x: Array) -> tuple[Array, Array, float
 
 
 def _end(instance: Instance) -> tuple[Comparison, ...]:
-    """As many steps as there are distinct eigenvalues: three here, on the eigenvectors of H."""
+    """Check that there are as many steps as distinct eigenvalues: three here, on the eigenvectors of H."""
     _, vectors = np.linalg.eigh(instance.dense)
     values = np.array([1.0, 2.0, 5.0])[np.arange(len(vectors)) % 3]
     A = (vectors * values) @ vectors.T
@@ -137,7 +133,7 @@ def _end(instance: Instance) -> tuple[Comparison, ...]:
 
 @measures("E37", Kind.IDENTITY, COUNTED, conjugate_gradient)
 def stopping(instance: Instance) -> tuple[Comparison, ...]:
-    """E37: the number of steps against the first residual of a longer run within the tolerance.
+    """E37: compare the number of steps with the first residual of a longer run within the tolerance.
 
     Relative tolerances count the same after rescaling, absolute ones take over where they are larger;
     each lies halfway between two residuals, so that rounding decides nothing.

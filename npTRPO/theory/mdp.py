@@ -1,4 +1,4 @@
-"""Finite Markov decision processes, and everything about their policies by exact linear algebra."""
+"""Finite Markov decision processes, with exact values and visitations of policies by linear algebra."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SUM_TOLERANCE = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What there is to know about one policy in one MDP, exactly.
+    """The exact values, visitation and objective of a policy in an MDP.
 
     Attributes
     ----------
@@ -131,7 +131,7 @@ class TabularMDP:
         return absorbing
 
     def evaluate(self, policy: Array) -> Evaluation:
-        """Solve the linear systems of one policy.
+        """Evaluate a policy by solving its linear systems.
 
         E1: V^π = r_π + γ P_π V^π and J(π) = E_{s₀~ρ₀}[V^π(s₀)]. E5: ν^π = (1 − γ)ρ₀ + γ P_πᵀ ν^π. All of
         it is exact up to rounding times the condition of I − γP_π, at most (1 + γ) / (1 − γ).
@@ -161,7 +161,7 @@ class TabularMDP:
         )
 
     def policy_gradient(self, table: Callable[[Any], Any], theta: Array) -> Array:
-        """Exact gradient of J(π_θ) for a differentiable policy.
+        """Return the exact gradient of J(π_θ) for a differentiable policy.
 
         E8: ∇J = 1/(1 − γ) Σ_s ν^π(s) Σ_a ∇π_θ(a|s) Q^π(s, a), which is also the gradient at θ of the
         surrogate L_π. [Sutton et al. 2000, theorem 1; TRPO eq. 4]

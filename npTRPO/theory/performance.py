@@ -19,7 +19,7 @@ __all__ = ["discounted_sum", "residuals_of_all"]
 
 
 def discounted_sum(transition: Array, start: Array, discount: float) -> Array:
-    """Σ_t γᵗ (Pᵀ)ᵗ ρ by adding terms up until those left are below rounding: no system is solved.
+    """Return Σ_t γᵗ (Pᵀ)ᵗ ρ by adding terms until the rest is below rounding, without solving a system.
 
     E1, E5: the discounted occupation of states, ν / (1 − γ). Terms are doubled by squaring γPᵀ; what is
     left after n terms is at most γⁿ / (1 − γ).
@@ -31,7 +31,7 @@ def discounted_sum(transition: Array, start: Array, discount: float) -> Array:
 
 
 def residuals_of_all(mdp: TabularMDP, values: Array, reward: Array) -> Array:
-    """E4: r + γV(s') − V(s) for all s, a and s', by the function that training uses; shape (S, A, S)."""
+    """E4: return r + γV(s') − V(s) for all s, a and s', by the function of training; shape (S, A, S)."""
     shape = mdp.transition.shape
     sides = np.broadcast_to(values[:, None, None], shape), np.broadcast_to(values, shape)
     never = np.zeros(shape, dtype=bool)
@@ -39,20 +39,20 @@ def residuals_of_all(mdp: TabularMDP, values: Array, reward: Array) -> Array:
 
 
 def _expected_residuals(instance: Instance, values: Array, reward: Array) -> Array:
-    """E[r + γV(s') − V(s) | s, a] over next states, shape (S, A)."""
+    """Return E[r + γV(s') − V(s) | s, a] over next states, shape (S, A)."""
     residuals = residuals_of_all(instance.mdp, values, reward)
     return np.asarray(np.sum(instance.mdp.transition * residuals, axis=2))
 
 
 def _along(instance: Instance, policy: Evaluation, per_pair: Array) -> float:
-    """E_{τ~π}[Σ_t γᵗ f(s_t, a_t)] for f of shape (S, A), by following the distribution of s_t."""
+    """Return E_{τ~π}[Σ_t γᵗ f(s_t, a_t)] for f of shape (S, A), by following the distribution of s_t."""
     occupation = discounted_sum(policy.transition, instance.mdp.start, instance.gamma)
     return float(occupation @ np.sum(policy.policy * per_pair, axis=1))
 
 
 @measures("E1", Kind.IDENTITY, SOLVED, TabularMDP.evaluate)
 def objective(instance: Instance) -> tuple[Comparison, ...]:
-    """E1: V by a linear solve, and J, against sums of discounted rewards over time."""
+    """E1: compare V, by a linear solve, and J with sums of discounted rewards over time."""
     old, start = instance.old, instance.mdp.start
     reward = np.sum(old.policy * instance.mdp.reward, axis=1)
     summed = discounted_sum(old.transition.T, reward, instance.gamma)
@@ -65,7 +65,7 @@ def objective(instance: Instance) -> tuple[Comparison, ...]:
 
 @measures("E2", Kind.STATISTICAL, SOLVED, td_residuals)
 def telescoping(instance: Instance) -> tuple[Comparison, ...]:
-    """E2: any V, here a random one; exactly, and by simulation of the new policy."""
+    """E2: compare both sides for a random V, exactly and by simulation of the new policy."""
     rng, new, gamma = instance.rng(2), instance.new, instance.gamma
     values = rng.standard_normal(instance.mdp.n_states)
     left = float(instance.mdp.start @ values)
@@ -87,7 +87,7 @@ def telescoping(instance: Instance) -> tuple[Comparison, ...]:
 
 @measures("E3", Kind.IDENTITY, SOLVED, td_residuals)
 def performance_difference(instance: Instance) -> tuple[Comparison, ...]:
-    """E3: the difference of two solved objectives against TD residuals and against advantages."""
+    """E3: compare the difference of two objectives with sums of TD residuals and of advantages."""
     old, new = instance.old, instance.new
     left, scale = new.objective - old.objective, _size(old.values, new.values)
     residuals = _expected_residuals(instance, old.values, instance.mdp.reward)
@@ -99,7 +99,7 @@ def performance_difference(instance: Instance) -> tuple[Comparison, ...]:
 
 @measures("E4", Kind.STATISTICAL, SOLVED, td_residuals)
 def residual_is_unbiased(instance: Instance) -> tuple[Comparison, ...]:
-    """E4: for every pair (s, a), the mean of δ over next states; exactly, and over drawn ones."""
+    """E4: compare the mean of δ with the advantage of each (s, a), over all next states and drawn ones."""
     rng, old, mdp = instance.rng(4), instance.old, instance.mdp
     expected = _expected_residuals(instance, old.values, mdp.reward)
     rows = np.repeat(mdp.transition.reshape(-1, mdp.n_states), SAMPLES, axis=0)
@@ -118,7 +118,7 @@ def residual_is_unbiased(instance: Instance) -> tuple[Comparison, ...]:
 
 @measures("E5", Kind.IDENTITY, SOLVED, TabularMDP.evaluate)
 def visitation(instance: Instance) -> tuple[Comparison, ...]:
-    """E5: a solved system against the sum over time; ν is a distribution and solves the system."""
+    """E5: compare ν of a solved system with the sum over time; check that it is a distribution."""
     nu, gamma = instance.old.visitation, instance.gamma
     stationary = (1 - gamma) * instance.mdp.start + gamma * (instance.old.transition.T @ nu)
     return (
@@ -131,7 +131,7 @@ def visitation(instance: Instance) -> tuple[Comparison, ...]:
 
 @measures("E6", Kind.IDENTITY, SOLVED, Evaluation)
 def advantages_over_visitation(instance: Instance) -> tuple[Comparison, ...]:
-    """E6: along trajectories of the new policy, against a mean over its visitation."""
+    """E6: compare a sum along trajectories of the new policy with a mean over its visitation."""
     old, new = instance.old, instance.new
     mean = float(new.visitation @ np.sum(new.policy * old.advantages, axis=1))
     return (
@@ -143,9 +143,9 @@ def advantages_over_visitation(instance: Instance) -> tuple[Comparison, ...]:
 
 @measures("E7", Kind.IDENTITY, SOLVED, local_approximation)
 def surrogate_is_linear_part(instance: Instance) -> tuple[Comparison, ...]:
-    """E7: L_π(π') − J(π) is how fast J changes from π towards π' along mixtures (1 − ε)π + επ'.
+    """E7: compare L_π(π') − J(π) with the derivative of J along mixtures (1 − ε)π + επ' at ε = 0.
 
-    The rate is found by a complex step through the linear solve, without advantages or visitation.
+    The derivative is found by a complex step through the linear solve, without advantages or visitation.
     [Kakade and Langford 2002, theorem 4.1]
     """
     old, new = instance.old, instance.new
@@ -157,7 +157,7 @@ def surrogate_is_linear_part(instance: Instance) -> tuple[Comparison, ...]:
 
 @measures("E8", Kind.IDENTITY, SOLVED, TabularMDP.policy_gradient)
 def first_order_agreement(instance: Instance) -> tuple[Comparison, ...]:
-    """E8: values; gradients of L by the engine, of J by the policy gradient theorem and a complex step."""
+    """E8: compare gradients: of L by the engine, of J by the policy gradient theorem and a complex step."""
     old, gamma = instance.old, instance.gamma
     ours = instance.gradient / (1 - gamma)
     exact = instance.mdp.policy_gradient(instance.table, instance.theta)
@@ -173,7 +173,7 @@ def first_order_agreement(instance: Instance) -> tuple[Comparison, ...]:
 
 @measures("E9", Kind.STATISTICAL, SOLVED, surrogate)
 def importance_sampling(instance: Instance) -> tuple[Comparison, ...]:
-    """E9: the surrogate over all weighted pairs, exactly; and over simulated ones."""
+    """E9: compare the surrogate with sums over all weighted pairs, and with means over simulated ones."""
     old, new, gamma = instance.old, instance.new, instance.gamma
     approximation = local_approximation(old, new.policy, gamma)
     exact = float(instance.surrogate(instance.new_theta))
@@ -192,7 +192,7 @@ def importance_sampling(instance: Instance) -> tuple[Comparison, ...]:
 
 @measures("E10", Kind.IDENTITY, ROUNDING, surrogate)
 def sample_surrogate(instance: Instance) -> tuple[Comparison, ...]:
-    """E10: on a batch of simulated transitions, against a sum of ratios of table entries one by one."""
+    """E10: compare a simulated batch's surrogate with a sum of ratios of table entries, one by one."""
     s, a = instance.sample.states, instance.sample.actions
     estimates = instance.rng(10).standard_normal(SAMPLES)
     ours = surrogate(
@@ -209,5 +209,5 @@ def sample_surrogate(instance: Instance) -> tuple[Comparison, ...]:
 
 
 def _size(*arrays: Array) -> float:
-    """Largest magnitude in any of the arrays."""
+    """Return the largest magnitude in any of the arrays."""
     return max(float(np.max(np.abs(array))) for array in arrays)

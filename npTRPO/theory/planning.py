@@ -1,4 +1,4 @@
-"""The best policy of a finite MDP, in two classical ways."""
+"""The best policy of a finite MDP, by value iteration and by policy iteration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Optimum", "policy_iteration", "value_iteration"]
 
 @dataclass(frozen=True, eq=False)
 class Optimum:
-    """A best policy and what it is worth.
+    """A best policy and its value.
 
     Attributes
     ----------
@@ -23,7 +23,7 @@ class Optimum:
     values : array, shape (S,)
         Its values V*.
     objective : float
-        J of it.
+        Its J.
     iterations : int
         Sweeps over the states, or changes of the policy.
     gap : float

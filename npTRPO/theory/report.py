@@ -245,7 +245,7 @@ def _measured(check: Check, instance: Instance) -> tuple[float, float, float, in
     comparisons: tuple[Comparison, ...] = ()
     error = None
     try:
-        comparisons = check.measure(instance)
+        comparisons = check.compare(instance)
     except Exception as raised:  # whatever a broken function raises makes its own equations fail, not others
         error = f"{type(raised).__name__}: {' '.join(str(raised).split())}"
     estimates = [c for c in comparisons if isinstance(c, Estimate)]

@@ -1,4 +1,4 @@
-"""Samples from a finite MDP, many at a time, and all of its short paths."""
+"""Sample trajectories and transitions of a finite MDP, or enumerate its short paths."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Trajectories:
 
 @dataclass(frozen=True, eq=False)
 class Paths(Trajectories):
-    """All trajectories of T steps that can happen, with what they are worth.
+    """All trajectories of T steps that can happen, with their probabilities.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class Transitions:
 
 
 def draw(rows: Array, rng: np.random.Generator) -> Array:
-    """One index per row of probabilities (n, k), by inverting the cumulative distribution; int, (n,)."""
+    """Draw an index per row of probabilities (n, k), by inverting the cumulative distribution; int, (n,)."""
     return _inverted(np.cumsum(rows, axis=-1), rng)
 
 

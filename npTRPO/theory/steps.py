@@ -23,25 +23,23 @@ __all__ = ["compatible_weights"]
 
 
 def _full_step(instance: Instance) -> tuple[Array, float]:
-    """The step Δ and its multiplier λ."""
+    """Return the step Δ and its multiplier λ."""
     x, curvature = instance.solution
     return natural_step(x, curvature, instance.target_kl), lagrange_multiplier(curvature, instance.target_kl)
 
 
 def _direct(instance: Instance) -> tuple[Array, float]:
-    """H⁻¹g and gᵀH⁻¹g by factorising the dense matrix."""
+    """Return H⁻¹g and gᵀH⁻¹g by factorising the dense matrix."""
     x = np.linalg.solve(instance.dense, instance.gradient)
     return x, float(instance.gradient @ x)
 
 
-@measures("E26", Kind.INEQUALITY, KRYLOV, update, natural_step)
+@measures("E26", Kind.INEQUALITY, KRYLOV, update, natural_step, needs_gradient=True)
 def model_problem(instance: Instance) -> tuple[Comparison, ...]:
-    """E26: the step is feasible, and no better than it are other steps on the region's boundary.
+    """E26: check that the step is feasible, and no other step on the region's boundary better.
 
-    These are in random directions, some of them near to the step's own.
+    The others are in random directions, some of them near to the step's own.
     """
-    if not np.any(instance.gradient):
-        return ()
     rng, (step, _) = instance.rng(26), _full_step(instance)
     directions = rng.standard_normal((32, len(step)))
     directions[::2] = step + 1e-3 * np.linalg.norm(step) * directions[::2]
@@ -54,11 +52,9 @@ def model_problem(instance: Instance) -> tuple[Comparison, ...]:
     )
 
 
-@measures("E27", Kind.IDENTITY, KRYLOV, lagrange_multiplier)
+@measures("E27", Kind.IDENTITY, KRYLOV, lagrange_multiplier, needs_gradient=True)
 def kkt_conditions(instance: Instance) -> tuple[Comparison, ...]:
-    """E27: stationarity, feasibility of both problems, complementary slackness."""
-    if not np.any(instance.gradient):
-        return ()
+    """E27: check stationarity, feasibility of both problems and complementary slackness."""
     step, multiplier = _full_step(instance)
     divergence = float(step @ instance.dense @ step) / 2
     slackness = multiplier * (divergence - instance.target_kl)
@@ -70,27 +66,23 @@ def kkt_conditions(instance: Instance) -> tuple[Comparison, ...]:
     )
 
 
-@measures("E28", Kind.IDENTITY, KRYLOV, lagrange_multiplier)
+@measures("E28", Kind.IDENTITY, KRYLOV, lagrange_multiplier, needs_gradient=True)
 def multiplier_formula(instance: Instance) -> tuple[Comparison, ...]:
-    """E28: from xᵀHx, against √(gᵀH⁻¹g / 2δ) with a direct solve."""
-    if not np.any(instance.gradient):
-        return ()
+    """E28: compare the multiplier from xᵀHx with √(gᵀH⁻¹g / 2δ) with a direct solve."""
     _, quadratic = _direct(instance)
     return (Equal(_full_step(instance)[1], np.sqrt(quadratic / (2 * instance.target_kl))),)
 
 
-@measures("E29", Kind.IDENTITY, KRYLOV, natural_step)
+@measures("E29", Kind.IDENTITY, KRYLOV, natural_step, needs_gradient=True)
 def closed_form_step(instance: Instance) -> tuple[Comparison, ...]:
-    """E29: from conjugate gradients, against √(2δ / gᵀH⁻¹g) H⁻¹g with a direct solve."""
-    if not np.any(instance.gradient):
-        return ()
+    """E29: compare the step from conjugate gradients with √(2δ / gᵀH⁻¹g) H⁻¹g with a direct solve."""
     x, quadratic = _direct(instance)
     return (Equal(_full_step(instance)[0], np.sqrt(2 * instance.target_kl / quadratic) * x),)
 
 
 @measures("E30", Kind.IDENTITY, ROUNDING, natural_step)
 def on_the_boundary(instance: Instance) -> tuple[Comparison, ...]:
-    """E30: ½ΔᵀFΔ = δ after one, two and three steps of conjugate gradients, converged or not."""
+    """E30: check ½ΔᵀFΔ = δ after one, two and three steps of conjugate gradients, converged or not."""
     comparisons = []
     for iterations in (1, 2, 3):
         x = conjugate_gradient(instance.damped, instance.gradient, rtol=0.0, maxiter=iterations).x
@@ -102,18 +94,16 @@ def on_the_boundary(instance: Instance) -> tuple[Comparison, ...]:
     return tuple(comparisons)
 
 
-@measures("E31", Kind.IDENTITY, KRYLOV, predicted_improvement)
+@measures("E31", Kind.IDENTITY, KRYLOV, predicted_improvement, needs_gradient=True)
 def linear_improvement(instance: Instance) -> tuple[Comparison, ...]:
-    """E31: gᵀΔ against √(2δ gᵀH⁻¹g) with a direct solve."""
-    if not np.any(instance.gradient):
-        return ()
+    """E31: compare gᵀΔ with √(2δ gᵀH⁻¹g) with a direct solve."""
     step, _ = _full_step(instance)
     expected = np.sqrt(2 * instance.target_kl * _direct(instance)[1])
     return (Equal(predicted_improvement(instance.gradient, step), expected),)
 
 
 def compatible_weights(scores: Array, weights: Array, advantages: Array) -> Array:
-    """E32: the least w that minimises Σ weights (wᵀ∇log π − A)², shape (p,), by least squares.
+    """E32: return the least w that minimises Σ weights (wᵀ∇log π − A)², shape (p,), by least squares.
 
     Parameters
     ----------
@@ -128,7 +118,7 @@ def compatible_weights(scores: Array, weights: Array, advantages: Array) -> Arra
 
 @measures("E32", Kind.IDENTITY, KRYLOV, compatible_weights)
 def compatible_functions(instance: Instance) -> tuple[Comparison, ...]:
-    """E32: w solves F w = (1 − γ)∇J, and conjugate gradients on that find as good a fit.
+    """E32: check F w = (1 − γ)∇J, and compare the fit with that of conjugate gradients.
 
     F is singular, so there are many; both are compared by what they do: F w, and the error of the fit.
     """
@@ -141,14 +131,12 @@ def compatible_functions(instance: Instance) -> tuple[Comparison, ...]:
     return Equal(instance.fisher @ w, exact, size), Equal(errors[0], errors[1], size**2)
 
 
-@measures("E38", Kind.IDENTITY, COUNTED, line_search)
+@measures("E38", Kind.IDENTITY, COUNTED, line_search, needs_gradient=True)
 def backtracking(instance: Instance) -> tuple[Comparison, ...]:
-    """E38: the fraction that was taken is the first good one of a list; θ itself where none is.
+    """E38: compare the fraction taken with the first good one of a list; θ stays where there is none.
 
     The step is made up to eight times too long, so that there is something to search for.
     """
-    if not np.any(instance.gradient):
-        return ()
     rng = instance.rng(38)
     shrinking, limit = float(rng.uniform(0.2, 0.8)), int(rng.integers(1, 8))
     step = 2 ** rng.uniform(-1, 3) * _full_step(instance)[0]

@@ -48,7 +48,7 @@ TRAJECTORIES, HORIZON = 12_000, 50
 
 @dataclass(frozen=True, eq=False)
 class Gaps:
-    """E11 and E13 on n pairs of policies: how wrong the surrogate is, and how wrong it may be.
+    """The error of the surrogate and its bounds E11 and E13, for n pairs of policies.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Gaps:
 
 
 def gaps(instances: Iterable[Instance]) -> Gaps:
-    """E11, E13: the error of the surrogate and its bounds for each instance whose error isn't rounding."""
+    """E11, E13: return the surrogate's error and its bounds for each instance whose error isn't rounding."""
     rows = []
     for instance in instances:
         error = abs(
@@ -75,13 +75,13 @@ def gaps(instances: Iterable[Instance]) -> Gaps:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Something measured, beside what bounds it, over a range.
+    """A measurement and its bound over a range.
 
     Attributes
     ----------
     at, measured, bound : array, shape (n,)
     parameter : float
-        What tells this curve from others of its kind.
+        The setting in which this curve differs from others of its kind.
     """
 
     at: Array
@@ -91,7 +91,7 @@ class Curve:
 
 
 def remainder(rng: np.random.Generator) -> Curve:
-    """E20: |KL − ½ΔᵀFΔ| of a softmax policy over the length of Δ, and the cubic bound of it."""
+    """E20: return |KL − ½ΔᵀFΔ| of a softmax policy over the length of Δ, and the cubic bound of it."""
     mdp = random_mdp(rng, 4, 3)
     instance, policy = Instance.draw(rng, mdp), tabular_policy(mdp)
     theta, direction = rng.standard_normal((2, policy.n_parameters))
@@ -110,7 +110,7 @@ def remainder(rng: np.random.Generator) -> Curve:
 
 
 def cg_errors(rng: np.random.Generator, damping: float, steps: int = 24) -> Curve:
-    """E36: ‖e_k‖_H / ‖e_0‖_H over the steps k on a policy's own system, and Chebyshev's bound.
+    """E36: return ‖e_k‖_H / ‖e_0‖_H over the steps k on a policy's own system, and Chebyshev's bound.
 
     ``parameter`` is the condition number κ of H.
     """
@@ -127,7 +127,7 @@ def cg_errors(rng: np.random.Generator, damping: float, steps: int = 24) -> Curv
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """E41, E43: how wrong GAE is with a wrong V, over λ; each array (n,).
+    """The errors of GAE with a wrong V over λ (E41, E43); each array (n,).
 
     Attributes
     ----------
@@ -180,7 +180,7 @@ class WrongValues:
         return Sweep(lambdas, bias, variance)
 
     def exact(self, lam: float) -> tuple[Array, Array]:
-        """E41: moments of Σ_l (γλ)ˡ δ_l for every first pair (s, a), by linear systems; each (S, A)."""
+        """E41: return moments of Σ_l (γλ)ˡ δ_l for each first pair (s, a), by linear systems; each (S, A)."""
         now, step, decay = self.now, self.mdp.transition, self.mdp.discount * lam
         residuals = residuals_of_all(self.mdp, self.values, self.mdp.reward)
 
@@ -196,7 +196,7 @@ class WrongValues:
         return mean, squares + decay**2 * (step @ later(squares, decay**2)) - mean**2
 
     def sampled(self, path: Trajectories, lam: float) -> tuple[Array, Array]:
-        """E41: moments of the estimates for the first pair of each trajectory, by :func:`gae`."""
+        """E41: return moments of the estimates for the first pair of each trajectory, by :func:`gae`."""
         pairs = path.states[0] * self.mdp.n_actions + path.actions[0]
         never = np.zeros(path.rewards.shape, dtype=bool)
         reached = self.values[path.states]
@@ -208,7 +208,7 @@ class WrongValues:
 
 
 def lambda_sweep(rng: np.random.Generator) -> tuple[Sweep, Sweep]:
-    """E41, E43: bias and variance over λ by linear systems, and by :func:`gae` on simulated trajectories."""
+    """E41, E43: return bias and variance over λ by linear systems, and by :func:`gae` on trajectories."""
     problem = WrongValues.draw(rng)
     path = simulate(problem.mdp, problem.now.policy, HORIZON, TRAJECTORIES, rng)
     sampled = problem.sweep(LAMBDAS[::4], partial(problem.sampled, path))

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,25 +30,9 @@ _AXES: dict[Kind, tuple[float, float, tuple[float, ...], str]] = {
     Kind.INEQUALITY: (1e-17, 10.0, (1e-16, 1e-8, 1.0), "slacks"),
     Kind.STATISTICAL: (0.0, 9.0, (0, 2, 4, 6, 8), "distances in standard errors"),
 }
-_BLUE, _RED, _GREEN, _QUIET, _RULE = "#0a63a8", "#b84300", "#00724f", "#565e66", "#dcdfe2"
-_VARIABLES = {_BLUE: "blue", _RED: "red", _GREEN: "green", _QUIET: "quiet", _RULE: "rule"}
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text that can be searched and read aloud
-    "svg.hashsalt": "npTRPO",
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.edgecolor": _RULE,
-    "axes.labelcolor": _QUIET,
-    "axes.grid": True,
-    "grid.color": _RULE,
-    "xtick.color": _QUIET,
-    "ytick.color": _QUIET,
-    "legend.frameon": False,
-    "legend.labelcolor": "linecolor",
-    "lines.linewidth": 1.25,
-    "lines.markersize": 2.5,
-    "text.color": _QUIET,
-}
+_BLUE, _RED, _GREEN, _QUIET = "#0a63a8", "#b84300", "#00724f", "#565e66"
+_VARIABLES = {_BLUE: "blue", _RED: "red", _GREEN: "green", _QUIET: "quiet", "#dcdfe2": "rule"}
+"""The style sheet's variables that take the place of the colours, which are light in dark schemes."""
 
 
 def power_of_ten(exponent: int) -> str:
@@ -111,7 +96,7 @@ def _svg(size: tuple[float, float], name: str, title: str, draw: Callable[[Axes]
     from matplotlib.figure import Figure
 
     file = io.StringIO()
-    with rc_context(_STYLE):
+    with rc_context(fname=str(Path(__file__).with_name("figures.mplstyle"))):
         drawing = Figure(size, layout="constrained")
         draw(drawing.add_subplot())
         drawing.savefig(file, format="svg", transparent=True, metadata={"Date": None})

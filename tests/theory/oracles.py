@@ -18,7 +18,7 @@ ESTIMATES = 10**7
 def assert_holds(number: str, instance: Instance) -> None:
     """Both sides of the equation agree on the instance, or keep their order."""
     [check] = [check for check in CHECKS if check.equation.number == number]
-    for comparison in check.measure(instance):
+    for comparison in check.compare(instance):
         if isinstance(comparison, Equal):
             assert comparison.residual <= check.tolerance.value
         if isinstance(comparison, AtMost):

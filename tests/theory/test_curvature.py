@@ -137,20 +137,12 @@ def test_e25_a_reparametrised_network_is_the_same_network() -> None:
 
 def test_weighted_fisher_information_is_that_of_repeated_states() -> None:
     gaussian = GaussianPair.draw(np.random.default_rng(2), (3,))
+    policy, theta, rows = gaussian.policy, gaussian.theta, gaussian.observations
     counts = np.array([1, 2, 1, 3, 1, 4])
-    repeated = FisherOperator(
-        gaussian.policy, gaussian.theta, np.repeat(gaussian.observations, counts, axis=0)
-    )
-    weighted = FisherOperator(
-        gaussian.policy, gaussian.theta, gaussian.observations, weights=counts / np.sum(counts)
-    )
-    v = np.random.default_rng(3).standard_normal(gaussian.theta.size)
+    repeated = FisherOperator(policy, theta, np.repeat(rows, counts, axis=0))
+    weighted = FisherOperator(policy, theta, rows, weights=counts / 12)
+    v = np.random.default_rng(3).standard_normal(theta.size)
     np.testing.assert_allclose(weighted @ v, repeated @ v, rtol=1e-12)
     assert weighted.quadratic_form(v) == pytest.approx(repeated.quadratic_form(v))
-    single = FisherOperator(
-        gaussian.policy,
-        gaussian.theta.astype(np.float32),
-        gaussian.observations.astype(np.float32),
-        weights=counts / 12,
-    )
-    assert (single @ v).dtype == np.float32
+    single = (x.astype(np.float32) for x in (theta, rows))
+    assert (FisherOperator(policy, *single, weights=counts / 12) @ v).dtype == np.float32

@@ -132,26 +132,12 @@ def test_e15_a_practical_step_stays_within_the_region_and_gains(instance: Any) -
 @given(instances())
 @settings(max_examples=20)
 def test_a_weighted_batch_updates_as_a_batch_with_repeated_rows(instance: Any) -> None:
-    batch, counts = instance.batch, instance.rng(99).integers(1, 4, len(instance.batch.actions))
-    rows = np.repeat(np.arange(len(counts)), counts)
+    batch, policy, theta = instance.batch, instance.policy, instance.theta
+    counts = instance.rng(99).integers(1, 4, len(batch.actions))
     options: dict[str, Any] = {"target_kl": instance.target_kl, "cg_rtol": 1e-10}
-    repeated = update(
-        instance.policy,
-        instance.theta,
-        batch.observations[rows],
-        batch.actions[rows],
-        batch.advantages[rows],
-        **options,
-    )
-    weighted = update(
-        instance.policy,
-        instance.theta,
-        batch.observations,
-        batch.actions,
-        batch.advantages,
-        weights=counts / np.sum(counts),
-        **options,
-    )
+    arrays = (batch.observations, batch.actions, batch.advantages)
+    repeated = update(policy, theta, *(np.repeat(array, counts, axis=0) for array in arrays), **options)
+    weighted = update(policy, theta, *arrays, weights=counts / np.sum(counts), **options)
     assert weighted.outcome is repeated.outcome
     np.testing.assert_allclose(weighted.theta, repeated.theta, rtol=0, atol=1e-7)
     assert weighted.kl == pytest.approx(repeated.kl, abs=1e-8)
@@ -174,22 +160,13 @@ def test_sub_sampling_takes_the_weights_of_the_states_that_it_takes() -> None:
     theta = np.random.default_rng(1).standard_normal(policy.n_parameters)
     batch = ExactBatch.of(policy, mdp.evaluate(table(policy, theta)))
     # Every second pair is one pair per state, whose weights have to be made to sum to one again.
-    states = np.eye(4)
+    options: dict[str, Any] = {"cg_damping": 0.0, "cg_rtol": 1e-10, "line_search_max_iter": 1}
+    arrays = (batch.observations, batch.actions, batch.advantages)
     found = update(
-        policy,
-        theta,
-        batch.observations,
-        batch.actions,
-        batch.advantages,
-        weights=batch.weights,
-        sub_sampling_factor=2,
-        cg_damping=0.0,
-        cg_rtol=1e-10,
-        line_search_max_iter=1,
-        target_kl=1e-6,
+        *(policy, theta, *arrays), weights=batch.weights, sub_sampling_factor=2, target_kl=1e-6, **options
     )
     chosen = batch.weights[::2] / np.sum(batch.weights[::2])
-    curvature = FisherOperator(policy, theta, states, weights=chosen)
+    curvature = FisherOperator(policy, theta, np.eye(4), weights=chosen)
     assert found.cg is not None
     scale = np.sqrt(2e-6 / curvature.quadratic_form(found.cg.x))
     assert found.step_norm == pytest.approx(scale * np.linalg.norm(found.cg.x), rel=1e-9)
@@ -198,15 +175,8 @@ def test_sub_sampling_takes_the_weights_of_the_states_that_it_takes() -> None:
 def test_on_frozen_lake_the_practical_algorithm_reaches_the_optimum() -> None:
     policy = tabular_policy(FROZEN_LAKE)
     best = value_iteration(FROZEN_LAKE)
-    run = practical_run(
-        FROZEN_LAKE,
-        policy,
-        np.zeros(policy.n_parameters),
-        60,
-        target_kl=0.05,
-        cg_damping=1e-5,
-        cg_max_steps=100,
-    )
+    options: dict[str, Any] = {"target_kl": 0.05, "cg_damping": 1e-5, "cg_max_steps": 100}
+    run = practical_run(FROZEN_LAKE, policy, np.zeros(policy.n_parameters), 60, **options)
     assert best.objective - run.objectives[-1] <= best.gap + 1e-6
     assert np.all(np.diff(run.objectives) >= -1e-12)
     # The best action of every state that matters: the same value, whatever the ties.
