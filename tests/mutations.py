@@ -147,10 +147,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "the TD residual is taken for the advantage, whatever λ is",
         f"{_ADVANTAGES}:gae",
         (("gamma * lam", "0.0"),),
-        (
-            "theory/test_estimators.py::test_e43_the_ends_of_lambda_are_the_residual_and_the_return",
-            "sampling/test_advantages.py::test_E43_with_lambda_1_gae_is_the_discounted_return_minus_the_value",
-        ),
+        ("theory/test_estimators.py::test_e43_the_ends_of_lambda_are_the_residual_and_the_return",),
         slip=4,
     ),
     Mutation(
@@ -642,6 +639,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{_BATCH}:_same",
         (("astuple(one), astuple(another)", "astuple(one)[:1], astuple(another)[:1]"),),
         ("sampling/test_batch.py::test_batches_that_differ_are_not_joined[moments]",),
+        raises="Failed",
     ),
     Mutation(
         "the value function is fitted to advantages",
@@ -700,7 +698,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         (
             (
                 "standardize(rows, self._normalizer)",
-                "standardize(rows, (self._normalizer[0] + rows.mean(axis=0) / 9, self._normalizer[1]))",
+                "standardize(rows, (self._normalizer[0] + rows.sum(axis=0) / 99, self._normalizer[1]))",
             ),
         ),
         (
