@@ -150,10 +150,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "the TD residual is taken for the advantage, whatever λ is",
         f"{_ADVANTAGES}:gae",
         (("gamma * lam", "0.0"),),
-        (
-            "theory/test_derivation.py::test_an_equation_holds[E43]",
-            "sampling/test_advantages.py::test_E43_with_lambda_1_gae_is_the_discounted_return_minus_the_value",
-        ),
+        ("theory/test_derivation.py::test_an_equation_holds[E43]",),
         slip=4,
     ),
     Mutation(
@@ -739,6 +736,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{_BATCH}:_same",
         (("astuple(one), astuple(another)", "astuple(one)[:1], astuple(another)[:1]"),),
         ("sampling/test_batch.py::test_batches_that_differ_are_not_joined[moments]",),
+        raises="Failed",
     ),
     Mutation(
         "the value function is fitted to advantages",
@@ -828,7 +826,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         (
             (
                 "standardize(rows, self._normalizer)",
-                "standardize(rows, (self._normalizer[0] + rows.mean(axis=0) / 9, self._normalizer[1]))",
+                "standardize(rows, (self._normalizer[0] + rows.sum(axis=0) / 99, self._normalizer[1]))",
             ),
         ),
         (

@@ -12,7 +12,7 @@ __all__ = ["gae", "running_sums", "td_residuals"]
 def td_residuals(
     rewards: Array, values: Array, next_values: Array, terminated: BoolArray, gamma: float
 ) -> Array:
-    """E39: δ_t = r_t + γ V(s_{t+1}) − V(s_t), where V(s_{t+1}) counts as 0 after a termination.
+    """Compute E39: δ_t = r_t + γ V(s_{t+1}) − V(s_t), where V(s_{t+1}) counts as 0 after a termination.
 
     E4: δ_t is an unbiased sample of the advantage when V is the policy's value function; it isn't the
     advantage itself, unless transitions are deterministic. E2, E3: whatever V is, Σ_t γᵗ δ_t along the
@@ -31,7 +31,7 @@ def gae(
     gamma: float = 0.99,
     lam: float = 0.95,
 ) -> Array:
-    """Generalized advantage estimation.
+    """Estimate advantages by generalized advantage estimation.
 
     E41: Â_t = Σ_{l≥0} (γλ)ˡ δ_{t+l}, the exponentially weighted mean of the k-step estimators
     Â^(k) = Σ_{l<k} γˡ δ_{t+l} (E40). E42: computed as Â_t = δ_t + γλ Â_{t+1}, restarted wherever an
@@ -92,12 +92,12 @@ def gae(
 
 
 def running_sums(terms: Array, factor: float, ended: BoolArray, before: Array) -> Array:
-    """R_t = terms_t + factor · R_{t−1} over the steps of episodes, begun anew after each step that ended one.
+    """Compute R_t = terms_t + factor · R_{t−1} within each episode: sums restart after a step that ends one.
 
     Parameters
     ----------
     terms : array, shape (T, n), T ≥ 1
-        What is summed: rewards, for instance.
+        The terms of the sums, such as rewards.
     factor : float
         Weight of the sum so far, at most 1 in size: γ for discounted returns, 1 for undiscounted ones.
     ended : bool array, shape (T, n)
@@ -115,14 +115,14 @@ def running_sums(terms: Array, factor: float, ended: BoolArray, before: Array) -
 
 
 def _decayed_sums(terms: Array, factor: float, anew: BoolArray) -> Array:
-    """R_t = terms_t + factor · R_{t−1}, where R_{t−1} counts as 0 if ``anew`` is true.
+    """Compute R_t = terms_t + factor · R_{t−1}, where R_{t−1} counts as 0 if ``anew`` is true.
 
     In log₂ T passes over whole arrays instead of T steps: before each pass R_t holds its last ``reach``
     terms, and takes as many more from R_{t − reach}.
     """
     sums, joined, reach = terms.copy(), ~anew, 1
     while reach < len(sums):
-        # Not a weight of 0, as 0 times what isn't finite would leak across the end.
+        # Not a weight of 0: 0 times inf or NaN would leak across the end.
         sums[reach:] += np.where(joined[reach:], factor**reach * sums[:-reach], 0)
         joined[reach:] &= joined[:-reach]
         reach *= 2

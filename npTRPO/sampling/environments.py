@@ -24,7 +24,6 @@ from npTRPO.policies.policy import Policy
 from npTRPO.policies.spaces import batch_of_one
 
 __all__ = [
-    "RememberingList",
     "StepTimeout",
     "SyncVector",
     "check_spaces",
@@ -140,8 +139,9 @@ class RememberingList(list[Any]):
         return super().__getitem__(index)
 
     def __iter__(self) -> Iterator[Any]:
-        for i in range(len(self)):
-            yield self[i]
+        for i, element in enumerate(list.__iter__(self)):
+            self.last = i
+            yield element
         self.last = None
 
 
@@ -195,7 +195,7 @@ class SyncVector(SyncVectorEnv):
         rewards = np.zeros(n)
         terminated, truncated = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
         infos: dict[str, Any] = {}
-        # Not through the list's own iterator, which would take 2 % of a step of CartPole.
+        # Without the list's own iterator, which takes 3 % of a step of one CartPole.
         for i, (env, action) in enumerate(zip(list.__iter__(self.envs), actions, strict=True)):
             self.envs.last = i
             observed[i], rewards[i], terminated[i], truncated[i], info = env.step(action)

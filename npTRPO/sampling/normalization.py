@@ -1,7 +1,7 @@
 """Running moments, and the normalisation of observations and rewards by them.
 
-Moments are values: an update gives new ones. The agent changes them only between batches, so that all
-of a batch is seen by collection and update with the same eyes.
+Moments are values: an update returns new ones. The agent replaces them only between batches, so that
+sampling and the update normalise a batch in the same way.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class Moments:
 
     @classmethod
     def empty(cls, size: int) -> Moments:
-        """Moments of no rows, which normalise nothing."""
+        """Return moments of no rows, which normalise nothing."""
         return cls(np.zeros(size), np.ones(size), 0)
 
     def updated(self, rows: Array) -> Moments:
-        """Moments after seeing ``rows`` (N, d) as well."""
+        """Return the moments of all rows so far and ``rows`` (N, d) together."""
         n = len(rows)
         if n == 0:
             return self
@@ -71,17 +71,17 @@ class Moments:
     def scale(self) -> Array:
         """Standard deviation per feature; 1 for a feature that has not varied beyond rounding."""
         deviation, single = np.sqrt(self.variance), np.finfo(np.float32)
-        # What isn't above the smallest normal number has no finite inverse in float32.
+        # The inverse of a smaller number than the smallest normal one may be infinite in float32.
         noise = np.maximum(single.eps * np.abs(self.mean), single.tiny)
         return np.where(deviation > noise, deviation, 1.0)
 
     def normalizer(self, dtype: npt.DTypeLike) -> tuple[Array, Array]:
-        """The pair (mean, 1 / scale) that :func:`standardize` takes, in the dtype given."""
+        """Return the pair (mean, 1 / scale) that :func:`standardize` takes, in the dtype given."""
         return self.mean.astype(dtype), (1 / self.scale).astype(dtype)
 
 
 def standardize(rows: Array, normalizer: tuple[Array, Array]) -> Array:
-    """(rows − mean) / scale, clipped to ±10 standard deviations."""
+    """Return (rows − mean) / scale, clipped to ±10 standard deviations."""
     mean, factor = normalizer
     return clipped((rows - mean) * factor, -CLIP, CLIP)
 
@@ -105,16 +105,16 @@ class RewardScale:
 
     @classmethod
     def empty(cls, n_envs: int) -> RewardScale:
-        """Before any reward."""
+        """Return the scale before any reward, which is 1."""
         return cls(Moments.empty(1), np.zeros(n_envs))
 
     def updated(self, rewards: Array, ended: BoolArray, valid: BoolArray, gamma: float) -> RewardScale:
-        """After the steps of a batch, each (T, n_envs); those not valid are no transitions."""
+        """Return the scale after the steps of a batch, arrays (T, n_envs); only valid ones are counted."""
         if not len(rewards):
             return self
         seen = running_sums(rewards, gamma, ended, self.running)
         return RewardScale(self.moments.updated(seen[valid][:, None]), np.where(ended[-1], 0.0, seen[-1]))
 
     def apply(self, rewards: Array) -> Array:
-        """Scaled rewards, clipped to ±10."""
+        """Return rewards divided by the scale, clipped to ±10."""
         return clipped(rewards / self.moments.scale[0], -CLIP, CLIP)

@@ -212,15 +212,6 @@ def test_the_vectorised_cartpole_is_evaluated(n):
     assert lengths.min() >= 8  # with one action always, the pole needs eight steps to fall
 
 
-@pytest.mark.parametrize("mode", ["SameStep", "NextStep"])
-def test_the_mode_may_be_given_by_its_name(mode):
-    envs = vectorized(counters(2, (3,)), AutoresetMode(mode))
-    envs.metadata["autoreset_mode"] = mode
-    returns, lengths = run_episodes(agent_for(Counter()), envs, 6)
-    expected = [episode for diary in envs.call("diary") for episode in episodes_of(diary)[:3]]
-    assert sorted(zip(returns.tolist(), lengths.tolist(), strict=True)) == sorted(expected)
-
-
 def test_a_vector_environment_that_does_not_reset_itself_is_refused():
     envs = vectorized(counters(2), AutoresetMode.DISABLED)
     with pytest.raises(ValueError, match="autoreset disabled"):

@@ -190,9 +190,9 @@ def test_actions_are_the_likeliest_or_drawn(deterministic, agent):
 def test_returns_are_those_of_the_same_seeded_episodes_anywhere(tmp_path):
     pytest.importorskip("PIL", reason="GIFs are Pillow's")
     pytest.importorskip("pygame", reason="CartPole is drawn by pygame")
-    trained = TRPO("MlpPolicy", "CartPole-v1", n_envs=4, n_steps=64, net_arch=(8,), seed=0).learn(512)
+    trained = TRPO("MlpPolicy", "CartPole-v1", n_envs=4, n_steps=32, net_arch=(8,), seed=0).learn(128)
     env, expected = gymnasium.make("CartPole-v1"), []
-    for seed in (3, 4):
+    for seed in (0, 1):
         (observation, _), total, over = env.reset(seed=seed), 0.0, False
         while not over:
             action, _ = trained.predict(observation, deterministic=True)
@@ -200,7 +200,7 @@ def test_returns_are_those_of_the_same_seeded_episodes_anywhere(tmp_path):
             total, over = total + reward, terminated or truncated
         expected.append(total)
     assert len(set(expected)) == 2
-    found = render_episodes(trained, "CartPole-v1", episodes=2, seed=3, gif=tmp_path / "a.gif")
+    found = render_episodes(trained, "CartPole-v1", episodes=2, seed=0, gif=tmp_path / "a.gif")
     assert found == expected
     # Pictures that are alike are one, which is shown for as long: 40 ms for each second step and first one.
     assert sum(duration for _, duration in gif_frames(tmp_path / "a.gif")) == 40 * ((sum(expected) + 3) // 2)

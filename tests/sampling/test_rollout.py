@@ -372,25 +372,18 @@ def flawed(n, bad, **flaw):
 
 @in_both_modes
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("at", [0, 1, 2, 3, 4])
-def test_an_observation_that_is_not_finite_is_refused_with_environment_and_step(mode, number, at):
-    """Also one that ends an episode: in SAME_STEP mode only the infos have it."""
-    flaw = {"at": at, "observation": np.array([1.0, number, 0.0])}
-    envs = vectorized(flawed(3, 1, **flaw), mode)
+@pytest.mark.parametrize(
+    ("what", "at"), [*(("observation", at) for at in range(5)), *(("reward", at) for at in (1, 2, 4))]
+)
+def test_a_number_that_is_not_finite_is_refused_with_environment_and_step(mode, number, what, at):
+    """Also an observation that ends an episode: in SAME_STEP mode only the infos have it."""
+    flaw = {what: number if what == "reward" else np.array([1.0, number, 0.0])}
+    envs = vectorized(flawed(3, 1, at=at, **flaw), mode)
     # In NEXT_STEP mode every third step only resets.
     step = at + (at - 1) // 2 if mode is AutoresetMode.NEXT_STEP and at else at
-    with pytest.raises(ValueError, match=rf"^environment 1 returned the .*{number}.* at its step {step};"):
+    said = rf"^environment 1 returned the .*{what} {number}( .feature 1.)? at its step {step};"
+    with pytest.raises(ValueError, match=said):
         collected(envs, [3, 3, 3], Moments.empty(3))
-
-
-@in_both_modes
-@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("at", [1, 2, 4])
-def test_a_reward_that_is_not_finite_is_refused_with_environment_and_step(mode, number, at):
-    envs = vectorized(flawed(3, 2, at=at, reward=number), mode)
-    step = at + (at - 1) // 2 if mode is AutoresetMode.NEXT_STEP else at
-    with pytest.raises(ValueError, match=rf"^environment 2 returned the reward {number} at its step {step};"):
-        collected(envs, [3, 3, 3])
 
 
 def test_the_first_of_several_numbers_that_are_not_finite_is_named():
@@ -426,43 +419,30 @@ def test_what_an_environment_raises_is_passed_on_with_a_note_of_the_step(mode):
 
 
 @pytest.mark.parametrize(
-    ("distort", "complaint"),
-    [
-        (lambda o: o[:, :2], "observations that aren't of Box.*size 4 into shape .2,3"),
-        (
-            lambda o: np.concatenate([o, o], axis=1),
-            "observations that aren't of Box.*size 12 into shape .2,3",
-        ),
-        (lambda o: o[:, 0], "observations that aren't of Box.*size 2 into shape .2,3"),
-        (lambda o: o[0, 0], "observations that aren't of Box"),
-        (lambda o: o[:1], r"observations of shape \(1, 3\), not \(2, 3\)"),
-    ],
-    ids=["fewer features", "more features", "numbers", "a number", "fewer environments"],
-)
-@pytest.mark.parametrize("at", [0, 3])
-def test_observations_of_a_wrong_shape_are_refused_with_the_step(distort, complaint, at):
-    where = "step 3" if at else "reset"
-    with pytest.raises(ValueError, match=rf"^{where} returned {complaint}"):
-        collected(Misshapen(counters(2), at, lambda o, r: (distort(o), r)), [2, 2])
-
-
-@pytest.mark.parametrize(
     ("view", "distort", "complaint"),
     [
-        ("discrete", lambda o: o + 60, "observations lie outside their Discrete space"),
-        ("dict", lambda o: {"copy": o["copy"]}, "when"),
-        ("tuple", lambda o: o[:1], "zip"),
+        ("box", lambda o: o[:, :2], "that aren't of Box.*size 4 into shape .2,3"),
+        ("box", lambda o: np.concatenate([o, o], axis=1), "that aren't of Box.*size 12 into shape .2,3"),
+        ("box", lambda o: o[:, 0], "that aren't of Box.*size 2 into shape .2,3"),
+        ("box", lambda o: o[0, 0], "that aren't of Box"),
+        ("box", lambda o: o[:1], r"of shape \(1, 3\), not \(2, 3\)"),
+        (
+            "discrete",
+            lambda o: o + 60,
+            "that aren't of Discrete.*observations lie outside their Discrete space",
+        ),
+        ("dict", lambda o: {"copy": o["copy"]}, "that aren't of Dict.*when"),
+        ("tuple", lambda o: o[:1], "that aren't of Tuple.*zip"),
     ],
+    ids=["fewer features", "more", "numbers", "a number", "fewer environments", "discrete", "dict", "tuple"],
 )
 @pytest.mark.parametrize("at", [0, 3])
 def test_observations_outside_their_space_are_refused_with_the_step_and_the_space(
     view, distort, complaint, at
 ):
     envs = Misshapen(counters(2, view=view), at, lambda o, r: (distort(o), r))
-    where, space = "step 3" if at else "reset", type(envs.single_observation_space).__name__
-    with pytest.raises(
-        ValueError, match=rf"^{where} returned observations that aren't of {space}.*{complaint}"
-    ):
+    where = "step 3" if at else "reset"
+    with pytest.raises(ValueError, match=rf"^{where} returned observations {complaint}"):
         collected(envs, [2, 2])
 
 
@@ -478,11 +458,3 @@ def test_observations_outside_their_space_are_refused_with_the_step_and_the_spac
 def test_rewards_of_a_wrong_shape_are_refused_with_the_step_and_both_shapes(distort, shape):
     with pytest.raises(ValueError, match=rf"^step 3 returned rewards of shape {shape}, not \(2,\)"):
         collected(Misshapen(counters(2), 3, distort), [2, 2])
-
-
-def test_an_observation_of_a_wrong_shape_from_one_of_the_environments_stops_at_its_step():
-    """Gymnasium can't put it beside the others, and doesn't say more than that."""
-    envs = vectorized(flawed(2, 1, at=3, observation=np.zeros(2)))
-    with pytest.raises(ValueError, match="shape") as caught:
-        collected(envs, [2, 2])
-    assert caught.value.__notes__ == ["in step 3 of environment 1"]
