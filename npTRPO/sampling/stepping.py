@@ -38,11 +38,7 @@ class Actor:
     """
 
     def __init__(
-        self,
-        policy: Policy,
-        theta: Array,
-        moments: Moments | None,
-        rng: np.random.Generator | None = None,
+        self, policy: Policy, theta: Array, moments: Moments | None, rng: np.random.Generator | None = None
     ) -> None:
         self.dtype = theta.dtype
         self._normalizer = None if moments is None else moments.normalizer(theta.dtype)
@@ -283,7 +279,9 @@ class Stepper:
                 process = vector.processes[i]
                 process.join(1)
                 code = process.exitcode or 0
-                ended = f"was killed by signal {-code}" if code < 0 else f"ended with status {process.exitcode}"
+                ended = (
+                    f"was killed by signal {-code}" if code < 0 else f"ended with status {process.exitcode}"
+                )
                 return ChildProcessError(f"the process of environment {i} {ended}, in {when}")
         who = " and ".join(f"environment {i}" for i in culprits) or "the environments"
         if isinstance(error, SystemExit):
