@@ -42,10 +42,7 @@ def _bits(number: int, n: int) -> np.ndarray:
 
 
 VIEWS: dict[str, tuple[gymnasium.Space[Any], Callable[[np.ndarray], Any]]] = {
-    "box": (
-        spaces.Box(-np.inf, np.inf, (3,), np.float64),
-        lambda place: np.array(place, dtype=np.float64),
-    ),
+    "box": (spaces.Box(-np.inf, np.inf, (3,), np.float64), lambda place: np.array(place, dtype=np.float64)),
     "number": (
         spaces.Box(-np.inf, np.inf, (), np.float64),
         lambda place: np.asarray(place @ np.array([100.0, 10.0, 1.0])),
@@ -54,10 +51,7 @@ VIEWS: dict[str, tuple[gymnasium.Space[Any], Callable[[np.ndarray], Any]]] = {
         spaces.Box(0, 255, (2, 2), np.uint8),
         lambda place: np.array([[place[0], place[1]], [place[2], 255]], dtype=np.uint8),
     ),
-    "discrete": (
-        spaces.Discrete(60, start=7),
-        lambda place: np.int64(7 + place @ np.array([15, 5, 1]) % 60),
-    ),
+    "discrete": (spaces.Discrete(60, start=7), lambda place: np.int64(7 + place @ np.array([15, 5, 1]) % 60)),
     "multi-discrete": (
         spaces.MultiDiscrete([[4, 7], [9, 2]]),
         lambda place: np.array([[place[0] % 4, place[1] % 7], [place[2] % 9, 1]], dtype=np.int64),

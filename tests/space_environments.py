@@ -38,10 +38,7 @@ OBSERVATIONS: dict[str, gymnasium.Space[Any]] = {
     "dict in tuple": spaces.Tuple(
         (
             spaces.Dict(
-                {
-                    "image": _IMAGE,
-                    "inner": spaces.Tuple((spaces.Discrete(3), spaces.MultiDiscrete([2, 3]))),
-                }
+                {"image": _IMAGE, "inner": spaces.Tuple((spaces.Discrete(3), spaces.MultiDiscrete([2, 3])))}
             ),
             spaces.Discrete(4, start=2),
         )

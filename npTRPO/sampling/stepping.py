@@ -38,11 +38,7 @@ class Actor:
     """
 
     def __init__(
-        self,
-        policy: Policy,
-        theta: Array,
-        moments: Moments | None,
-        rng: np.random.Generator | None = None,
+        self, policy: Policy, theta: Array, moments: Moments | None, rng: np.random.Generator | None = None
     ) -> None:
         self.dtype = theta.dtype
         self._normalizer = None if moments is None else moments.normalizer(theta.dtype)
@@ -280,10 +276,13 @@ class Stepper:
         when, culprits = self.when(self.taken), self._culprits()
         for i in culprits if isinstance(error, (EOFError, ConnectionError)) else ():
             if hasattr(vector, "processes") and vector.parent_pipes[i] is not None:
-                vector.processes[i].join(1)
-                return ChildProcessError(
-                    f"the process of environment {i} {_end(vector.processes[i].exitcode)}, in {when}"
+                process = vector.processes[i]
+                process.join(1)
+                code = process.exitcode or 0
+                ended = (
+                    f"was killed by signal {-code}" if code < 0 else f"ended with status {process.exitcode}"
                 )
+                return ChildProcessError(f"the process of environment {i} {ended}, in {when}")
         who = " and ".join(f"environment {i}" for i in culprits) or "the environments"
         if isinstance(error, SystemExit):
             return RuntimeError(f"{who} would have ended the process with status {error.code}, in {when}")
@@ -298,10 +297,8 @@ class Stepper:
         if last is not None and last < n - 1:
             return [last]
         # Where all have had their turn, what failed may be to put their observations together.
-        observed = list(enumerate(getattr(self.env.unwrapped, "_env_obs", ())))
-        misshapen = [
-            i for i, observation in observed if observation is not None and not self._fits(observation)
-        ]
+        observed = getattr(self.env.unwrapped, "_env_obs", ())
+        misshapen = [i for i, each in enumerate(observed) if each is not None and not self._fits(each)]
         return misshapen or ([] if last is None else [last])
 
     def _fits(self, observation: Any) -> bool:
@@ -310,12 +307,6 @@ class Stepper:
         except (KeyError, TypeError, ValueError):
             return False
         return True
-
-
-def _end(exitcode: int | None) -> str:
-    if exitcode is not None and exitcode < 0:
-        return f"was killed by signal {-exitcode}"
-    return f"ended with status {exitcode}"
 
 
 def _element(observations: Any, i: int) -> Any:

@@ -275,7 +275,8 @@ def test_an_error_while_playing_leaves_no_file(option, agent, tmp_path, monkeypa
         return self._see(), 0.0, False, False, {}
 
     monkeypatch.setattr(Painter, "step", fail)
-    with pytest.raises(RuntimeError, match="it broke"):
+    with pytest.raises(RuntimeError, match="it broke") as caught:
         render_episodes(agent, PAINTER, **{option: tmp_path / f"a.{'mp4' if option == 'video' else 'gif'}"})
+    assert caught.value.__notes__ == ["in step 3 of a shown episode of environment 0"]
     assert not list(tmp_path.iterdir())
     assert Painter.made[0].closed

@@ -141,10 +141,7 @@ ASYNC = {
     "a broken connection": FLAWS["a broken connection"],
     "too slow": FLAWS["too slow"],
     "killed": (dying, "the process of environment 1 was killed by signal 9, in step 5"),
-    "ended": (
-        lambda o, r: os._exit(7),
-        "the process of environment 1 ended with status 7, in step 5",
-    ),
+    "ended": (lambda o, r: os._exit(7), "the process of environment 1 ended with status 7, in step 5"),
     "killed between steps": (
         dying_while_idle,
         "the process of environment 1 was killed by signal 9, in (step|reset)",
@@ -495,10 +492,7 @@ def test_an_evaluation_of_episodes_that_never_end_is_cut(monkeypatch, capsys):
         (rewarding(np.nan), r"environment 1 returned the reward nan in step 3 of an evaluation"),
         (raising(ZeroDivisionError("broke")), "broke"),
         (hanging, "took longer than 0.3 s"),
-        (
-            raising(SystemExit),
-            "environment 1 would have ended the process with status None, in step 3",
-        ),
+        (raising(SystemExit), "environment 1 would have ended the process with status None, in step 3"),
     ],
 )
 def test_what_goes_wrong_in_an_evaluation_is_said_with_the_step(flaw, said, monkeypatch):

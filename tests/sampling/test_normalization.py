@@ -131,12 +131,7 @@ def test_standardized_rows_are_clipped_at_ten_deviations():
     np.testing.assert_array_equal(seen[:, 0], [0, 1, 9.75, 10, 10, 10, -10, -10])
 
 
-@given(
-    st.lists(st.integers(1, 6), min_size=1, max_size=3),
-    st.integers(1, 3),
-    fractions,
-    generators(),
-)
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=3), st.integers(1, 3), fractions, generators())
 def test_the_scale_of_rewards_is_the_deviation_of_the_running_return(lengths, n, gamma, rng):
     """Against a loop over environments and steps, with ends and resets anywhere, in several batches."""
     scale, seen, running, size = RewardScale.empty(n), [], [0.0] * n, np.zeros(n)
