@@ -465,7 +465,7 @@ def test_every_option_reaches_what_it_is_for(monkeypatch):
         function = getattr(module, name)
 
         def watched(*arguments, **keywords):
-            seen[name] = inspect.signature(function).bind(*arguments, **keywords).arguments
+            seen[name] = inspect.signature(function).bind(*arguments, **keywords).arguments | keywords
             return function(*arguments, **keywords)
 
         monkeypatch.setattr(module, name, watched)
