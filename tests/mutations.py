@@ -473,12 +473,6 @@ MUTATIONS: tuple[Mutation, ...] = (
         ("trust_region/test_kronecker.py::test_e35_for_a_linear_function_it_is_the_inverse_itself",),
     ),
     Mutation(
-        "the preconditioner's scores are doubled",
-        f"{_FISHER}:FisherOperator.preconditioner",
-        (("np.ones_like(log_prob.value)", "2 * np.ones_like(log_prob.value)"),),
-        ("trust_region/test_kronecker.py::test_e35_a_policys_factors_are_made_of_the_scores_of_its_actions",),
-    ),
-    Mutation(
         "a layer's biases have no derivative",
         "npTRPO.policies.mlp:_affine_in_theta",
         (("np.ones((len(rows), 1), x.dtype)", "np.zeros((len(rows), 1), x.dtype)"),),

@@ -530,7 +530,7 @@ def test_a_time_limit_that_is_none_is_refused(seconds, capsys):
     with pytest.raises(ValueError, match="must be a positive number of seconds, but it is"):
         StepTimeout(vectorized(counters(1)), seconds)
     assert cli.main(["train", registered(Bandit), "--env-timeout", str(seconds)]) == 2
-    assert "--env-timeout must be a positive number of seconds" in capsys.readouterr().err
+    assert "--env-timeout: must be a positive number of seconds" in capsys.readouterr().err
 
 
 def test_a_time_limit_outside_the_main_thread_is_refused():

@@ -82,19 +82,6 @@ def test_e35_each_layers_block_is_the_product_of_its_inputs_and_its_gradients(
     assert not found.any()  # between layers
 
 
-@given(st.integers(1, 3), dampings, generators())
-def test_e35_a_policys_factors_are_made_of_the_scores_of_its_actions(
-    n: int, damping: float, rng: np.random.Generator
-) -> None:
-    policy = Policy.for_spaces(spaces.Box(-1, 1, (n,)), spaces.MultiBinary(1), net_arch=())
-    theta, x = rng.standard_normal(n + 1), rng.standard_normal((7, n))
-    actions = policy(theta, x).sample(rng)
-    with_bias = np.column_stack([x, np.ones(7)])
-    score = actions[:, 0] - 1 / (1 + np.exp(-with_bias @ theta))  # of a Bernoulli distribution: a − p
-    found = dense(FisherOperator(policy, theta, x, damping).preconditioner(actions), n + 1)
-    assert_inverse(found, with_bias.T @ with_bias / 7 * np.mean(score**2) + damping * np.eye(n + 1))
-
-
 def test_of_many_rows_it_takes_some_blocks_from_everywhere() -> None:
     rng = np.random.default_rng(0)
     network, x = MLP((2, 1)), rng.standard_normal((10, 2))
