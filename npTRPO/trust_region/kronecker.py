@@ -86,9 +86,10 @@ def _factors(
     def of_block(block: Block) -> tuple[Array, ...]:
         seen: list[Array] = []
 
-        def visit(linear: LinearMap, g: Array) -> None:
+        def visit(linear: LinearMap, g: Array) -> bool:
             if isinstance(linear, LayerMap):
                 seen.extend([block.mean_outer(g), block.mean_outer(linear.rows)])
+            return isinstance(linear, LayerMap)
 
         block.linearized().vjp(cotangents(block.rows, block.value), visit)
         return tuple(reversed(seen))  # which came from the last layer to the first

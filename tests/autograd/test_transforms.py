@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -316,3 +317,16 @@ MISTAKES = [
 def test_a_mistake_is_an_exception_that_says_what_came(mistake, error, message):
     with pytest.raises(error, match=message):
         mistake()
+
+
+def test_a_visitor_sees_every_map_from_the_last_to_the_first_and_may_end_the_way_back() -> None:
+    lin = linearize(lambda x: np.sin(2.0 * x), np.array([0.3]))
+    seen: list[float] = []
+
+    def visit(linear: LinearMap, g: np.ndarray) -> bool:
+        seen.append(float(g[0]))
+        return False
+
+    assert lin.vjp(np.ones(1), visit) == lin.vjp(np.ones(1))
+    assert seen == [1.0, math.cos(0.6)]
+    assert lin.vjp(np.ones(1), lambda linear, g: True) == 0
