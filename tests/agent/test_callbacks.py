@@ -224,8 +224,7 @@ def test_a_threshold_ends_training_at_the_update_that_reaches_it():
     seen = []
     agent = small(target_kl=0.1, n_steps=100, gamma=0.9)
     agent.learn(
-        20_000,
-        callback=[lambda r: seen.append(r.episode_return), StopTrainingOnRewardThreshold(12.0)],
+        20_000, callback=[lambda r: seen.append(r.episode_return), StopTrainingOnRewardThreshold(12.0)]
     )
     assert seen[-1] >= 12.0
     assert all(not reward >= 12.0 for reward in seen[:-1])

@@ -4,14 +4,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from npTRPO import (
-    TRPO,
-    Categorical,
-    CheckpointError,
-    FisherOperator,
-    TRPOConfig,
-    evaluate_policy,
-)
+from npTRPO import TRPO, Categorical, CheckpointError, FisherOperator, TRPOConfig, evaluate_policy
 from npTRPO.autograd import hvp
 from tests.environments import Bandit, Choosy, Target, TwoStates, registered
 from tests.space_environments import matching_id

@@ -334,10 +334,7 @@ def test_an_agent_goes_on_with_the_options_that_load_is_given(tmp_path, capsys):
         ({"seed": 3}, "seed can't be changed"),
         ({"gama": 0.9}, "did you mean 'gamma'"),
         ({"gamma": 2}, "gamma must be a number from 0 to 1"),
-        (
-            {"custom_objects": {"learning_rate": 0.0}},
-            "custom_objects must be None or {}, as nothing",
-        ),
+        ({"custom_objects": {"learning_rate": 0.0}}, "custom_objects must be None or {}, as nothing"),
         ({"device": "cuda"}, "device must be 'auto' or 'cpu'"),
     ],
 )

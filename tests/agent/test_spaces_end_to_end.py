@@ -120,10 +120,7 @@ REFUSED = {
     ),
     "Sequence": (spaces.Sequence(spaces.Discrete(2)), "pad the sequence to a Box of fixed shape"),
     "Text": (spaces.Text(5), "encode the text as a MultiDiscrete of fixed length"),
-    "OneOf": (
-        spaces.OneOf((spaces.Discrete(2), spaces.Box(-1, 1, (2,)))),
-        "choose one of its spaces",
-    ),
+    "OneOf": (spaces.OneOf((spaces.Discrete(2), spaces.Box(-1, 1, (2,)))), "choose one of its spaces"),
 }
 NESTED = {
     "as it is": lambda space: space,
