@@ -4,11 +4,10 @@ A callback is any callable that takes a :class:`npTRPO.agent.Record`; training s
 False. Names and meanings follow Stable-Baselines3, where it has them.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import os
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +26,12 @@ __all__ = [
 ]
 
 
+@dataclass
 class _Every:
     """Tell when so many steps have passed, also after their count begins again."""
 
-    def __init__(self, steps: int) -> None:
-        self.steps, self.last = steps, 0
+    steps: int
+    last: int = 0
 
     def due(self, num_timesteps: int) -> bool:
         self.last = self.last if num_timesteps >= self.last else 0
@@ -41,6 +41,7 @@ class _Every:
         return passed
 
 
+@dataclass(eq=False, repr=False)
 class EvalCallback:
     """Evaluate the agent periodically, and keep the best one.
 
@@ -49,12 +50,12 @@ class EvalCallback:
     eval_env : str, gymnasium.Env or gymnasium.vector.VectorEnv, optional
         Where to evaluate; the id the agent trains on unless given.
     callback_on_new_best, callback_after_eval : callable, optional
-        Given the record after an evaluation with a new best mean return, and after each. Training stops when
-        one returns False; those that stop on evaluations look at this one's.
+        Called with the record after an evaluation with a new best mean return, and after every evaluation.
+        Training stops when one returns False; those that stop on evaluations look at this one's.
     n_eval_episodes : int
         Episodes per evaluation.
     eval_freq : int
-        Environment steps between evaluations (of all environments together).
+        Environment steps between evaluations, counted over all environments.
     log_path : path, optional
         Directory for ``evaluations.npz``: timesteps, and for each the results and ep_lengths of its episodes.
     best_model_save_path : path, optional
@@ -80,50 +81,40 @@ class EvalCallback:
         Latest mean return; NaN before the first evaluation.
     """
 
-    def __init__(
-        self,
-        eval_env: Any = None,
-        callback_on_new_best: Callback | None = None,
-        callback_after_eval: Callback | None = None,
-        n_eval_episodes: int = 10,
-        eval_freq: int = 10_000,
-        log_path: str | os.PathLike[str] | None = None,
-        best_model_save_path: str | os.PathLike[str] | None = None,
-        deterministic: bool = True,
-        render: bool = False,
-        verbose: int = 0,
-        warn: bool = True,
-        *,
-        seed: int = 0,
-        max_episode_steps: int | None = None,
-        env_timeout: float | None = None,
-    ) -> None:
-        if eval_freq < 1 or n_eval_episodes < 1:
+    eval_env: Any = None
+    callback_on_new_best: Callback | None = None
+    callback_after_eval: Callback | None = None
+    n_eval_episodes: int = 10
+    eval_freq: int = 10_000
+    log_path: str | os.PathLike[str] | None = None
+    best_model_save_path: str | os.PathLike[str] | None = None
+    deterministic: bool = True
+    render: bool = False
+    verbose: int = 0
+    warn: bool = True
+    _: KW_ONLY
+    seed: int = 0
+    max_episode_steps: int | None = None
+    env_timeout: float | None = None
+    evaluations: list[tuple[int, float, float]] = field(default_factory=list, init=False)
+    best_mean_reward: float = field(default=-math.inf, init=False)
+    last_mean_reward: float = field(default=math.nan, init=False)
+
+    def __post_init__(self) -> None:
+        numbers = self.eval_freq, self.n_eval_episodes
+        if min(numbers) < 1:
             raise ValueError(
-                f"eval_freq and n_eval_episodes must be at least 1, not {eval_freq} and {n_eval_episodes}"
+                "eval_freq and n_eval_episodes must be at least 1, not {} and {}".format(*numbers)
             )
-        if render:
+        if self.render:
             raise NotImplementedError(
                 'render=True isn\'t supported: give an eval_env that is made with render_mode="human"'
             )
-        self.eval_env = eval_env
-        self.callback_on_new_best = callback_on_new_best
-        self.callback_after_eval = callback_after_eval
-        for child in (callback_on_new_best, callback_after_eval):
+        for child in (self.callback_on_new_best, self.callback_after_eval):
             if isinstance(child, (StopTrainingOnRewardThreshold, StopTrainingOnNoModelImprovement)):
                 child.evaluation = child.evaluation or self
-        self.n_eval_episodes = n_eval_episodes
-        self.eval_freq = eval_freq
-        self.log_path = log_path
-        self.best_model_save_path = best_model_save_path
-        self.deterministic = deterministic
-        self.seed = seed
-        self.max_episode_steps = max_episode_steps
-        self.env_timeout = env_timeout
-        self.evaluations: list[tuple[int, float, float]] = []
-        self.best_mean_reward, self.last_mean_reward = -math.inf, math.nan
         self._episodes: list[tuple[Array, Array]] = []
-        self._every = _Every(eval_freq)
+        self._every = _Every(self.eval_freq)
 
     def __call__(self, record: Record) -> bool:
         """Evaluate if it is due; return False, to stop, if a callback of its own does."""
@@ -131,14 +122,9 @@ class EvalCallback:
 
     def evaluate(self, record: Record) -> bool:
         """Evaluate now; return False, to stop, if a callback of its own does."""
+        limits = self.seed, self.max_episode_steps, self.env_timeout
         returns, lengths = run_episodes(
-            record.agent,
-            self.eval_env,
-            self.n_eval_episodes,
-            self.deterministic,
-            seed=self.seed,
-            max_episode_steps=self.max_episode_steps,
-            env_timeout=self.env_timeout,
+            record.agent, self.eval_env, self.n_eval_episodes, self.deterministic, *limits
         )
         mean = float(np.mean(returns))
         self.evaluations.append((record.num_timesteps, mean, float(np.std(returns))))
@@ -166,13 +152,14 @@ class EvalCallback:
         write_whole(directory / "evaluations.npz", lambda file: file.write(content.getbuffer()))
 
 
+@dataclass(eq=False, repr=False)
 class CheckpointCallback:
     """Save the agent periodically as ``{name_prefix}_{num_timesteps}_steps.npz``.
 
     Parameters
     ----------
     save_freq : int
-        Environment steps between two files.
+        Environment steps between two files, counted over all environments.
     save_path : path
         Directory, which is made if need be.
     name_prefix : str
@@ -181,28 +168,25 @@ class CheckpointCallback:
         Taken for compatibility; an agent's file has all that belongs to it.
     """
 
-    def __init__(
-        self,
-        save_freq: int,
-        save_path: str | os.PathLike[str],
-        name_prefix: str = "rl_model",
-        save_replay_buffer: bool = False,
-        save_vecnormalize: bool = False,
-        verbose: int = 0,
-    ) -> None:
-        if save_freq < 1:
-            raise ValueError(f"save_freq must be at least 1, not {save_freq}")
-        self.save_freq = save_freq
-        self.directory = Path(save_path)
-        self.name_prefix = name_prefix
-        self._every = _Every(save_freq)
+    save_freq: int
+    save_path: str | os.PathLike[str]
+    name_prefix: str = "rl_model"
+    save_replay_buffer: bool = False
+    save_vecnormalize: bool = False
+    verbose: int = 0
+
+    def __post_init__(self) -> None:
+        if self.save_freq < 1:
+            raise ValueError(f"save_freq must be at least 1, not {self.save_freq}")
+        self._every = _Every(self.save_freq)
 
     def __call__(self, record: Record) -> None:
         """Save if it is due."""
         if self._every.due(record.num_timesteps):
-            record.agent.save(self.directory / f"{self.name_prefix}_{record.num_timesteps}_steps")
+            record.agent.save(Path(self.save_path) / f"{self.name_prefix}_{record.num_timesteps}_steps")
 
 
+@dataclass(eq=False, repr=False)
 class StopTrainingOnRewardThreshold:
     """Stop when the mean return reaches a threshold.
 
@@ -217,11 +201,9 @@ class StopTrainingOnRewardThreshold:
         Taken for compatibility.
     """
 
-    def __init__(
-        self, reward_threshold: float, evaluation: EvalCallback | None = None, verbose: int = 0
-    ) -> None:
-        self.reward_threshold = reward_threshold
-        self.evaluation = evaluation
+    reward_threshold: float
+    evaluation: EvalCallback | None = None
+    verbose: int = 0
 
     def __call__(self, record: Record) -> bool:
         """Return False, to stop, once the threshold is reached."""
@@ -230,6 +212,7 @@ class StopTrainingOnRewardThreshold:
         return not reached >= self.reward_threshold
 
 
+@dataclass(eq=False, repr=False)
 class StopTrainingOnNoModelImprovement:
     """Stop when several evaluations in a row brought no new best mean return.
 
@@ -240,22 +223,16 @@ class StopTrainingOnNoModelImprovement:
     min_evals : int
         Evaluations before which training doesn't stop.
     evaluation : EvalCallback, optional
-        Whose evaluations count; it must come earlier in the list of callbacks. Not needed by what is the
-        ``callback_after_eval`` of one.
+        The evaluations to look at; it must come earlier in the list of callbacks. Not needed where this
+        callback is itself the ``callback_after_eval`` of one.
     verbose
         Taken for compatibility.
     """
 
-    def __init__(
-        self,
-        max_no_improvement_evals: int,
-        min_evals: int = 0,
-        evaluation: EvalCallback | None = None,
-        verbose: int = 0,
-    ) -> None:
-        self.evaluation = evaluation
-        self.max_no_improvement_evals = max_no_improvement_evals
-        self.min_evals = min_evals
+    max_no_improvement_evals: int
+    min_evals: int = 0
+    evaluation: EvalCallback | None = None
+    verbose: int = 0
 
     def __call__(self, record: Record) -> bool:
         """Return False, to stop, once too many evaluations have not improved."""

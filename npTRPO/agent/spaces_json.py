@@ -1,7 +1,5 @@
 """Gymnasium's spaces as JSON, and back from JSON of any origin."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
