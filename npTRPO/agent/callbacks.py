@@ -7,7 +7,6 @@ False. Names and meanings follow Stable-Baselines3, where it has them.
 import io
 import math
 import os
-from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +25,11 @@ __all__ = [
 ]
 
 
-@dataclass
 class _Every:
     """Tell when so many steps have passed, also after their count begins again."""
 
-    steps: int
-    last: int = 0
+    def __init__(self, steps: int) -> None:
+        self.steps, self.last = steps, 0
 
     def due(self, num_timesteps: int) -> bool:
         self.last = self.last if num_timesteps >= self.last else 0
@@ -41,7 +39,6 @@ class _Every:
         return passed
 
 
-@dataclass(eq=False, repr=False)
 class EvalCallback:
     """Evaluate the agent periodically, and keep the best one.
 
@@ -81,40 +78,47 @@ class EvalCallback:
         Latest mean return; NaN before the first evaluation.
     """
 
-    eval_env: Any = None
-    callback_on_new_best: Callback | None = None
-    callback_after_eval: Callback | None = None
-    n_eval_episodes: int = 10
-    eval_freq: int = 10_000
-    log_path: str | os.PathLike[str] | None = None
-    best_model_save_path: str | os.PathLike[str] | None = None
-    deterministic: bool = True
-    render: bool = False
-    verbose: int = 0
-    warn: bool = True
-    _: KW_ONLY
-    seed: int = 0
-    max_episode_steps: int | None = None
-    env_timeout: float | None = None
-    evaluations: list[tuple[int, float, float]] = field(default_factory=list, init=False)
-    best_mean_reward: float = field(default=-math.inf, init=False)
-    last_mean_reward: float = field(default=math.nan, init=False)
-
-    def __post_init__(self) -> None:
-        numbers = self.eval_freq, self.n_eval_episodes
-        if min(numbers) < 1:
+    def __init__(
+        self,
+        eval_env: Any = None,
+        callback_on_new_best: Callback | None = None,
+        callback_after_eval: Callback | None = None,
+        n_eval_episodes: int = 10,
+        eval_freq: int = 10_000,
+        log_path: str | os.PathLike[str] | None = None,
+        best_model_save_path: str | os.PathLike[str] | None = None,
+        deterministic: bool = True,
+        render: bool = False,
+        verbose: int = 0,
+        warn: bool = True,
+        *,
+        seed: int = 0,
+        max_episode_steps: int | None = None,
+        env_timeout: float | None = None,
+    ) -> None:
+        if eval_freq < 1 or n_eval_episodes < 1:
             raise ValueError(
-                "eval_freq and n_eval_episodes must be at least 1, not {} and {}".format(*numbers)
+                f"eval_freq and n_eval_episodes must be at least 1, not {eval_freq} and {n_eval_episodes}"
             )
-        if self.render:
+        if render:
             raise NotImplementedError(
                 'render=True isn\'t supported: give an eval_env that is made with render_mode="human"'
             )
-        for child in (self.callback_on_new_best, self.callback_after_eval):
+        self.eval_env = eval_env
+        self.callback_on_new_best = callback_on_new_best
+        self.callback_after_eval = callback_after_eval
+        for child in (callback_on_new_best, callback_after_eval):
             if isinstance(child, (StopTrainingOnRewardThreshold, StopTrainingOnNoModelImprovement)):
                 child.evaluation = child.evaluation or self
+        self.n_eval_episodes, self.eval_freq = n_eval_episodes, eval_freq
+        self.log_path, self.best_model_save_path = log_path, best_model_save_path
+        self.deterministic = deterministic
+        self.seed = seed
+        self.max_episode_steps, self.env_timeout = max_episode_steps, env_timeout
+        self.evaluations: list[tuple[int, float, float]] = []
+        self.best_mean_reward, self.last_mean_reward = -math.inf, math.nan
         self._episodes: list[tuple[Array, Array]] = []
-        self._every = _Every(self.eval_freq)
+        self._every = _Every(eval_freq)
 
     def __call__(self, record: Record) -> bool:
         """Evaluate if it is due; return False, to stop, if a callback of its own does."""
@@ -152,7 +156,6 @@ class EvalCallback:
         write_whole(directory / "evaluations.npz", lambda file: file.write(content.getbuffer()))
 
 
-@dataclass(eq=False, repr=False)
 class CheckpointCallback:
     """Save the agent periodically as ``{name_prefix}_{num_timesteps}_steps.npz``.
 
@@ -168,25 +171,28 @@ class CheckpointCallback:
         Taken for compatibility; an agent's file has all that belongs to it.
     """
 
-    save_freq: int
-    save_path: str | os.PathLike[str]
-    name_prefix: str = "rl_model"
-    save_replay_buffer: bool = False
-    save_vecnormalize: bool = False
-    verbose: int = 0
-
-    def __post_init__(self) -> None:
-        if self.save_freq < 1:
-            raise ValueError(f"save_freq must be at least 1, not {self.save_freq}")
-        self._every = _Every(self.save_freq)
+    def __init__(
+        self,
+        save_freq: int,
+        save_path: str | os.PathLike[str],
+        name_prefix: str = "rl_model",
+        save_replay_buffer: bool = False,
+        save_vecnormalize: bool = False,
+        verbose: int = 0,
+    ) -> None:
+        if save_freq < 1:
+            raise ValueError(f"save_freq must be at least 1, not {save_freq}")
+        self.save_freq = save_freq
+        self.directory = Path(save_path)
+        self.name_prefix = name_prefix
+        self._every = _Every(save_freq)
 
     def __call__(self, record: Record) -> None:
         """Save if it is due."""
         if self._every.due(record.num_timesteps):
-            record.agent.save(Path(self.save_path) / f"{self.name_prefix}_{record.num_timesteps}_steps")
+            record.agent.save(self.directory / f"{self.name_prefix}_{record.num_timesteps}_steps")
 
 
-@dataclass(eq=False, repr=False)
 class StopTrainingOnRewardThreshold:
     """Stop when the mean return reaches a threshold.
 
@@ -201,9 +207,11 @@ class StopTrainingOnRewardThreshold:
         Taken for compatibility.
     """
 
-    reward_threshold: float
-    evaluation: EvalCallback | None = None
-    verbose: int = 0
+    def __init__(
+        self, reward_threshold: float, evaluation: EvalCallback | None = None, verbose: int = 0
+    ) -> None:
+        self.reward_threshold = reward_threshold
+        self.evaluation = evaluation
 
     def __call__(self, record: Record) -> bool:
         """Return False, to stop, once the threshold is reached."""
@@ -212,7 +220,6 @@ class StopTrainingOnRewardThreshold:
         return not reached >= self.reward_threshold
 
 
-@dataclass(eq=False, repr=False)
 class StopTrainingOnNoModelImprovement:
     """Stop when several evaluations in a row brought no new best mean return.
 
@@ -229,10 +236,16 @@ class StopTrainingOnNoModelImprovement:
         Taken for compatibility.
     """
 
-    max_no_improvement_evals: int
-    min_evals: int = 0
-    evaluation: EvalCallback | None = None
-    verbose: int = 0
+    def __init__(
+        self,
+        max_no_improvement_evals: int,
+        min_evals: int = 0,
+        evaluation: EvalCallback | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.evaluation = evaluation
+        self.max_no_improvement_evals = max_no_improvement_evals
+        self.min_evals = min_evals
 
     def __call__(self, record: Record) -> bool:
         """Return False, to stop, once too many evaluations have not improved."""
