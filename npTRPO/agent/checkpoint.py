@@ -247,7 +247,7 @@ def _check(arrays: NpzReader, name: str, size: int, dtype: npt.DTypeLike) -> Non
 
 
 def _array_like(arrays: NpzReader, name: str, expected: Array) -> Array:
-    """Return an array of the file, if it is finite and of the expected size and dtype."""
+    """Return an array of the file; it must be finite and have the expected size and dtype."""
     _check(arrays, name, expected.size, expected.dtype)
     array = arrays.read(name)
     if not np.all(np.isfinite(array)):
@@ -258,7 +258,7 @@ def _array_like(arrays: NpzReader, name: str, expected: Array) -> Array:
 
 
 def _recent(arrays: NpzReader, name: str) -> tuple[float, ...]:
-    """Return figures of the latest episodes: up to 100 finite numbers."""
+    """Return figures of the latest episodes; they must be up to 100 finite numbers."""
     shape, dtype = arrays.header(name)
     if len(shape) == 1 and shape[0] <= 100 and dtype == np.float64:
         array = arrays.read(name)

@@ -37,11 +37,6 @@ class Agent(Protocol):
     verbose: int
     tensorboard_log: str | os.PathLike[str] | None
 
-    def act(
-        self, observations: Any, deterministic: bool = False, rng: np.random.Generator | None = None
-    ) -> Array:
-        """Choose an action for each observation of a batch."""
-
     def predict(
         self, observation: Any, state: None = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[Any, None]:

@@ -1,4 +1,4 @@
-"""Arguments in the form that Stable-Baselines3 gives them, turned into a config."""
+"""Conversion of arguments in Stable-Baselines3's form into a config."""
 
 import dataclasses
 from collections.abc import Mapping
