@@ -4,8 +4,6 @@ A callback is any callable that takes a :class:`npTRPO.agent.Record`; training s
 False. Names and meanings follow Stable-Baselines3, where it has them.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import os
@@ -49,12 +47,12 @@ class EvalCallback:
     eval_env : str, gymnasium.Env or gymnasium.vector.VectorEnv, optional
         Where to evaluate; the id the agent trains on unless given.
     callback_on_new_best, callback_after_eval : callable, optional
-        Given the record after an evaluation with a new best mean return, and after each. Training stops when
-        one returns False; those that stop on evaluations look at this one's.
+        Called with the record after an evaluation with a new best mean return, and after every evaluation.
+        Training stops when one returns False; those that stop on evaluations look at this one's.
     n_eval_episodes : int
         Episodes per evaluation.
     eval_freq : int
-        Environment steps between evaluations (of all environments together).
+        Environment steps between evaluations, counted over all environments.
     log_path : path, optional
         Directory for ``evaluations.npz``: timesteps, and for each the results and ep_lengths of its episodes.
     best_model_save_path : path, optional
@@ -112,14 +110,11 @@ class EvalCallback:
         for child in (callback_on_new_best, callback_after_eval):
             if isinstance(child, (StopTrainingOnRewardThreshold, StopTrainingOnNoModelImprovement)):
                 child.evaluation = child.evaluation or self
-        self.n_eval_episodes = n_eval_episodes
-        self.eval_freq = eval_freq
-        self.log_path = log_path
-        self.best_model_save_path = best_model_save_path
+        self.n_eval_episodes, self.eval_freq = n_eval_episodes, eval_freq
+        self.log_path, self.best_model_save_path = log_path, best_model_save_path
         self.deterministic = deterministic
         self.seed = seed
-        self.max_episode_steps = max_episode_steps
-        self.env_timeout = env_timeout
+        self.max_episode_steps, self.env_timeout = max_episode_steps, env_timeout
         self.evaluations: list[tuple[int, float, float]] = []
         self.best_mean_reward, self.last_mean_reward = -math.inf, math.nan
         self._episodes: list[tuple[Array, Array]] = []
@@ -131,14 +126,9 @@ class EvalCallback:
 
     def evaluate(self, record: Record) -> bool:
         """Evaluate now; return False, to stop, if a callback of its own does."""
+        limits = self.seed, self.max_episode_steps, self.env_timeout
         returns, lengths = run_episodes(
-            record.agent,
-            self.eval_env,
-            self.n_eval_episodes,
-            self.deterministic,
-            seed=self.seed,
-            max_episode_steps=self.max_episode_steps,
-            env_timeout=self.env_timeout,
+            record.agent, self.eval_env, self.n_eval_episodes, self.deterministic, *limits
         )
         mean = float(np.mean(returns))
         self.evaluations.append((record.num_timesteps, mean, float(np.std(returns))))
@@ -172,7 +162,7 @@ class CheckpointCallback:
     Parameters
     ----------
     save_freq : int
-        Environment steps between two files.
+        Environment steps between two files, counted over all environments.
     save_path : path
         Directory, which is made if need be.
     name_prefix : str
@@ -240,8 +230,8 @@ class StopTrainingOnNoModelImprovement:
     min_evals : int
         Evaluations before which training doesn't stop.
     evaluation : EvalCallback, optional
-        Whose evaluations count; it must come earlier in the list of callbacks. Not needed by what is the
-        ``callback_after_eval`` of one.
+        The evaluations to look at; it must come earlier in the list of callbacks. Not needed where this
+        callback is itself the ``callback_after_eval`` of one.
     verbose
         Taken for compatibility.
     """

@@ -1,7 +1,5 @@
 """Agents in files: arrays in an ``.npz``, everything else as JSON beside them. Nothing is unpickled."""
 
-from __future__ import annotations
-
 import io
 import json
 import math
@@ -103,9 +101,7 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
     }
     text = json.dumps(header).encode()
     if len(text) > LONGEST_HEADER:
-        raise ValueError(
-            f"the agent's options and spaces take {len(text):,} bytes, more than a file may have"
-        )
+        raise ValueError(f"options and spaces take {len(text):,} bytes, more than a file may have")
     arrays |= {name: np.array(getattr(checkpoint, name), dtype=np.float64) for name in _RECENT}
     content = io.BytesIO()  # the first versions of NumPy 2 leave a file half-open that they can't write
     np.savez(content, header=np.frombuffer(text, dtype=np.uint8), **arrays)  # type: ignore[arg-type]
@@ -170,10 +166,8 @@ def _file_name(name: str) -> str:
 _RECENT = ("recent_returns", "recent_lengths")
 _LEFT_OUT = ("reward_running", "entropy")  # learning goes on from a reset; entropy is written as text
 _NONE = np.zeros(0)
-_LEAVES = Learner(
-    _NONE, _NONE, AdamState.zero(_NONE), RewardScale.empty(0), Moments.empty(0), 0, 0, 0
-).leaves()
-_MEMBERS = {f"{name}.npy" for name in ("header", *_RECENT, *map(_file_name, _LEAVES))}
+_EMPTY = Learner(_NONE, _NONE, AdamState.zero(_NONE), RewardScale.empty(0), Moments.empty(0), 0, 0, 0)
+_MEMBERS = {f"{name}.npy" for name in ("header", *_RECENT, *map(_file_name, _EMPTY.leaves()))}
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what isn't finite is refused, or replaced
@@ -253,7 +247,7 @@ def _check(arrays: NpzReader, name: str, size: int, dtype: npt.DTypeLike) -> Non
 
 
 def _array_like(arrays: NpzReader, name: str, expected: Array) -> Array:
-    """Return an array of the file, if it is finite and of the expected size and dtype."""
+    """Return an array of the file; it must be finite and have the expected size and dtype."""
     _check(arrays, name, expected.size, expected.dtype)
     array = arrays.read(name)
     if not np.all(np.isfinite(array)):
@@ -264,7 +258,7 @@ def _array_like(arrays: NpzReader, name: str, expected: Array) -> Array:
 
 
 def _recent(arrays: NpzReader, name: str) -> tuple[float, ...]:
-    """Return figures of the latest episodes: up to 100 finite numbers."""
+    """Return figures of the latest episodes; they must be up to 100 finite numbers."""
     shape, dtype = arrays.header(name)
     if len(shape) == 1 and shape[0] <= 100 and dtype == np.float64:
         array = arrays.read(name)

@@ -35,7 +35,6 @@ _COUNT: _Check = (lambda x: is_whole(x, 1), "a whole number, at least 1")
 _COUNT_OR_NONE: _Check = (lambda x: x is None or is_whole(x, 1), "a whole number, at least 1, or None")
 _NUMBER: _Check = (_is_number, "a finite number")
 _COPIES: _Check = (lambda x: is_whole(x, 1, 4096), "a whole number from 1 to 4096")
-_BOOL: _Check = (lambda x: isinstance(x, bool), "True or False")
 
 
 def _one_of(*choices: Any) -> _Check:
@@ -55,6 +54,10 @@ def _option(default: Any, meaning: str, check: _Check, choices: tuple[Any, ...] 
     """Make a field with its meaning and the test of its values."""
     metadata = {"meaning": meaning, "check": check, "choices": choices}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def _switch(meaning: str) -> Any:
+    return _option(True, meaning, (lambda x: isinstance(x, bool), "True or False"))
 
 
 def _choice(default: Any, meaning: str, *choices: Any) -> Any:
@@ -82,14 +85,12 @@ class TRPOConfig:
     )
     gamma: float = _option(0.99, "Discount γ (E1).", _FRACTION)
     gae_lambda: float = _option(0.95, "λ of generalized advantage estimation (E41; GAE paper).", _FRACTION)
-    normalize_advantage: bool = _option(
-        True, "Give the advantages of a batch mean 0 and standard deviation 1.", _BOOL
+    normalize_advantage: bool = _switch("Give the advantages of a batch mean 0 and standard deviation 1.")
+    normalize_observations: bool = _switch(
+        "Standardise observations by their running mean and standard deviation."
     )
-    normalize_observations: bool = _option(
-        True, "Standardise observations by their running mean and standard deviation.", _BOOL
-    )
-    normalize_rewards: bool = _option(
-        True, "Divide rewards by the running standard deviation of the discounted return.", _BOOL
+    normalize_rewards: bool = _switch(
+        "Divide rewards by the running standard deviation of the discounted return."
     )
     target_kl: float = _option(
         0.01, "Trust region δ: largest mean KL(old ‖ new) of an update, in nats (E15).", _POSITIVE
@@ -147,7 +148,7 @@ class TRPOConfig:
     log_std_init: float = _option(
         0.0, "Initial logarithm of the standard deviation, for Box actions.", _NUMBER
     )
-    ortho_init: bool = _option(True, "Orthogonal initialisation of the weights.", _BOOL)
+    ortho_init: bool = _switch("Orthogonal initialisation of the weights.")
     dtype: str = _choice("float32", "Floating-point type of networks and products.", "float32", "float64")
     checkpoint_interval: int | None = _option(
         None,

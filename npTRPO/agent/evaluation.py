@@ -1,7 +1,5 @@
 """Evaluation of an agent in whole episodes, of which each environment contributes its share."""
 
-from __future__ import annotations
-
 import math
 import operator
 import shlex
@@ -31,13 +29,13 @@ def evaluate_policy(
     render: bool = False,
     callback: None = None,
     reward_threshold: float | None = None,
-    return_episode_rewards: Literal[False] = False,
-    warn: bool = True,
     *,
+    return_episode_rewards: Literal[True],
+    warn: bool = True,
     seed: int | None = None,
     max_episode_steps: int | None = None,
     env_timeout: float | None = None,
-) -> tuple[float, float]: ...
+) -> tuple[list[float], list[int]]: ...
 
 
 @overload
@@ -49,13 +47,13 @@ def evaluate_policy(
     render: bool = False,
     callback: None = None,
     reward_threshold: float | None = None,
-    *,
-    return_episode_rewards: Literal[True],
+    return_episode_rewards: Literal[False] = False,
     warn: bool = True,
+    *,
     seed: int | None = None,
     max_episode_steps: int | None = None,
     env_timeout: float | None = None,
-) -> tuple[list[float], list[int]]: ...
+) -> tuple[float, float]: ...
 
 
 def evaluate_policy(
@@ -127,15 +125,8 @@ def evaluate_policy(
             "evaluate_policy has no render and no callback: give an environment that is made with "
             'render_mode="human", or wrapped in a wrapper of yours that sees its steps'
         )
-    returns, lengths = run_episodes(
-        model,
-        env,
-        n_eval_episodes,
-        deterministic,
-        seed=seed,
-        max_episode_steps=max_episode_steps,
-        env_timeout=env_timeout,
-    )
+    limits = seed, max_episode_steps, env_timeout
+    returns, lengths = run_episodes(model, env, n_eval_episodes, deterministic, *limits)
     mean, std = float(np.mean(returns)), float(np.std(returns))
     if reward_threshold is not None and not mean > reward_threshold:
         raise AssertionError(f"the mean return, {mean:.2f}, is not above {reward_threshold:.2f}")
@@ -147,7 +138,6 @@ def run_episodes(
     env: Evaluated,
     n_episodes: int,
     deterministic: bool = True,
-    *,
     seed: int | None = None,
     max_episode_steps: int | None = None,
     env_timeout: float | None = None,

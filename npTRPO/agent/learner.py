@@ -1,12 +1,10 @@
 """The learner as an immutable value, and learning from a batch as a pure function of it."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, SupportsIndex, TypeVar
+from typing import Any, Self, SupportsIndex, TypeVar
 
 import numpy as np
 
@@ -62,7 +60,7 @@ class Model:
     @classmethod
     def for_spaces(
         cls, observation_space: Space, action_space: Space, config: TRPOConfig, own: Mapping[str, Any]
-    ) -> Model:
+    ) -> Self:
         """Make policy and value network for a pair of Gymnasium spaces.
 
         Parameters
@@ -142,7 +140,7 @@ class Learner:
     entropy: int
 
     @classmethod
-    def blank(cls, model: Model, entropy: int) -> Learner:
+    def blank(cls, model: Model, entropy: int) -> Self:
         """Return a learner whose parameters are all zero."""
         policy, config = model.policy, model.config
         theta = np.zeros(policy.n_parameters, config.dtype)
@@ -159,7 +157,7 @@ class Learner:
         )
 
     @classmethod
-    def initial(cls, model: Model, entropy: int) -> Learner:
+    def initial(cls, model: Model, entropy: int) -> Self:
         """Draw the parameters that learning starts from."""
         blank = cls.blank(model, entropy)
         rng, dtype = blank.rng("initialisation"), np.dtype(model.config.dtype)
@@ -174,7 +172,7 @@ class Learner:
         key = (PURPOSES.index(purpose), self.n_updates)
         return np.random.default_rng(np.random.SeedSequence(self.entropy, spawn_key=key))
 
-    def at_reset(self, n_envs: int) -> Learner:
+    def at_reset(self, n_envs: int) -> Self:
         """Return the learner as it is after a reset of so many environments: no episode is under way."""
         return replace(self, reward_scale=RewardScale(self.reward_scale.moments, np.zeros(n_envs)))
 
@@ -301,12 +299,10 @@ def _learn_from(
     if config.normalize_rewards:
         scale = scale.updated(rewards, batch.ended, valid, config.gamma)
         rewards = scale.apply(rewards)
-    values, next_values = batch.values(
-        partial(value_fit.predict_values, model.value_network, learner.value_theta)
-    )
-    advantages = gae(
-        rewards, values, next_values, batch.terminated, batch.truncated, config.gamma, config.gae_lambda
-    )
+    value = partial(value_fit.predict_values, model.value_network, learner.value_theta)
+    values, next_values = batch.values(value)
+    ends, discounts = (batch.terminated, batch.truncated), (config.gamma, config.gae_lambda)
+    advantages = gae(rewards, values, next_values, *ends, *discounts)
     observations, chosen = batch.observations[valid], advantages[valid]
     returns = chosen + values[valid]
     result = update(

@@ -1,6 +1,4 @@
-"""Logs of training: figures by name, a line per update, a progress bar, TensorBoard events."""
-
-from __future__ import annotations
+"""Logs of training: figures by name, lines of them, a progress bar, TensorBoard events."""
 
 import contextlib
 import glob
@@ -10,9 +8,9 @@ import platform
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from npTRPO.agent.record import Agent, Callback, Record
 from npTRPO.files.writing import append_whole
@@ -24,19 +22,15 @@ def metrics(record: Record) -> dict[str, int | float | str]:
     """Return the figures of a record by name, as ``progress.csv`` holds them."""
     update = record.update
     cg, search = update.cg, update.line_search
+    of_record = ("n_updates", "num_timesteps", "time_elapsed", "steps_per_second")
     return {
-        "n_updates": record.n_updates,
-        "num_timesteps": record.num_timesteps,
-        "time_elapsed": record.time_elapsed,
-        "steps_per_second": record.steps_per_second,
-        "episode_return": record.episode_return,
-        "episode_length": record.episode_length,
+        **{name: getattr(record, name) for name in (*of_record, "episode_return", "episode_length")},
         "kl": update.kl,
         "target_kl": record.agent.config.target_kl,
         "predicted_improvement": update.predicted_improvement,
         "improvement": update.improvement,
         "entropy": update.entropy,
-        "explained_variance": record.explained_variance,
+        "explained_variance": update.explained_variance,
         "cg_iterations": cg.iterations if cg else 0,
         "cg_residual": cg.residual_norm / update.gradient_norm if cg else float("nan"),
         "line_search_tries": search.tries if search else 0,
@@ -47,29 +41,30 @@ def metrics(record: Record) -> dict[str, int | float | str]:
     }
 
 
-_COLUMNS: tuple[tuple[str, int, Callable[[dict[str, Any]], str]], ...] = (
-    ("steps", 11, lambda m: f"{m['num_timesteps']:,}"),
-    ("return", 9, lambda m: f"{m['episode_return']:.1f}"),
-    ("length", 7, lambda m: f"{m['episode_length']:.0f}"),
-    ("KL", 9, lambda m: f"{m['kl']:.5f}"),
-    ("predicted", 10, lambda m: f"{m['predicted_improvement']:.5f}"),
-    ("improved", 9, lambda m: f"{m['improvement']:.5f}"),
-    ("CG resid.", 10, lambda m: f"{m['cg_residual']:.1e}"),
-    ("tries", 6, lambda m: f"{m['line_search_tries']}"),
-    ("expl.var.", 10, lambda m: f"{m['explained_variance']:.3f}"),
-    ("entropy", 8, lambda m: f"{m['entropy']:.3f}"),
-    ("steps/s", 9, lambda m: f"{m['steps_per_second']:,.0f}"),
+# Name and width of each column, and its figure with the format.
+_COLUMNS = (
+    ("steps", 11, "num_timesteps", ","),
+    ("return", 9, "episode_return", ".1f"),
+    ("length", 7, "episode_length", ".0f"),
+    ("KL", 9, "kl", ".5f"),
+    ("predicted", 10, "predicted_improvement", ".5f"),
+    ("improved", 9, "improvement", ".5f"),
+    ("CG resid.", 10, "cg_residual", ".1e"),
+    ("tries", 6, "line_search_tries", ""),
+    ("expl.var.", 10, "explained_variance", ".3f"),
+    ("entropy", 8, "entropy", ".3f"),
+    ("steps/s", 9, "steps_per_second", ",.0f"),
 )
 
 
 def header() -> str:
     """Return the line of the columns' names."""
-    return "".join(f" {name:>{width - 1}}" for name, width, _ in _COLUMNS)
+    return "".join(f" {name:>{width - 1}}" for name, width, *_ in _COLUMNS)
 
 
 def format_metrics(figures: dict[str, Any]) -> str:
     """Return the figures of an update as a line under :func:`header`."""
-    return "".join(f" {text(figures):>{width - 1}}" for _, width, text in _COLUMNS)
+    return "".join(f" {figures[key]:{form}}".rjust(width) for _, width, key, form in _COLUMNS)
 
 
 def printer(log_interval: int = 1) -> Callback:
@@ -97,7 +92,7 @@ class ProgressBar:
     Parameters
     ----------
     total_timesteps : int
-        At which the bar is full.
+        Steps at which the bar is full.
     done : int
         Steps taken before.
     log_interval : int
@@ -127,16 +122,15 @@ class ProgressBar:
             progress.TextColumn("{task.fields[speed]} steps/s"),
             progress.TimeRemainingColumn(),
         )
-        self._task = self._bar.add_task(
-            "", total=total_timesteps, completed=done, reward="–", kl="–", speed="–"
-        )
+        none_yet: dict[str, Any] = dict.fromkeys(("reward", "kl", "speed"), "–")
+        self._task = self._bar.add_task("", total=total_timesteps, completed=done, **none_yet)
 
     @property
     def plain(self) -> bool:
         """Whether lines are printed, as there is no terminal."""
         return self._line is not None
 
-    def __enter__(self) -> ProgressBar:
+    def __enter__(self) -> Self:
         """Show the bar."""
         if self._line is None:
             self._bar.start()
@@ -177,27 +171,26 @@ _TENSORBOARD_NAMES = {
 
 
 def _numbered(directory: str | os.PathLike[str], name: str, *, new: bool) -> Path:
-    """``directory/name_1``, or the last with a higher number that is there; the one after it if ``new``."""
+    """Return the last of ``directory/name_1``, ``name_2``, … that is there, or the next one if ``new``."""
     if not isinstance(name, str):
         raise TypeError(f"tb_log_name must be a string, not {name!r}")
     base = Path(directory) / name
-    ends = [
-        path.name.removeprefix(f"{base.name}_") for path in base.parent.glob(f"{glob.escape(base.name)}_*")
-    ]
+    others = base.parent.glob(f"{glob.escape(base.name)}_*")
+    ends = [path.name.removeprefix(f"{base.name}_") for path in others]
     last = max((int(end) for end in ends if end.isdecimal()), default=0)
-    return base.with_name(f"{base.name}_{last + 1 if new or not last else last}")
+    return base.with_name(f"{base.name}_{max(last + new, 1)}")
 
 
 class TensorBoardWriter:
     """Write events for TensorBoard, as a callback, under the names that Stable-Baselines3 uses.
 
-    Events are written as they come, without the thread of tensorboardX's own writer: once a disk is full,
-    that one waits for ever, and what waits in it is lost when the process is killed.
+    Events are written at once, and not by tensorboardX's own writer, whose thread waits for ever once a disk
+    is full, and loses what it holds when the process is killed.
 
     Parameters
     ----------
     directory : path
-        For the file of events, which is a new one.
+        Directory for a new file of events.
     purge_step : int, optional
         Hide what earlier files hold from this step on, as it will be written again.
 
@@ -214,7 +207,7 @@ class TensorBoardWriter:
             from tensorboardX.record_writer import masked_crc32c
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
-                'TensorBoard events need tensorboardX: pip install "npTRPO[tensorboard]"'
+                'TensorBoard needs tensorboardX: pip install "npTRPO[tensorboard]"'
             ) from error
         self._checksum, self._event, self._scalar = masked_crc32c, event_pb2.Event, summary.scalar
         Path(directory).mkdir(parents=True, exist_ok=True)
@@ -235,15 +228,10 @@ class TensorBoardWriter:
 
     def encoded(self, record: Record) -> bytes:
         """Return the figures of an update as they are written to the file."""
-        figures = metrics(record)
+        figures, step = metrics(record), record.num_timesteps
         named = {name: figures[key] for name, key in _TENSORBOARD_NAMES.items()}
-        return self._records(
-            *(
-                {"step": record.num_timesteps, "summary": self._scalar(name, figure)}
-                for name, figure in named.items()
-                if figure == figure  # NaN stands for "none yet"
-            )
-        )
+        there = [self._scalar(name, x) for name, x in named.items() if x == x]  # NaN stands for "none yet"
+        return self._records(*({"step": step, "summary": scalar} for scalar in there))
 
     def append(self, records: bytes) -> None:
         """Append bytes that :meth:`encoded` returned."""
@@ -280,7 +268,7 @@ def listeners(
     Raises
     ------
     TypeError
-        For what can't be called.
+        If a callback isn't callable.
     """
     callbacks = list(callback) if isinstance(callback, Sequence) else [callback] if callback else []
     for each in callbacks:

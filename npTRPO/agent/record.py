@@ -1,7 +1,5 @@
 """The record of an update that callbacks and logs are given."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,29 +37,19 @@ class Agent(Protocol):
     verbose: int
     tensorboard_log: str | os.PathLike[str] | None
 
-    def act(
-        self, observations: Any, deterministic: bool = False, rng: np.random.Generator | None = None
-    ) -> Array:
-        """Choose an action for each observation of a batch."""
-        ...
-
     def predict(
         self, observation: Any, state: None = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[Any, None]:
         """Choose an action for one observation or for each of a batch."""
-        ...
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the agent to a file."""
-        ...
 
     def checkpoint(self) -> Checkpoint:
         """Return what a file holds, as it is now."""
-        ...
 
     def leave_episodes(self) -> None:
         """Go on learning from a reset of the environments."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,4 @@
-"""Arguments in the form that Stable-Baselines3 gives them, turned into a config."""
-
-from __future__ import annotations
+"""Conversion of arguments in Stable-Baselines3's form into a config."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -45,12 +43,9 @@ def config_and_code(
         For arguments that are unknown, impossible or contradict each other.
     """
     if policy not in ("MlpPolicy", "MultiInputPolicy"):
-        way_out = (
-            "; for images, give a network of your own: policy_kwargs=dict(network=...)"
-            if policy == "CnnPolicy"
-            else ""
-        )
-        raise ValueError(f"policy must be 'MlpPolicy' or 'MultiInputPolicy', not {policy!r}{way_out}")
+        hint = "; for images, give a network of your own: policy_kwargs=dict(network=...)"
+        hint = hint if policy == "CnnPolicy" else ""
+        raise ValueError(f"policy must be 'MlpPolicy' or 'MultiInputPolicy', not {policy!r}{hint}")
     if config is not None and not isinstance(config, TRPOConfig):
         raise TypeError(f"config must be a TRPOConfig, not {config!r}; options are given by name")
     options = checked_options(options)
@@ -95,10 +90,8 @@ def _policy_options(policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config's options in ``policy_kwargs``; a class of torch.nn stands for its activation."""
     for key in policy_kwargs:
         if key not in _IN_POLICY_KWARGS:
-            raise TypeError(
-                f"{key!r} is no option in policy_kwargs; the options are "
-                f"{', '.join(_IN_POLICY_KWARGS + _OWN_CODE)}"
-            )
+            possible = ", ".join(_IN_POLICY_KWARGS + _OWN_CODE)
+            raise TypeError(f"{key!r} is no option in policy_kwargs; the options are {possible}")
     options = dict(policy_kwargs)
     match options.get("net_arch"):
         case [dict(both)]:  # as it was written before Stable-Baselines3 1.8

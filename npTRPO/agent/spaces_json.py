@@ -1,7 +1,5 @@
 """Gymnasium's spaces as JSON, and back from JSON of any origin."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -57,14 +55,16 @@ def _plain(value: Any, is_bound: bool) -> Any:
 
 
 def json_space_size(description: dict[str, Any]) -> int:
-    """Return how many numbers a network sees of an element, before a space of that size is made.
+    """Return how many numbers a network sees of an element of a space, without making the space.
 
-    Every space counts for one at least.
+    Every space counts for at least one.
 
     Raises
     ------
+    ValueError
+        If a size isn't a whole number.
     CheckpointError
-        If it is no size.
+        If the kind of space is unknown, or it has too many axes.
     """
     kind = description["kind"]
     if kind == "Box":

@@ -1,7 +1,5 @@
 """The agent: collect, learn from the batch, repeat; act; save and load."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections import deque
@@ -16,18 +14,13 @@ from gymnasium.vector import VectorEnv
 
 from npTRPO._checks import whole_number
 from npTRPO._typing import Array
-from npTRPO.agent.checkpoint import (
-    Checkpoint,
-    CheckpointError,
-    checkpoint_file,
-    read_checkpoint,
-    write_checkpoint,
-)
+from npTRPO.agent.checkpoint import Checkpoint, checkpoint_file, read_checkpoint, write_checkpoint
 from npTRPO.agent.config import TRPOConfig
 from npTRPO.agent.learner import Learner, Model, act, learn
 from npTRPO.agent.logging import listeners
 from npTRPO.agent.record import Callback, Record, stops
 from npTRPO.agent.sb3 import changed, checked_options, config_and_code
+from npTRPO.files.errors import UnreadableFileError as CheckpointError
 from npTRPO.files.errors import reason
 from npTRPO.policies.network import Network
 from npTRPO.policies.policy import Policy
@@ -41,9 +34,9 @@ __all__ = ["TRPO"]
 
 
 def _part(whole: str, name: str) -> Any:
-    """Make a part of an agent's learner or model its attribute; what is assigned goes into a new whole."""
+    """Return an attribute of an agent that is a part of its learner or model; assigning makes a new one."""
 
-    def put(agent: TRPO, value: Any) -> None:
+    def put(agent: "TRPO", value: Any) -> None:
         old = getattr(agent, whole)
         if isinstance(array := getattr(old, name), np.ndarray):
             value = np.array(value, dtype=array.dtype)
@@ -84,7 +77,7 @@ class TRPO:
     Attributes
     ----------
     learner : Learner
-        All that it has learned, as a value; what follows is in it.
+        All that it has learned, as one immutable value, which also holds what follows.
     theta, value_theta : array, shape (p,) and (q,)
         Parameters of policy and value function. An array that is assigned is copied into a new learner, and
         writing into ``theta[...]`` changes the learner that is there.
@@ -164,7 +157,10 @@ class TRPO:
     def act(
         self, observations: Any, deterministic: bool = False, rng: np.random.Generator | None = None
     ) -> Array:
-        """Choose actions for a batch as :func:`npTRPO.agent.learner.act` does, by default with its rng."""
+        """Choose an action for each observation of a batch; ``rng`` defaults to the agent's own.
+
+        See :func:`npTRPO.agent.learner.act`.
+        """
         return act(self.model, self.learner, observations, deterministic, rng or self._rng_act)
 
     def predict(
@@ -221,7 +217,7 @@ class TRPO:
         self.leave_episodes()
 
     def leave_episodes(self) -> None:
-        """Go on learning from a reset of the environments, as somebody else has stepped them."""
+        """Begin the next batch with a reset of the environments, as after others have stepped them."""
         self._sampler: Sampler | None = None
 
     # --- learning -----------------------------------------------------------------------------
@@ -295,7 +291,7 @@ class TRPO:
             )
 
     def _collect(self, env: VectorEnv[Any, Any, Any]) -> Batch:
-        """Return a batch of experience, after a reset where episodes were left or a checkpoint is due."""
+        """Collect a batch of experience, after a reset if episodes were left or a checkpoint is due."""
         interval = self.config.checkpoint_interval
         if self._sampler is None or (interval and self.n_updates % interval == 0):
             self._sampler = Sampler(env, self.policy, int(self.learner.rng("reset").integers(2**31)))

@@ -109,7 +109,10 @@ def predicted_improvement(gradient: Array, step: Array) -> float:
 def update(
     objective: Any,
     theta: Array,
-    *batch: Array,
+    observations: Array | None = None,
+    actions: Array | None = None,
+    advantages: Array | None = None,
+    *,
     target_kl: float = 0.01,
     solver: ConjugateGradient = SOLVER,
     search: LineSearch = SEARCH,
@@ -153,10 +156,12 @@ def update(
     ----------
     Schulman et al. 2015, "Trust region policy optimization", Algorithm 1 and Appendix C.
     """
-    if batch or settings:
+    if observations is None and settings:
+        raise TypeError(f"{', '.join(settings)}: such settings need observations, actions and advantages")
+    if observations is not None:
         if (solver, search) != (SOLVER, SEARCH):
             raise TypeError("solver and search go with an objective; with a batch, give settings instead")
-        objective, solver, search = _parts(objective, theta, *batch, **settings)
+        objective, solver, search = _parts(objective, theta, observations, actions, advantages, **settings)
     g = objective.gradient
     stay = Update(theta, UpdateOutcome.ZERO_GRADIENT, float(np.linalg.norm(g)), objective.entropy)
     if not np.any(g):

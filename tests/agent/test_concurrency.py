@@ -23,6 +23,7 @@ KINDS = {
     "another seed": ("CartPole-v1", {"net_arch": (4,), "seed": 1}),
 }
 STEPS = 6 * 32
+has_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
 
 def made(kind):
@@ -152,14 +153,14 @@ def in_processes(method, arguments):
 
 
 @forks
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@has_fork
 def test_agents_have_the_same_bits_after_a_fork(expected):
     made("another seed").learn(STEPS)  # whatever this process did before
     assert in_processes("fork", [(kind,) for kind in KINDS]) == list(expected.values())
 
 
 @forks
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@has_fork
 def test_an_agent_goes_on_in_a_child_and_in_its_parent_to_the_same_bits():
     agent = made("cartpole").learn(STEPS)
     children = in_processes("fork", [("cartpole", agent)] * 2)
@@ -167,7 +168,7 @@ def test_an_agent_goes_on_in_a_child_and_in_its_parent_to_the_same_bits():
 
 
 @forks
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@has_fork
 def test_a_fork_in_the_midst_of_a_thread_that_learns_does_not_hang(expected):
     background = threading.Thread(target=made("linear").learn, args=(40 * 32,))
     background.start()

@@ -29,7 +29,8 @@ def small(env="CartPole-v1", **options):
 
 def learning(agent, updates):
     """Learn from so many batches; yield the learner before each, the batch, the learner after, the update."""
-    learner, sampler = agent.learner, Sampler(agent.env, agent.policy, 0)
+    learner = agent.learner
+    sampler = Sampler(agent.env, agent.policy, int(learner.rng("reset").integers(2**31)))
     for _ in range(updates):
         before, rng = learner, learner.rng("sampling")
         batch = sampler.collect(before.theta, agent.config.n_steps, before.observation_moments, rng)
@@ -47,11 +48,7 @@ def bits(learner):
 )
 def test_learn_does_what_an_agent_does_with_the_batches_that_it_collects(fit, options):
     agent, twin = (small(value_fit=fit, **options) for _ in range(2))
-    sampler = Sampler(twin.env, twin.policy, int(twin.learner.rng("reset").integers(2**31)))
-    learner = twin.learner
-    for record in agent.updates(96):
-        batch = sampler.collect(learner.theta, 16, learner.observation_moments, learner.rng("sampling"))
-        learner, result = learn(twin.model, learner, batch, learner.rng("value fit"))
+    for record, (_, _, learner, result) in zip(agent.updates(96), learning(twin, 3), strict=True):
         assert bits(learner) == bits(agent.learner)
         assert result.explained_variance == record.explained_variance or record.n_updates == 1
     assert (learner.num_timesteps, learner.n_updates) == (96, 3)
@@ -98,11 +95,8 @@ def test_a_batch_is_learned_from_as_the_algorithm_says(fit, normal):
         assert result.explained_variance == value_fit.explained_variance(values[chosen], returns)
         given = *of_values, rows, returns
         if fit == "adam":
-            state, of_adam = (
-                (before.adam, before.rng("value fit")),
-                {"batch_size": 128, "learning_rate": 1e-3},
-            )
-            fitted, _ = value_fit.fit_adam(*given, *state, epochs=10, **of_adam)
+            given += before.adam, before.rng("value fit")
+            fitted, _ = value_fit.fit_adam(*given, epochs=10, batch_size=128, learning_rate=1e-3)
         elif fit == "lbfgs":
             fitted = value_fit.fit_lbfgs(*given, max_iter=20)
         else:

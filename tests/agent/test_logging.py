@@ -8,7 +8,7 @@ import pytest
 
 from npTRPO import TRPO
 from npTRPO.agent.logging import ProgressBar, TensorBoardWriter, format_metrics, header, metrics, printer
-from tests.environments import Bandit, Counter
+from tests.environments import Counter
 
 
 def small(env=None, **options):
@@ -116,20 +116,6 @@ def test_training_prints_nothing_unless_asked(capsys):
 
 
 # --- the bar ---------------------------------------------------------------------------------------------
-
-
-def test_a_terminal_shows_a_bar(monkeypatch):
-    pytest.importorskip("rich")
-    screen = Terminal()
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "120")
-    with monkeypatch.context() as patch:
-        patch.setattr(sys, "stdout", screen)
-        small(Bandit()).learn(24, progress_bar=True)
-    shown = screen.getvalue()
-    assert "24/24 steps" in shown
-    assert "/0.01" in shown
-    assert header() not in shown
 
 
 def test_a_bar_counts_on_from_the_steps_taken_before(records, monkeypatch):

@@ -97,6 +97,7 @@ def test_a_return_that_is_not_there_yet_is_a_dash(tmp_path):
     last = frames(text)[-1]
     assert status == 0
     assert last.startswith("6/6 steps")
+    assert header() not in text
     assert re.search(r"return –  KL [\d.]+/0\.01", last)
 
 

@@ -56,7 +56,7 @@ def rounded(space, actions):
 
 
 @pytest.mark.parametrize("action", BOUNDED)
-def test_the_environment_gets_clipped_actions_and_the_batch_those_that_were_drawn(action):
+def test_the_environment_gets_clipped_actions_and_the_batch_those_that_were_drawn_with_their_density(action):
     env, space = tasks("box", action, n=2), ACTIONS[action]
     agent = TRPO("MlpPolicy", env, net_arch=(), seed=0, dtype="float64", log_std_init=1.5)
     batch = Sampler(env, agent.policy, 0).collect(agent.theta, 50, None, np.random.default_rng(0))
@@ -64,19 +64,11 @@ def test_the_environment_gets_clipped_actions_and_the_batch_those_that_were_draw
     assert np.mean((drawn < space.low) | (drawn > space.high)) > 0.3
     for i, part in enumerate(env.envs):
         np.testing.assert_array_equal(part.seen, rounded(space, drawn[:, i]).astype(space.dtype))
-
-
-@pytest.mark.parametrize("action", BOUNDED)
-def test_the_log_probability_is_the_density_of_the_action_as_it_was_drawn(action):
-    env = tasks("box", action, n=2)
-    agent = TRPO("MlpPolicy", env, net_arch=(), seed=0, dtype="float64", log_std_init=1.5)
-    batch = Sampler(env, agent.policy, 0).collect(agent.theta, 50, None, np.random.default_rng(0))
-    rows = batch.observations.reshape(100, -1)
-    drawn = batch.actions.reshape(100, -1)
+    rows, drawn = batch.observations.reshape(100, -1), batch.actions.reshape(100, -1)
     n = drawn.shape[1]
     weights, biases = agent.theta[: 3 * n].reshape(3, n), agent.theta[3 * n : 4 * n]
     density = scipy.stats.norm.logpdf(drawn, rows @ weights + biases, np.exp(1.5)).sum(axis=1)
-    found = agent.policy(agent.theta, rows).log_prob(batch.actions.reshape(100, -1))
+    found = agent.policy(agent.theta, rows).log_prob(drawn)
     np.testing.assert_allclose(found, density, rtol=1e-12)
 
 
@@ -120,10 +112,7 @@ REFUSED = {
     ),
     "Sequence": (spaces.Sequence(spaces.Discrete(2)), "pad the sequence to a Box of fixed shape"),
     "Text": (spaces.Text(5), "encode the text as a MultiDiscrete of fixed length"),
-    "OneOf": (
-        spaces.OneOf((spaces.Discrete(2), spaces.Box(-1, 1, (2,)))),
-        "choose one of its spaces",
-    ),
+    "OneOf": (spaces.OneOf((spaces.Discrete(2), spaces.Box(-1, 1, (2,)))), "choose one of its spaces"),
 }
 NESTED = {
     "as it is": lambda space: space,

@@ -220,12 +220,8 @@ def test_what_cannot_be_made_is_refused_with_the_reason(arguments, options, comp
 
 @pytest.mark.parametrize("apart", [True, False])
 def test_policy_kwargs_shape_the_networks(apart):
-    options = {
-        "net_arch": {"pi": [3, 5], "vf": [2]},
-        "activation_fn": "relu",
-        "log_std_init": -1.5,
-        "ortho_init": False,
-    }
+    options = {"net_arch": {"pi": [3, 5], "vf": [2]}, "activation_fn": "relu"}
+    options |= {"log_std_init": -1.5, "ortho_init": False}
     agent = TRPO("MlpPolicy", Target(), **({"policy_kwargs": options} if apart else options), seed=0)
     assert agent.config == TRPOConfig(**options, seed=0)
     assert agent.policy.network.sizes == (1, 3, 5, 1)
@@ -349,17 +345,12 @@ def test_every_value_fit_learns_the_value_of_what_it_saw(fit):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("env", ["CartPole-v1", registered(TwoStates), "Pendulum-v1"])
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(env, dtype, fit):
-    """Whatever NumPy's own random numbers are up to."""
-    agents = []
-    for seed in (0, 0, 1):
-        agents.append(small(env, dtype=dtype, value_fit=fit, seed=seed).learn(96))
-        np.random.random(7)  # noqa: NPY002
+    agents = [small(env, dtype=dtype, value_fit=fit, seed=seed).learn(96) for seed in (0, 0, 1)]
     for name in ("theta", "value_theta"):
         one, same, other = (getattr(agent, name) for agent in agents)
         np.testing.assert_array_equal(one, same)
         assert not np.array_equal(one, other)
-    for one, same in zip(agents[0].observation_moments.mean, agents[1].observation_moments.mean, strict=True):
-        assert one == same
+    np.testing.assert_array_equal(*(agent.observation_moments.mean for agent in agents[:2]))
 
 
 @forks
@@ -506,16 +497,8 @@ def test_two_states_are_solved_and_their_values_known(mode):
     Had the episodes' ends been taken for terminations, the values would be some 40 % smaller; had they
     gone on into the next episode, V(1) would be too low by what its beginnings in state 0 cost.
     """
-    agent = TRPO(
-        "MlpPolicy",
-        vectorized([TwoStates] * 8, mode),
-        net_arch=(8,),
-        gamma=0.9,
-        n_steps=64,
-        normalize_rewards=False,
-        target_kl=0.05,
-        seed=0,
-    ).learn(15_000)
+    options = {"n_steps": 64, "gamma": 0.9, "normalize_rewards": False, "target_kl": 0.05}
+    agent = small(vectorized([TwoStates] * 8, mode), net_arch=(8,), **options).learn(15_000)
     rows = agent.policy.encode(np.array([0, 1]), np.float32)
     rows = standardize(rows, agent.observation_moments.normalizer(np.float32))
     probabilities = agent.policy(agent.theta, rows).probs
