@@ -1,7 +1,5 @@
 """Checks of the engine's derivatives, for functions of one's own."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, Literal
 

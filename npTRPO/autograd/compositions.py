@@ -4,8 +4,6 @@ A function that others express is traced as that composition; one that is locall
 depends on shapes, gives a plain array.
 """
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Sequence
 from typing import Any

@@ -4,8 +4,6 @@ Functions that work element by element state their partial derivatives; structur
 linear map and its transpose. ``compositions.py`` expresses everything else by these.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 import operator

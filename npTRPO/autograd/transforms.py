@@ -4,8 +4,6 @@ All of them take ``f``, a function of one array (or of one tuple of arrays) writ
 that returns one array (or a tuple of arrays), and all of them can be nested.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 import operator

@@ -3,8 +3,6 @@
 Order of the vector: W₁ (inputs × outputs, C order), b₁, W₂, b₂, …
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

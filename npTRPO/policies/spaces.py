@@ -1,7 +1,5 @@
 """Conversions between Gymnasium's spaces and arrays: observations to rows, actions to members of a space."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

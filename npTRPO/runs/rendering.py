@@ -1,7 +1,5 @@
 """Episodes of an agent shown on the screen, as a video, or as a GIF."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import os

@@ -1,7 +1,5 @@
 """Advantage estimates from rewards and values."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from npTRPO._typing import Array, BoolArray

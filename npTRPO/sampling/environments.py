@@ -1,7 +1,5 @@
 """Vector environments, made from an id, an environment or a vector environment."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import difflib

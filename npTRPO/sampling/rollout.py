@@ -1,7 +1,5 @@
 """Sampling: batches of steps to learn from, and the episodes that end in them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -6,8 +6,6 @@ its reward is no reward, so it is marked and never becomes a transition. In SAME
 returned at an episode's end is already the next episode's first; the true last one is in the infos.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """E11 to E14: how wrong the surrogate can be."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from npTRPO._typing import Array

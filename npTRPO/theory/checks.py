@@ -4,8 +4,6 @@ A measure is a function of an :class:`~npTRPO.theory.instances.Instance` that re
 which holds both sides: :class:`Equal`, :class:`AtMost` or :class:`Estimate`.
 """
 
-from __future__ import annotations
-
 import enum
 import math
 from collections.abc import Callable

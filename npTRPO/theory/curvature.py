@@ -1,7 +1,5 @@
 """E20 to E25: the quadratic model of mean KL, and the Fisher information."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace

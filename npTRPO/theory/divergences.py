@@ -1,7 +1,5 @@
 """E15 to E19: the trust region, and the KL divergence of every kind of policy."""
 
-from __future__ import annotations
-
 import itertools
 from typing import Any
 

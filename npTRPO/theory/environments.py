@@ -1,7 +1,5 @@
 """Convert a finite MDP into a Gymnasium environment, and an environment with a table into an MDP."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import gymnasium

@@ -1,7 +1,5 @@
 """The numbered equations of the derivation: each in words, as a formula, and where it is from."""
 
-from __future__ import annotations
-
 import tomllib
 from dataclasses import dataclass
 from importlib import resources

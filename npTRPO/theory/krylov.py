@@ -1,7 +1,5 @@
 """E33 to E37: conjugate gradients for Hx = g."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """LaTeX formulas as one line of Unicode text, for a terminal."""
 
-from __future__ import annotations
-
 import re
 
 __all__ = ["plain_text"]

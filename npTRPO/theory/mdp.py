@@ -1,7 +1,5 @@
 """Finite Markov decision processes, with exact values and visitations of policies by linear algebra."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """E1 to E10: how much better the new policy is, and the surrogate for it."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The best policy of a finite MDP, by value iteration and by policy iteration."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

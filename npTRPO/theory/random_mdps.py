@@ -1,7 +1,5 @@
 """Random finite MDPs of several kinds."""
 
-from __future__ import annotations
-
 from typing import Literal, get_args
 
 import numpy as np

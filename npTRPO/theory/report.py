@@ -1,7 +1,5 @@
 """The verification report: every equation of the derivation, measured on many random instances."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import math

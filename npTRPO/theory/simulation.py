@@ -1,7 +1,5 @@
 """Sample trajectories and transitions of a finite MDP, or enumerate its short paths."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

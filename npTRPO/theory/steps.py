@@ -4,8 +4,6 @@ H is F + λI here, positive definite, so that H⁻¹ exists; its other computati
 scores, solved directly.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Formulas as MathML, converted from LaTeX by latex2mathml."""
 
-from __future__ import annotations
-
 import xml.etree.ElementTree as ET
 from html import escape
 

@@ -1,7 +1,5 @@
 """The verification report as one page for a browser: no script, and nothing that is loaded from elsewhere."""
 
-from __future__ import annotations
-
 import importlib.util
 import inspect
 import platform

@@ -1,7 +1,5 @@
 """Conjugate gradients for a symmetric positive definite system that is known by its products."""
 
-from __future__ import annotations
-
 import enum
 import math
 import operator

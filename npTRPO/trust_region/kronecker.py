@@ -1,7 +1,5 @@
 """A preconditioner for the Fisher and Gauss–Newton systems of layered networks."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -5,8 +5,6 @@ then cost little beside its matrix products, however many rows there are. All th
 batch is summed over its blocks in one place, :meth:`BatchLinearization.mean`.
 """
 
-from __future__ import annotations
-
 import functools
 import operator
 from collections.abc import Callable, Iterable, Iterator

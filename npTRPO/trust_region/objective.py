@@ -3,8 +3,6 @@
 :func:`npTRPO.trust_region.update` takes any :class:`Objective`; :class:`PolicyObjective` is TRPO's own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol
 

@@ -5,8 +5,6 @@ E_{s~ν^π}[KL(π_θ(·|s) ‖ π_θ'(·|s))] ≤ δ, by its linear and quadrati
 along the solution (E38).
 """
 
-from __future__ import annotations
-
 import enum
 import math
 from dataclasses import dataclass, replace
