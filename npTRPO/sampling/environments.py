@@ -51,7 +51,7 @@ def checked_env_id(env_id: str, way_out: str) -> str:
     module = env_id.rpartition(":")[0]
     if module and module not in sys.modules:
         raise ValueError(
-            f"the file names {env_id!r}, and no module is imported on a file's word: "
+            f"the file names {env_id!r}, and no module is imported because a file names it: "
             f"if you trust it, {way_out}"
         )
     return env_id

@@ -202,7 +202,7 @@ def test_no_module_is_imported_that_only_a_file_names(command, run, own_module, 
     assert cli.main(command.split()) == 1
     said = capsys.readouterr().err
     assert ONE_LINE.fullmatch(said)
-    assert "'of_someone:CartPole-v1', and no module is imported on a file's word: if you trust it" in said
+    assert "'of_someone:CartPole-v1', and no module is imported because a file names it: if you trust" in said
     assert COMMANDS[command] in said
     assert not own_module.exists()
     assert "of_someone" not in sys.modules
@@ -214,7 +214,7 @@ def test_no_module_is_imported_that_only_a_file_names(command, run, own_module, 
 def test_from_python_too_and_what_one_imports_oneself_is_trusted(tmp_path, own_module):
     (tmp_path / "agent.npz").write_bytes(with_header(AGENT, env_id="of_someone:CartPole-v1"))
     agent = TRPO.load(tmp_path / "agent")
-    with pytest.raises(ValueError, match="no module is imported on a file's word"):
+    with pytest.raises(ValueError, match="no module is imported because a file names it"):
         evaluate_policy(agent, n_eval_episodes=1)
     assert not own_module.exists()
     __import__("of_someone")
