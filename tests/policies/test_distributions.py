@@ -365,6 +365,7 @@ uniforms = st.one_of(st.sampled_from([0.0, 1 - 2.0**-53, 0.5, 2.0**-53]), st.flo
 some_impossible = st.lists(st.sampled_from([-1e4, 0.0, 0.3, -2.0, -37.0, -700.0]), min_size=1, max_size=6)
 
 
+@example([-1e4, 0.0], 0.0, np.float64)
 @given(some_impossible, uniforms, st.sampled_from([np.float32, np.float64]))
 def test_an_action_of_probability_zero_is_never_drawn(logits: list[float], u: float, dtype: Any) -> None:
     distribution = Categorical(np.array([logits], dtype=dtype))
