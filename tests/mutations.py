@@ -150,7 +150,10 @@ def run(mutations: Sequence[Mutation] = MUTATIONS) -> Runner:
     runner = Runner(mutations)
     root = Path(__file__).parent
     names = sorted({str(root / name) for mutation in mutations for name in mutation.caught_by})
-    pytest.main([*names, "-q", "-p", "no:cacheprovider", "--no-header", f"--rootdir={root.parent}"], [runner])
+    pytest.main(
+        [*names, "-q", "-m", "", "-p", "no:cacheprovider", "--no-header", f"--rootdir={root.parent}"],
+        [runner],
+    )
     return runner
 
 

@@ -25,6 +25,7 @@ def test_at_least_25_wrong_versions_and_all_eight_slips_are_listed() -> None:
     assert all(mutation.caught_by for mutation in MUTATIONS)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     hypothesis.__version_info__ < (6, 170), reason="the fifteen examples of earlier versions find less"
 )
