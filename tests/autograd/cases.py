@@ -26,11 +26,11 @@ class Case(NamedTuple):
     function: Callable[[Any], Any]
     is_complex: bool = True  # whether NumPy has it for complex numbers, as an analytic function
 
-    def __repr__(self) -> str:
+    def __repr__(self):
         return self.name
 
 
-def _twice(theta: Any, x: Any) -> Any:
+def _twice(theta, x):
     part = slice(1, 5)
     return affine(x[:, :1], theta, part) + affine(2 * x[:, 1:2], theta, part)
 
