@@ -7,8 +7,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Done", "Nursery"]
-
 _SERVER = """
 import contextlib, importlib, json, os, resource, signal, sys, tempfile, time
 from npTRPO import cli

@@ -28,8 +28,6 @@ from tests.policies.oracles import family_of
 from tests.trust_region.exact import exact
 from tests.trust_region.oracles import in_float64
 
-__all__ = ["BEST", "Corridor", "Watch", "failures", "watched"]
-
 BEST = 2 - math.sqrt(2)
 """The probability of going right that leads out of the corridor soonest."""
 

@@ -12,23 +12,6 @@ import pytest
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
-__all__ = [
-    "MODES",
-    "VIEWS",
-    "Bandit",
-    "Choosy",
-    "Counter",
-    "Flawed",
-    "Misshapen",
-    "Target",
-    "TwoStates",
-    "counters",
-    "forks",
-    "in_both_modes",
-    "registered",
-    "vectorized",
-]
-
 MODES = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP]
 in_both_modes = pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
 # Python's own warning about the processes that Gymnasium forks while other threads run.

@@ -17,19 +17,6 @@ import numpy as np
 
 from tests.children import Nursery
 
-__all__ = [
-    "BATCH",
-    "OPTIONS",
-    "assert_same_run",
-    "command",
-    "files",
-    "flags",
-    "kill_at_changes",
-    "kill_at_random",
-    "progress",
-    "table",
-]
-
 OPTIONS = {"n_envs": 2, "n_steps": 16, "net_arch": (4,), "checkpoint_interval": 3, "seed": 0}
 BATCH = 32
 TIMES = ("time_elapsed", "steps_per_second")

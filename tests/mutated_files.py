@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["NASTY", "agent", "forged", "members", "packed", "presets", "run_directory"]
-
 Rng = np.random.Generator
 
 

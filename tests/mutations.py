@@ -24,8 +24,6 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol
 
-__all__ = ["MUTATIONS", "Mutation", "run"]
-
 
 @dataclass(frozen=True)
 class Mutation:

@@ -16,8 +16,6 @@ from gymnasium import spaces
 from npTRPO import TRPO, TRPOConfig
 from npTRPO.runs.directory import RunDirectory, RunSettings
 
-__all__ = ["OWN", "answers", "write"]
-
 EVERYTHING = spaces.Dict(
     [
         ("z", spaces.Tuple((spaces.Discrete(3, start=-1), spaces.Box(-1, 1, (2, 2), np.float64)))),

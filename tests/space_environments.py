@@ -6,8 +6,6 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-__all__ = ["ACTIONS", "OBSERVATIONS", "Matching", "best", "by_chance", "matching_id", "score"]
-
 ACTIONS: dict[str, gymnasium.Space[Any]] = {
     "discrete": spaces.Discrete(4),
     "discrete from -3": spaces.Discrete(3, start=-3),

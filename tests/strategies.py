@@ -14,53 +14,6 @@ from npTRPO.theory.instances import Instance
 from npTRPO.theory.random_mdps import KINDS
 from tests.policies.oracles import Family
 
-__all__ = [
-    "RIGHT_OPTIONS",
-    "WRONG_OPTIONS",
-    "PolicyBatch",
-    "System",
-    "action_spaces",
-    "activations",
-    "arrays",
-    "axes_of",
-    "boxes",
-    "broadcastable",
-    "countable_action_spaces",
-    "detailed_action_spaces",
-    "detailed_spaces",
-    "discrete_families",
-    "distinct",
-    "dot_operands",
-    "experiences",
-    "families",
-    "filled_shapes",
-    "flat_spaces",
-    "fractions",
-    "gaussian_families",
-    "generators",
-    "indexings",
-    "instances",
-    "joinings",
-    "lifetimes",
-    "matmul_operands",
-    "mdps",
-    "observation_spaces",
-    "outputs_of",
-    "policy_batches",
-    "real_action_spaces",
-    "reductions",
-    "reshapings",
-    "rotation",
-    "row_batches",
-    "seeds",
-    "shapes",
-    "small_action_spaces",
-    "system",
-    "systems",
-    "takings",
-    "transpositions",
-]
-
 seeds = st.integers(0, 2**32 - 1)
 
 

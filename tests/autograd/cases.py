@@ -11,8 +11,6 @@ import scipy.special
 from npTRPO.autograd import log_softmax, logsumexp
 from npTRPO.policies.mlp import affine
 
-__all__ = ["CASES", "COMPLEX_CASES", "POINT", "Case"]
-
 # Distinct numbers in (1/2, 2), 1/8 from each other and at least 1/32 from the constants below.
 POINT = 0.53 + np.random.default_rng(0).permutation(12).reshape(3, 4) / 8
 MASK = np.array([[True, False, True, True], [False, True, False, True], [True, True, False, False]])

@@ -15,8 +15,6 @@ import numpy as np
 
 from npTRPO.autograd import jvp, linearize, vjp
 
-__all__ = ["assert_derivatives", "assert_near", "assert_same_bits", "complex_step", "curved"]
-
 STEP = 1e-100
 POINTS, RADIUS = 16, 1 / 16  # what the domains keep away from singularities is eight times the radius
 FACTORS = 64

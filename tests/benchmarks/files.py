@@ -10,8 +10,6 @@ from pathlib import Path
 
 from npTRPO.agent.checkpoint import versions
 
-__all__ = ["RESULTS", "read_rows", "write_rows"]
-
 RESULTS = Path(__file__).parent / "results"
 
 

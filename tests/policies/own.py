@@ -6,8 +6,6 @@ import numpy as np
 
 from npTRPO import Bernoulli
 
-__all__ = ["Tempered", "residual_block", "tempered"]
-
 
 def residual_block(n_features, n_outputs):
     """A layer with a skip connection: out = (x + tanh(x A)) B."""

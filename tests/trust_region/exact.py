@@ -12,8 +12,6 @@ import numpy as np
 
 from tests.policies.oracles import EPS
 
-__all__ = ["Exact", "exact"]
-
 DIGITS = Context(prec=60, Emin=-(10**9), Emax=10**9)
 
 
