@@ -77,6 +77,13 @@ class Moments:
         """Return the pair (mean, 1 / scale) that :func:`standardize` takes, in the dtype given."""
         return self.mean.astype(dtype), (1 / self.scale).astype(dtype)
 
+    def change(self, new: Moments) -> tuple[Array, Array]:
+        """E57: Return factor and shift, both (d,), with which rows normalised by ``new`` give those by these.
+
+        (x − μ₀)/σ₀ = factor · (x − μ₁)/σ₁ + shift, where nothing is clipped.
+        """
+        return new.scale / self.scale, (new.mean - self.mean) / self.scale
+
 
 def standardize(rows: Array, normalizer: tuple[Array, Array]) -> Array:
     """Return (rows − mean) / scale, clipped to ±10 standard deviations."""
