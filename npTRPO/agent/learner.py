@@ -228,7 +228,7 @@ def act(
     ValueError
         For observations of a wrong shape, or not finite.
     """
-    rows = model.policy.encode(observations, learner.theta.dtype)
+    rows = model.policy.encode(observations, model.policy.observation_dtype)
     if not np.all(np.isfinite(rows)):
         raise ValueError("the observation is not finite")
     actor = Actor(model.policy, learner.theta, learner.observation_moments, None if deterministic else rng)
@@ -356,7 +356,8 @@ def _renewed(
     if moments is None:
         return learner, observations, None, 0.0
     new = moments.updated(raw)
-    candidate, rows = _in_units(model, learner, moments, new), standardize(raw, new.normalizer(raw.dtype))
+    candidate = _in_units(model, learner, moments, new)
+    rows = standardize(raw, new.normalizer(observations.dtype, model.policy.observation_eps))
     old = outputs_in_blocks(outputs, learner.theta, observations)
     both = old, outputs_in_blocks(outputs, candidate.theta, rows)
     before, after = (model.policy.family(cast(each, np.float64)) for each in both)
@@ -373,7 +374,7 @@ def _in_units(model: Model, learner: Learner, old: Moments, new: Moments) -> Lea
     first moments, as parameters are drawn for observations that are normalised.
     """
     changed: dict[str, Any] = {"observation_moments": new}
-    change = old.change(new)
+    change = old.change(new, model.policy.observation_eps)
     if old.count and isinstance(network := model.policy.network, MLP):
         changed["theta"] = network.absorb(learner.theta, *change)
     if old.count and isinstance(network := model.value_network, MLP):

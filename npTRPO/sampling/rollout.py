@@ -63,7 +63,7 @@ class Sampler:
         self._stepper.look(actor, steps)
         ended = steps.terminated | steps.truncated
         lengths = running_sums(steps.valid.astype(float), 1.0, ended, self._lengths)
-        finals = np.array([row for *_, row in steps.finals], theta.dtype)
+        finals = np.array([row for *_, row in steps.finals], self.policy.observation_dtype)
         finals = finals.reshape(len(finals), steps.observations.shape[-1])
         return Batch(
             raw_observations=steps.raw_observations[:-1],
