@@ -212,11 +212,22 @@ class TRPO:
                 made.close()
             raise
         self.env, self.env_id = made, env if isinstance(env, str) else None
-        self.leave_episodes()
+        self._forget_episodes()
 
     def leave_episodes(self) -> None:
         """Begin the next batch with a reset of the environments, as after others have stepped them."""
         self._sampler: Sampler | None = None
+
+    def _env_name(self) -> str | None:
+        """Return the registered name of the environment, if it has one."""
+        spec = None if self.env is None else self.env.spec
+        return None if spec is None else spec.id.rpartition(":")[2]
+
+    def _forget_episodes(self) -> None:
+        """Begin with a reset, and count the returns of episodes anew."""
+        self.leave_episodes()
+        self.recent_returns.clear()
+        self.recent_lengths.clear()
 
     # --- learning -----------------------------------------------------------------------------
 
@@ -264,7 +275,7 @@ class TRPO:
         total_timesteps = whole_number("total_timesteps", total_timesteps, least=1, floats=True)
         if reset_num_timesteps:
             self.num_timesteps = 0
-            self.leave_episodes()
+            self._forget_episodes()
         until = self.num_timesteps + total_timesteps
         began = time.perf_counter()
         while self.num_timesteps < until:
@@ -291,12 +302,15 @@ class TRPO:
     def _collect(self, env: VectorEnv[Any, Any, Any]) -> Batch:
         """Collect a batch of experience, after a reset if episodes were left or a checkpoint is due."""
         interval = self.config.checkpoint_interval
-        if self._sampler is None or (interval and self.n_updates % interval == 0):
-            self._sampler = Sampler(env, self.policy, int(self.learner.rng("reset").integers(2**31)))
+        sampler = self._sampler
+        if sampler is None or not sampler.undisturbed or (interval and self.n_updates % interval == 0):
+            self._sampler = sampler = Sampler(
+                env, self.policy, int(self.learner.rng("reset").integers(2**31))
+            )
             self.learner = self.learner.at_reset(env.num_envs)
         learner, n_steps = self.learner, self.config.steps_per_env(env.num_envs)
         try:
-            return self._sampler.collect(
+            return sampler.collect(
                 learner.theta, n_steps, learner.observation_moments, learner.rng("sampling")
             )
         except BaseException:
@@ -367,6 +381,11 @@ class TRPO:
                 raise CheckpointError(
                     f"{file} can't go on in the environment given: {reason(error)}"
                 ) from error
+            if (
+                agent._env_name() == (found.env_id or "").rpartition(":")[2]
+            ):  # the same one, whose returns count on
+                agent.recent_returns.extend(found.recent_returns)
+                agent.recent_lengths.extend(found.recent_lengths)
         return agent
 
 

@@ -173,6 +173,9 @@ def clipped(x: Array, low: Any, high: Any) -> Array:
 
 
 def _one_hot(indices: Array, n: int, dtype: npt.DTypeLike) -> Array:
+    if indices.dtype.kind == "f" and not np.array_equal(indices, np.rint(indices)):
+        raise ValueError(f"observations of a Discrete space must be whole numbers, not {indices.tolist()}")
+    indices = indices.astype(np.int64, copy=False)
     if indices.size and not (indices.min() >= 0 and indices.max() < n):
         raise ValueError(
             f"observations lie outside their Discrete space of {n} values: as counted from its start, "

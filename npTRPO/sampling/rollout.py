@@ -38,6 +38,11 @@ class Sampler:
         self._returns = np.zeros(env.num_envs)
         self._lengths = np.zeros(env.num_envs)
 
+    @property
+    def undisturbed(self) -> bool:
+        """True unless others have stepped or reset the environments since; vectors made here know."""
+        return self._stepper.undisturbed
+
     def collect(self, theta: Array, n_steps: int, moments: Moments | None, rng: np.random.Generator) -> Batch:
         """Take ``n_steps`` steps in every environment with π_θ.
 

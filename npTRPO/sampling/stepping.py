@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from npTRPO._typing import Array
+from npTRPO._typing import Array, BoolArray
 from npTRPO.policies.policy import Policy
 from npTRPO.policies.spaces import batch_of_one
 from npTRPO.sampling.environments import remembering_members
@@ -54,17 +54,21 @@ class Actor:
         return distribution.mode() if self._rng is None else distribution.sample(self._rng)
 
 
-def autoreset_mode(env: VectorEnv[Any, Any, Any]) -> AutoresetMode:
-    """Return how a vector environment resets the environments whose episodes ended.
+def autoreset_mode(env: VectorEnv[Any, Any, Any]) -> AutoresetMode | None:
+    """Return how a vector environment says that it resets the environments whose episodes ended.
+
+    The outermost wrapper that states it in its metadata is right. None if nobody states it.
 
     Raises
     ------
     ValueError
-        If it doesn't.
+        If it doesn't reset them.
     """
+    base = env.unwrapped
     # The first versions of Gymnasium 1 share one metadata among all vectors of a kind of environment.
-    own = getattr(env.unwrapped, "autoreset_mode", None)
-    mode = AutoresetMode(own or env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP))
+    own = getattr(base, "autoreset_mode", None) if env.metadata is base.metadata else None
+    stated = own or env.metadata.get("autoreset_mode")
+    mode = None if stated is None else AutoresetMode(stated)
     if mode is AutoresetMode.DISABLED:
         raise ValueError(
             "the vector environment has autoreset disabled: make it with autoreset_mode "
@@ -128,8 +132,10 @@ class Stepper:
         self.policy = policy
         self.purpose = purpose
         self._consequence = "" if purpose else "; nothing was learned from this batch"
-        self.mode = AutoresetMode.DISABLED if one_episode else autoreset_mode(env)
+        stated = AutoresetMode.DISABLED if one_episode else autoreset_mode(env)
+        self._stated, self.mode = stated is not None, stated or AutoresetMode.NEXT_STEP
         self._members = remembering_members(env)
+        self._calls = 0
         self._n_features, self._dtype = policy.n_features, policy.observation_dtype
         self.taken = 0
         self._resets = np.zeros(env.num_envs, dtype=bool)  # environments whose next step only resets
@@ -138,6 +144,15 @@ class Stepper:
         except (Exception, SystemExit) as error:
             raise self._explained(error) from error.__cause__
         self._encoded(self._observation, np.float64)
+        self._calls = self._calls_now()
+
+    def _calls_now(self) -> int:
+        return getattr(self.env.unwrapped, "calls", 0)
+
+    @property
+    def undisturbed(self) -> bool:
+        """True unless others have stepped or reset the environments since; vectors made here know."""
+        return self._calls == self._calls_now()
 
     def advance(self, actor: Actor, n_steps: int) -> Steps:
         """Take ``n_steps`` steps in every environment.
@@ -174,12 +189,38 @@ class Stepper:
                 raise self._explained(error) from error.__cause__
             ended = terminated[t] | truncated[t]
             if next_step:
+                self._check_resets(rewards[t], ended, info)
                 self._resets = ended
             elif wants_finals and True in (ends := ended.tolist()):
                 steps.finals += [(t, i, self._final(info, i, dtype)) for i, end in enumerate(ends) if end]
         rewards[~valid] = 0.0
+        self._calls = self._calls_now()
         self._check(steps)
         return steps
+
+    def _check_resets(self, rewards: Array, ended: BoolArray, info: dict[str, Any]) -> None:
+        """Raise a ValueError if a vector environment doesn't reset in the step after an episode's end.
+
+        Then an end has ``final_obs`` beside it, or a step that should only reset has a reward, or ends an
+        episode; the last two are no sign where NEXT_STEP is stated, as a wrapper may have changed the reward.
+        """
+        if ended.any() and "final_obs" in info:
+            sign = f"episodes ended in {self.when(self.taken)} with final_obs in the infos"
+        elif not self._stated and np.any(self._resets & (ended | (rewards != 0))):
+            i = int(np.argmax(self._resets & (ended | (rewards != 0))))
+            sign = f"environment {i} went on in {self.when(self.taken)}, right after the end of an episode"
+        else:
+            return
+        states = (
+            "states NEXT_STEP"
+            if self._stated
+            else "doesn't state its autoreset_mode, which usually is NEXT_STEP"
+        )
+        raise ValueError(
+            f"the vector environment {states}, but {sign}: if it resets in the same step, say so by "
+            "env.metadata = {**env.metadata, 'autoreset_mode': gymnasium.vector.AutoresetMode.SAME_STEP}, "
+            "and give final_obs in the infos"
+        )
 
     def look(self, actor: Actor, steps: Steps) -> None:
         """Record the observations after the last step as well.
@@ -199,7 +240,7 @@ class Stepper:
         raw, actions, before = steps.raw_observations, steps.actions, self.taken - len(steps.actions)
         numbers = [("observation", raw, 0), ("reward", steps.rewards, 1)]
         if steps.observations.dtype != raw.dtype:  # as one that isn't normalised may overflow
-            numbers.insert(1, (f"observation that is, in {steps.observations.dtype},", steps.observations, 0))
+            numbers.insert(1, (f"{steps.observations.dtype} observation", steps.observations, 0))
         if steps.finals:
             last = np.zeros_like(raw)
             for t, i, row in steps.finals:
@@ -289,6 +330,8 @@ class Stepper:
         who = " and ".join(f"environment {i}" for i in culprits) or "the environments"
         if isinstance(error, SystemExit):
             return RuntimeError(f"{who} would have ended the process with status {error.code}, in {when}")
+        if not str(error):  # a bare assert, for instance
+            error.args = (f"{type(error).__name__} without a message, in {when} of {who}",)
         error.add_note(f"in {when} of {who}")
         return error
 

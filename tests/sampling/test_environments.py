@@ -36,7 +36,7 @@ def lacking():
 def test_an_id_is_made_so_many_times_in_its_own_vector_form_if_it_has_one(env_id, mode, kind):
     envs = make_vector_env(env_id, 3, mode)
     try:
-        assert type(envs.unwrapped) is kind
+        assert isinstance(envs.unwrapped, kind)
         assert envs.num_envs == 3
         assert envs.reset(seed=0)[0].shape == (3, *envs.single_observation_space.shape)
         if kind is not CartPoleVectorEnv:
