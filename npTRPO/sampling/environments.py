@@ -98,9 +98,7 @@ def make_vector_env(
             return SyncVector(*[lambda: gymnasium.make(env_id)] * n_envs)
         if mode == "async":
             with _interrupts_blocked():
-                return AsyncVector(
-                    [partial(gymnasium.make, env)] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP
-                )
+                return AsyncVector(env, n_envs)
         return gymnasium.make_vec(env, n_envs, vectorization_mode=mode)
     except gymnasium.error.DependencyNotInstalled as error:
         raise missing_package_error(f"{env} needs a package that isn't installed", error) from error
@@ -195,8 +193,31 @@ def _info_of(known: Any, i: int) -> Any:
     return {key: _info_of(part, i) for key, part in there.items()}
 
 
+class _Copying(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Copies what an episode ends with, before a reset fills the environment's memory again."""
+
+    def step(self, action: Any) -> Any:
+        result: Any = self.env.step(action)
+        return copy.deepcopy(result) if result[2] or result[3] else result
+
+
+def _copying(env_id: str) -> gymnasium.Env[Any, Any]:
+    return _Copying(gymnasium.make(env_id))
+
+
 class AsyncVector(_Vector, AsyncVectorEnv):
-    """Gymnasium's :class:`AsyncVectorEnv` with infos of any kind."""
+    """Gymnasium's :class:`AsyncVectorEnv`, with infos of any kind and last observations as they were.
+
+    Parameters
+    ----------
+    env_id : str
+        Id of the environment.
+    n_envs : int
+        Number of processes.
+    """
+
+    def __init__(self, env_id: str, n_envs: int) -> None:
+        super().__init__([partial(_copying, env_id)] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP)
 
     def reset_async(self, *arguments: Any, **options: Any) -> None:
         """Begin to reset all environments."""

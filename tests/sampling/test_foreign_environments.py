@@ -82,7 +82,7 @@ class Varying(Informed):
 
 
 def test_infos_of_any_kind_from_processes():
-    gymnasium.register("tests/Varying-v0", Varying)
+    gymnasium.register("tests/Varying-v0", Varying, disable_env_checker=True)
     envs = make_vector_env("tests/Varying-v0", 3, "async")
     try:
         _, infos = envs.reset(seed=0)
@@ -132,6 +132,17 @@ def test_memory_that_environments_fill_again_changes_nothing_that_was_recorded(n
     )
     np.testing.assert_array_equal(infos[-1]["now"][:, 0], [100 * (i + 1) for i in range(n_envs)])
     assert observations.shape == (n_envs, 1)
+
+
+def test_a_process_sends_the_last_observation_as_it_was_before_the_reset():
+    gymnasium.register("tests/OneMemory-v0", OneMemory, disable_env_checker=True)
+    envs = make_vector_env("tests/OneMemory-v0", 2, "async")
+    try:
+        agent = TRPO("MlpPolicy", envs, net_arch=(4,), seed=0)
+        batch = Sampler(envs, agent.policy, 0).collect(agent.theta, 7, None, np.random.default_rng(0))
+        np.testing.assert_array_equal(batch.final_observations % 100, 3)
+    finally:
+        envs.close()
 
 
 # --- how a vector resets ---------------------------------------------------------------------------------
