@@ -19,7 +19,8 @@ from npTRPO._checks import environment_id, whole_number
 from npTRPO._typing import Array
 from npTRPO._version import __version__
 from npTRPO.agent.config import TRPOConfig
-from npTRPO.agent.learner import Learner, Model, map_leaves
+from npTRPO.agent.learner import Learner, map_leaves
+from npTRPO.agent.model import Model
 from npTRPO.agent.spaces_json import json_space_size, space_from_json, space_to_json
 from npTRPO.files.errors import UnreadableFileError as CheckpointError
 from npTRPO.files.errors import reason

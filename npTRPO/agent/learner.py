@@ -2,19 +2,16 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Self, SupportsIndex, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
 from npTRPO._typing import Array
-from npTRPO.agent.config import TRPOConfig
+from npTRPO.agent.model import Model
 from npTRPO.policies.mlp import MLP
-from npTRPO.policies.network import FunctionNetwork, Network
-from npTRPO.policies.policy import Policy
-from npTRPO.policies.spaces import Space
 from npTRPO.sampling.advantages import gae
 from npTRPO.sampling.batch import Batch
 from npTRPO.sampling.normalization import Moments, RewardScale, standardize
@@ -34,73 +31,6 @@ _OF_UPDATE = (
 )
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Model:
-    """Everything that learning leaves as it is.
-
-    Attributes
-    ----------
-    policy : Policy
-        The family of distributions over actions.
-    value_network : Network
-        From encoded observations to one output, the value.
-    config : TRPOConfig
-        The algorithm's options.
-    own : dict
-        ``network`` and ``distribution``, factories of one's own, or neither. A model that has some is pickled
-        as these, and made anew by them, so that it is they that must be found by their names.
-    """
-
-    policy: Policy
-    value_network: Network
-    config: TRPOConfig
-    own: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    @classmethod
-    def for_spaces(
-        cls, observation_space: Space, action_space: Space, config: TRPOConfig, own: Mapping[str, Any]
-    ) -> Self:
-        """Make policy and value network for a pair of Gymnasium spaces.
-
-        Parameters
-        ----------
-        observation_space, action_space : gymnasium.Space
-            Of one environment.
-        config : TRPOConfig
-            The algorithm's options.
-        own : dict
-            As in the attribute; the value network comes from the same factory as the policy's, with one
-            output.
-
-        Raises
-        ------
-        NotImplementedError
-            For a space that isn't supported.
-        """
-        policy = Policy.for_spaces(
-            observation_space,
-            action_space,
-            net_arch=config.policy_arch,
-            activation_fn=config.activation_fn,
-            log_std_init=config.log_std_init,
-            ortho_init=config.ortho_init,
-            **own,
-        )
-        value_network: Network
-        if "network" in own:
-            value_network = FunctionNetwork.made_by(own["network"], policy.n_features, 1)
-        else:
-            sizes = (policy.n_features, *config.value_arch, 1)
-            value_network = MLP(sizes, config.activation_fn, orthogonal=config.ortho_init)
-        return cls(policy, value_network, config, dict(own))
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
-        if not self.own:
-            return super().__reduce_ex__(protocol)
-        spaces = self.policy.observation_space, self.policy.action_space
-        return Model.for_spaces, (*spaces, self.config, self.own)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from npTRPO._checks import whole_number
 from npTRPO._typing import Array
 from npTRPO.agent.checkpoint import Checkpoint, checkpoint_file, read_checkpoint, write_checkpoint
 from npTRPO.agent.config import TRPOConfig
-from npTRPO.agent.learner import Learner, Model, act, learn
+from npTRPO.agent.learner import Learner, act, learn
 from npTRPO.agent.logging import listeners
+from npTRPO.agent.model import Model
 from npTRPO.agent.record import Callback, Record, stops
 from npTRPO.agent.sb3 import changed, checked_options, config_and_code
 from npTRPO.files.errors import UnreadableFileError as CheckpointError

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from npTRPO._typing import Array, BoolArray
 from npTRPO.policies.spaces import clipped
 from npTRPO.sampling.advantages import running_sums
-from npTRPO.trust_region.linearized import row_blocks
 
 # Normalised numbers are clipped to this many standard deviations, as is usual.
 CLIP = 10.0
@@ -106,7 +105,9 @@ def standardize(rows: Array, normalizer: tuple[Array, Array]) -> Array:
     if rows.size <= _FEW:
         return clipped((rows - mean) * factor, -CLIP, CLIP).astype(factor.dtype, copy=False)
     result = np.empty(rows.shape, factor.dtype)
-    for block in row_blocks(len(rows), max(1, _FEW * len(rows) // rows.size)):
+    step = max(1, _FEW * len(rows) // rows.size)
+    for start in range(0, len(rows), step):
+        block = slice(start, start + step)
         result[block] = clipped((rows[block] - mean) * factor, -CLIP, CLIP)
     return result
 

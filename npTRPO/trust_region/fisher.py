@@ -104,7 +104,7 @@ class FisherOperator(LinearOperator):  # type: ignore[misc]
         >>> import numpy as np
         >>> from gymnasium import spaces
         >>> from npTRPO import Policy
-        >>> from npTRPO.trust_region import BatchLinearization, Block, cast
+        >>> from npTRPO.trust_region import BatchLinearization
         >>> policy = Policy.for_spaces(spaces.Box(-1, 1, (3,)), spaces.Discrete(2), net_arch=(4,))
         >>> batch = BatchLinearization(policy.outputs, policy.init(np.random.default_rng(0)), np.eye(3))
         >>> FisherOperator.of(batch, policy, damping=0.1).shape

@@ -225,7 +225,9 @@ def test_advantages_get_mean_0_and_deviation_1_and_are_zero_if_they_do_not_vary(
 def test_an_update_that_is_not_finite_is_refused_and_the_learner_kept_but_for_its_counts(fit):
     agent = small(value_fit=fit, dtype="float64")
     [(before, batch, _, _)] = learning(agent, 1)
-    huge = replace(batch, raw_observations=1e308 * batch.raw_observations)  # whose squares are infinite
+    huge = replace(
+        batch, raw_observations=1e308 * batch.raw_observations.astype(float)
+    )  # whose squares are infinite
     after, result = learn(agent.model, before, huge, np.random.default_rng(0))
     assert result.outcome is UpdateOutcome.NOT_FINITE
     assert result.theta is before.theta

@@ -59,6 +59,8 @@ ACCEPTED = {
     "line_search_shrinking_factor": [0.1, 0.9],
     "line_search_max_iter": [1, 10],
     "sub_sampling_factor": [1, 3],
+    "discounted_states": [True, False],
+    "damped_step": [True, False],
     "policy_kwargs": [
         None,
         {},

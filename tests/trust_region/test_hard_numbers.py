@@ -177,5 +177,5 @@ def test_two_thousand_hard_updates_keep_to_the_trust_region_or_change_no_bit():
 
     every()
     assert set(reached) == EVERYTHING
-    assert set(outcomes) == set(UpdateOutcome)
+    assert set(outcomes) == set(UpdateOutcome) - {UpdateOutcome.MEASURED}  # which is learn's
     assert outcomes[UpdateOutcome.IMPROVED] > CASES / 10
