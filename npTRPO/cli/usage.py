@@ -11,7 +11,7 @@ __all__ = ["UsageError", "add_playing_flags", "at_least", "ending_in", "say", "s
 
 
 class UsageError(ValueError):
-    """The command asks for what can't be."""
+    """The command was used wrongly."""
 
 
 def say(line: str) -> None:
