@@ -452,7 +452,7 @@ def test_a_run_that_is_killed_at_random_moments_ends_as_one_that_was_not(kills, 
 def test_a_run_that_is_killed_at_any_change_of_its_files_ends_as_one_that_was_not(every, nursery, tmp_path):
     words = partial(faults.command, updates=UPDATES, eval_episodes=1)
     stages = faults.kill_at_changes(nursery, tmp_path, UPDATES, words, every=every)
-    assert len(stages) > 15 // every  # more with TensorBoard events
+    assert len(stages) >= 16 // every  # more with TensorBoard events
     assert every > 1 or "while it wrote a checkpoint" in stages
 
 
@@ -466,7 +466,7 @@ def test_a_resuming_that_is_killed_at_any_change_of_its_files_can_be_resumed(
         return ["train", "--resume", directory]
 
     stages = faults.kill_at_changes(nursery, tmp_path, UPDATES, words, prepare, whole, every)
-    assert len(stages) > 5 // every
+    assert len(stages) >= 6 // every
 
 
 @EVERY
@@ -477,7 +477,7 @@ def test_an_overwriting_that_is_killed_leaves_what_can_be_overwritten(every, nur
         return ["train", *flags(2, 0), "--overwrite", "--out", directory]
 
     stages = faults.kill_at_changes(nursery, tmp_path, 2, words, prepare, expected, every)
-    assert len(stages) > 5 // every
+    assert len(stages) >= 6 // every
 
 
 # --- two processes ---------------------------------------------------------------------------------------
