@@ -14,11 +14,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.children import Nursery
 
 OPTIONS = {"n_envs": 2, "n_steps": 16, "net_arch": (4,), "checkpoint_interval": 3, "seed": 0}
 BATCH = 32
+# Of how many moments a test tries one: of five at ordinary times, and each where time is no matter.
+EVERY = pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
 TIMES = ("time_elapsed", "steps_per_second")
 
 
@@ -115,8 +118,9 @@ def kill_at_changes(
     words,
     prepare=lambda directory: None,
     expected=None,
+    every=1,
 ):
-    """Kill a command just before each change of its files, and repeat it, as :func:`kill_at_random` does.
+    """Kill a command just before changes of its files, and repeat it, as :func:`kill_at_random` does.
 
     Parameters
     ----------
@@ -126,11 +130,13 @@ def kill_at_changes(
         Makes what is in a directory before.
     expected
         A run that nothing happened to; unless given, one that the command makes.
+    every
+        Of how many changes the last is chosen.
     """
     counted, stages = scratch / "counted", []
     prepare(counted)
     moments = nursery.run(*words(counted), cwd=scratch).moments
-    for moment in range(moments):
+    for moment in range(every - 1, moments, every):
         directory = scratch / f"changing-{moment}"
         prepare(directory)
         killed = nursery.run(*words(directory), cwd=scratch, signals_at=[(moment, signal.SIGKILL)])

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _flush() -> None:
-    """Write what is still to be written to stdout, and let go of it if that can't be."""
+    """Flush stdout, and drop it if it can't be written to."""
     try:
         print(end="", flush=True)
     except OSError:

@@ -11,7 +11,7 @@ def add_render_flags(parser: argparse.ArgumentParser) -> None:
     add_playing_flags(parser, "show it in this environment instead of its own", episodes=1)
     parser.add_argument("--video", type=ending_in(".mp4"), metavar="MP4", help="write a video instead")
     parser.add_argument("--gif", type=ending_in(".gif"), metavar="GIF", help="write a GIF instead")
-    parser.add_argument("--max-steps", type=at_least(1), help="cut episodes after so many steps")
+    parser.add_argument("--max-steps", type=at_least(1), help="end episodes after this many steps")
 
 
 def render(options: argparse.Namespace) -> int:

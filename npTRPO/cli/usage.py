@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class UsageError(ValueError):
-    """The command asks for what can't be."""
+    """The command was used wrongly."""
 
 
 def say(line: str) -> None:

@@ -11,7 +11,7 @@ def add_verify_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--instances", type=at_least(1), default=200, help="number of problems (default: 200)"
     )
-    parser.add_argument("--seed", type=at_least(0), default=0, help="what they are drawn from (default: 0)")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="seed of the problems (default: 0)")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument(
         "--html", type=Path, metavar="FILE", help="also write a page with all equations and measurements"

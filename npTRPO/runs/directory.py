@@ -209,7 +209,7 @@ class RunDirectory:
         return agent
 
     def _ahead(self) -> list[Path]:
-        """Return checkpoints that could not be read, whose rows are about to be written once more."""
+        """Return checkpoints newer than the agent: they could not be read, and will be made again."""
         found = [path for path in checkpoints(self.path) if int(path.stem) > self.agent.n_updates]
         return [path for path in found if path.is_symlink() or not path.is_dir()]
 
@@ -245,7 +245,7 @@ def _found(directory: Path, *patterns: str) -> Iterator[Path]:
 
 
 def _times(directory: Path) -> dict[str, int]:
-    """Return the checkpoints of a run, and when they were written."""
+    """Return the modification time in ns of each checkpoint of a run, by file name."""
     found = {}
     for path in checkpoints(directory):
         with contextlib.suppress(FileNotFoundError):  # another process may be training
@@ -254,7 +254,7 @@ def _times(directory: Path) -> dict[str, int]:
 
 
 def _is_taken(directory: Path) -> bool:
-    """Return whether there is anything but what a process leaves that was killed before it began."""
+    """Return whether a path holds more than what a process killed before it began leaves behind."""
     if not directory.is_dir():
         return directory.exists()
     return any(path.name != _LOCK and path.suffix != ".part" for path in directory.iterdir())

@@ -64,7 +64,7 @@ class RunSettings:
 
 
 def write_config(directory: Path, settings: RunSettings, config: TRPOConfig, entropy: int) -> None:
-    """Write a run's config.json: its settings and options, and with what it was begun."""
+    """Write a run's config.json: its settings and options, and what it was begun with."""
     description = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,

@@ -23,7 +23,7 @@ def check_links(directory: Path) -> None:
 
 
 def check_tables(directory: Path, n_updates: int) -> None:
-    """Raise an error unless the tables can be continued by a run that has made so many updates."""
+    """Raise an error unless a run that has made ``n_updates`` updates can continue the tables."""
     for name, column in (("progress.csv", "time_elapsed"), ("evaluations.csv", "mean_return")):
         column_until(directory / name, column, "n_updates", n_updates)
 
