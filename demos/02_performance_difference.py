@@ -4,7 +4,7 @@ On a finite MDP every expectation is a sum, so that the new policy can be evalua
 two objectives is the new policy's expected advantage over the old one (E3, E6). The surrogate L (E7) puts the
 old visitation in place of the new one, which is right to first order (E8) and wrong further away, by no more
 than E11 and E13 allow. TRPO's Algorithm 1 climbs the bound in KL (E12) and can't fail; the practical
-algorithm climbs L within a region of fixed size (E15), and arrives.
+algorithm climbs L within a region of fixed size (E15), and gets there.
 """
 
 from dataclasses import replace

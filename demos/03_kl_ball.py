@@ -1,9 +1,9 @@
 """The trust region of a policy with two parameters: the true KL ball, its ellipse, and two steps.
 
 The region mean-KL(θ ‖ θ + Δ) ≤ δ (E15) can be drawn when θ has two numbers. Its quadratic model (E20) is an
-ellipse, whose matrix is the Fisher information (E21), and which fits the better the smaller δ is. The natural
+ellipse, whose matrix is the Fisher information (E21), and which fits better the smaller δ is. The natural
 step (E29) goes as far along the surrogate's gradient g as the ellipse allows, and touches its boundary there.
-A step along g itself, as long as that one, leaves the region; cut at the boundary, it gains less.
+A step of the same length along g itself leaves the region; cut at the boundary, it gains less.
 """
 
 import numpy as np

@@ -3,7 +3,7 @@
 The Fisher information here is that of a policy on twelve features in different units, from 0.1 to 10, so that
 the system is badly conditioned. The package's solver (E33) is put beside SciPy's; Fletcher–Reeves beside
 Polak–Ribière, which are equal but for rounding (E34); and no preconditioner beside the diagonal (E35). The
-H-norm of the error falls with every step, at least as fast as the condition κ promises, and the end comes
+H-norm of the error falls with every step, at least as fast as the condition number κ promises, and is zero
 after as many steps as there are distinct eigenvalues (E36).
 """
 

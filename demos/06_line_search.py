@@ -2,8 +2,8 @@
 
 The full step Δ solves the model problem: it puts the quadratic model of KL exactly on the boundary (E30), and
 the linear model of the surrogate promises gᵀΔ (E31). The search (E38) asks the surrogate (E10) and the mean
-KL (E19) themselves, and takes the first of θ + Δ, θ + αΔ, θ + α²Δ, … that improves the one and
-keeps the other within δ, strictly. Many implementations take up to 1.5 δ, or don't look at KL at all.
+KL (E19) themselves, and takes the first of θ + Δ, θ + αΔ, θ + α²Δ, … that improves the surrogate and keeps
+the KL within δ, strictly. Many implementations accept up to 1.5 δ, or don't check KL at all.
 """
 
 import numpy as np

@@ -2,8 +2,8 @@
 
 GAE (E41, E42) mixes k-step estimators with weights (1 − λ)λᵏ⁻¹. With λ = 0 it trusts V after one step: little
 variance, but V's errors become bias. With λ = 1 it waits for the return: no bias, but all the variance (E43).
-If V is exact, there is no bias for any λ (E44). What is the same for all actions of a state, as the error of
-V(s) itself, moves no policy gradient, and isn't counted as bias (Schulman et al. 2015, GAE, section 3).
+If V is exact, there is no bias for any λ (E44). An error that all actions of a state share, such as that of
+V(s) itself, changes no policy gradient, and isn't counted as bias (Schulman et al. 2015, GAE, section 3).
 """
 
 import numpy as np

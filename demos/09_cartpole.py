@@ -2,9 +2,10 @@
 
 Each update reports the KL it used of δ and the tries that took (E15, E38), what the surrogate gained beside
 what its linear model had promised (E10, E31), how well conjugate gradients solved F x = g, and in how many
-steps (E35, E37), how undecided the policy is, and how much of the returns the value function explains. This
-is what a healthy run looks like. Two curves look worse than they are: the return is a mean over 100 episodes,
-and lags; and once every episode is long, returns hardly vary, and a small error exceeds their variance.
+steps (E35, E37), the policy's entropy, and how much of the returns' variance the value function explains.
+This is what a healthy run looks like. Two curves look worse than they are: the return is a mean over 100
+episodes, and lags; and once every episode is long, returns hardly vary, and a small error exceeds their
+variance.
 """
 
 import numpy as np

@@ -1,9 +1,9 @@
-"""A network of one's own: a convolution, in plain NumPy.
+"""A network of your own: a convolution, in plain NumPy.
 
-Each image is noise with a stroke somewhere in it, and the reward is 1 for naming the stroke's direction.
-Where it lies says nothing; a convolution shares its weights among all places, and needn't learn each of them.
-The network is two functions, an initialiser and the forward pass, made by a factory that policy_kwargs name;
-the value function comes from the same one. Fisher-vector products (E22) need nothing more, as E23 confirms.
+Each image is noise with one stroke in it, and the reward is 1 for naming its direction. Its position says
+nothing; a convolution shares its weights among all positions, and needn't learn each. The network is two
+functions, an initialiser and the forward pass, made by a factory that policy_kwargs name; the value function
+comes from the same one. Fisher-vector products (E22) need nothing more, as E23 confirms.
 """
 
 import gymnasium

@@ -1,10 +1,10 @@
-"""Another network of one's own: residual connections, and what they do to the Fisher information.
+"""Another network of your own: residual connections, and what they do to the Fisher information.
 
 Through sixteen layers h ← tanh(hW) with small weights, the policy hardly feels its parameters: the largest
 eigenvalue of F (E21) falls exponentially with the depth, far below the damping; the solution of (F + λI)x = g
 isn't a natural direction any more, and the line search (E38) finds no step. With h ← h + tanh(hW) the
-eigenvalue lasts. Nothing but the forward pass has to be told. (Initial weights twice as large would save the
-plain network as well: this shows a mechanism, and is no benchmark.)
+eigenvalue lasts. Only the forward pass changes. (Initial weights twice as large would save the plain network
+as well: this shows a mechanism, and is no benchmark.)
 """
 
 import numpy as np

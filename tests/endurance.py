@@ -121,12 +121,14 @@ def watched(updates, seed, **options):
         envs,
         **{"n_steps": 16, "net_arch": (8,), "gamma": 1.0, "target_kl": 1e-3, "seed": seed} | options,
     )
+    gc.freeze()  # what is there before need not be looked through ten times
     tracemalloc.start()
     try:
         with mock.patch("npTRPO.agent.learner.update", watch.update):
             agent.learn(64 * updates, callback=watch)
     finally:
         tracemalloc.stop()
+        gc.unfreeze()
     return watch
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -15,52 +16,39 @@ GALLERY = (FOLDER / "README.md").read_text(encoding="utf-8")
 ENTRIES = GALLERY.split("\n## ")[1:]
 EQUATION = re.compile(r"\bE\d+\b")
 
-# Runs a demo as a script would be, but where matplotlib can't be found.
-WITHOUT_MATPLOTLIB = """
-import runpy, sys
-from pathlib import Path
-sys.modules["matplotlib"] = None
-del sys.argv[0]
-sys.path[0] = str(Path(sys.argv[0]).parent)
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
 each_demo = pytest.mark.parametrize("demo", DEMOS, ids=lambda demo: demo.stem)
 
 
-def run(*command, cwd):
-    """Run Python in a directory; a warning is an error."""
-    surroundings = {
-        "MPLBACKEND": "Agg",
-        "MPLCONFIGDIR": str(cwd.parent),  # matplotlib's own cache
-        "OPENBLAS_NUM_THREADS": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONIOENCODING": "utf-8",
-        "PYTHONPATH": str(ROOT),
-    }
-    return subprocess.run(
-        [sys.executable, "-W", "error", *command],
-        cwd=cwd,
-        env=os.environ | surroundings,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=300,
-    )
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run a demo in this process, in an empty directory, where Matplotlib can't be found."""
+    there = tmp_path / "empty"
+    there.mkdir()
+    monkeypatch.chdir(there)
+    monkeypatch.syspath_prepend(FOLDER)
+    for name in ["matplotlib", *sys.modules]:
+        if name.split(".")[0] == "matplotlib":
+            monkeypatch.setitem(sys.modules, name, None)
+
+    def run(demo, *options):
+        sys.modules.pop("_figure", None)
+        monkeypatch.setattr(sys, "argv", [str(demo), *options])
+        status, before = 0, figures()
+        try:
+            runpy.run_path(str(demo), run_name="__main__")
+        except SystemExit as end:
+            status = end.code
+        assert not list(there.iterdir())
+        assert figures() == before
+        return status, *capsys.readouterr()
+
+    yield run
+    sys.modules.pop("_figure", None)
 
 
 def figures():
     """When each figure of the gallery was written."""
     return {path.name: path.stat().st_mtime_ns for path in (FOLDER / "figures").iterdir()}
-
-
-def docstring(demo):
-    return demo.read_text(encoding="utf-8").split('"""')[1]
-
-
-def entry(demo):
-    """What the gallery says about a demo."""
-    (found,) = (text for text in ENTRIES if demo.name in text)
-    return found
 
 
 def test_demos_are_numbered_without_gaps():
@@ -69,59 +57,63 @@ def test_demos_are_numbered_without_gaps():
 
 
 @each_demo
-def test_quick_prints_its_equations_and_writes_nothing_without_matplotlib(demo, tmp_path):
-    before, there = figures(), tmp_path / "empty"
-    there.mkdir()
-    ran = run("-c", WITHOUT_MATPLOTLIB, demo, "--quick", cwd=there)
-    assert ran.returncode == 0, ran.stderr
-    assert not ran.stderr
-    printed = set(EQUATION.findall(ran.stdout))
-    assert printed, ran.stdout
-    assert printed <= set(EQUATION.findall(docstring(demo)))
-    assert not list(there.iterdir())
-    assert figures() == before
+def test_quick_prints_its_equations_and_writes_nothing_without_matplotlib(demo, run):
+    status, out, err = run(demo, "--quick")
+    assert (status, err) == (0, "")
+    printed = set(EQUATION.findall(out))
+    assert printed, out
+    assert printed <= set(EQUATION.findall(demo.read_text(encoding="utf-8").split('"""')[1]))
 
 
-@each_demo
+@pytest.mark.parametrize(
+    "demo",
+    [DEMOS[0], *(pytest.param(demo, marks=pytest.mark.slow) for demo in DEMOS[1:])],
+    ids=lambda demo: demo.stem,
+)
 def test_quick_draws_into_the_file_given(demo, tmp_path):
+    """As its users run it; a warning is an error."""
     pytest.importorskip("matplotlib", reason="drawing needs an extra")
     before, there = figures(), tmp_path / "empty"
     there.mkdir()
-    ran = run(demo, "--quick", "--out", "figure.svg", cwd=there)
-    assert ran.returncode == 0, ran.stderr
-    assert not ran.stderr
+    surroundings = {
+        "MPLBACKEND": "Agg",
+        "MPLCONFIGDIR": str(tmp_path),  # matplotlib's own cache
+        "OPENBLAS_NUM_THREADS": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONIOENCODING": "utf-8",
+        "PYTHONPATH": str(ROOT),
+    }
+    command = [sys.executable, "-W", "error", demo, "--quick", "--out", "figure.svg"]
+    ran = subprocess.run(
+        command, cwd=there, env=os.environ | surroundings, capture_output=True, encoding="utf-8", timeout=300
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
     (drawn,) = there.iterdir()
     assert drawn.name == "figure.svg"
     assert drawn.read_text(encoding="utf-8").rstrip().endswith("</svg>")
     assert figures() == before
 
 
-def test_a_figure_without_matplotlib_is_refused_with_the_name_of_the_extra(tmp_path):
+def test_a_figure_without_matplotlib_is_refused_with_the_name_of_the_extra(run):
     for wanted in ([], ["--quick", "--out", "figure.svg"]):
-        ran = run("-c", WITHOUT_MATPLOTLIB, DEMOS[0], *wanted, cwd=tmp_path)
-        assert ran.returncode == 2
-        assert "npTRPO[plot]" in ran.stderr
-        assert "Traceback" not in ran.stderr
-        assert not ran.stdout
+        status, out, err = run(DEMOS[0], *wanted)
+        assert (status, out) == (2, "")
+        assert "npTRPO[plot]" in err
 
 
 @pytest.mark.parametrize("name", ["figure", "figure.gif", "nowhere/figure.svg"])
-def test_a_figure_that_could_not_be_written_is_refused_at_once(name, tmp_path):
-    ran = run("-c", WITHOUT_MATPLOTLIB, DEMOS[0], "--quick", "--out", name, cwd=tmp_path)
-    assert ran.returncode == 2
-    assert Path(name).parts[0] in ran.stderr
-    assert "npTRPO[plot]" not in ran.stderr
-    assert not ran.stdout
+def test_a_figure_that_could_not_be_written_is_refused_at_once(name, run):
+    status, out, err = run(DEMOS[0], "--quick", "--out", name)
+    assert (status, out) == (2, "")
+    assert Path(name).parts[0] in err
+    assert "npTRPO[plot]" not in err
 
 
 @each_demo
-def test_a_demo_can_be_read_in_one_go(demo):
-    assert 40 <= len(demo.read_text(encoding="utf-8").splitlines()) <= 90
-
-
-@each_demo
-def test_the_gallery_shows_the_demo(demo):
-    text = entry(demo)
+def test_the_gallery_shows_the_demo_which_can_be_read_in_one_go(demo):
+    source = demo.read_text(encoding="utf-8")
+    assert 40 <= len(source.splitlines()) <= 90
+    (text,) = (text for text in ENTRIES if demo.name in text)
     assert text.startswith(f"{int(demo.name[:2])}. ")
     assert f"`python demos/{demo.name}`" in text
     ((description, figure),) = re.findall(r"!\[(.+?)\]\((.+?)\)", text)
@@ -130,7 +122,7 @@ def test_the_gallery_shows_the_demo(demo):
     assert (FOLDER / figure).stat().st_size < 150_000
     cited = set(EQUATION.findall(text))
     assert cited
-    assert cited <= set(EQUATION.findall(demo.read_text(encoding="utf-8")))
+    assert cited <= set(EQUATION.findall(source))
 
 
 def test_the_gallery_has_nothing_else():

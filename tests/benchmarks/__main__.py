@@ -13,30 +13,21 @@ def main():
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     commands = parser.add_subparsers(required=True)
     learn = commands.add_parser("learning", help="train the presets on several seeds and evaluate them")
-    learn.add_argument(
-        "--task", nargs="*", default=None, help="environments (default: all that have a preset)"
-    )
+    learn.add_argument("--task", nargs="*", help="environments (default: all that have a preset)")
     learn.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     learn.add_argument("--jobs", type=int, default=1, help="trainings at once")
-    learn.add_argument(
-        "--change",
-        nargs="*",
-        default=[],
-        metavar="OPTION=VALUE",
-        help="otherwise than in the presets, for comparison",
-    )
+    change = "options that differ from the preset's, for comparison"
+    learn.add_argument("--change", nargs="*", default=[], metavar="OPTION=VALUE", help=change)
     learn.set_defaults(run=_learning)
     fast = commands.add_parser("speed", help="ratios to sb3-contrib and to what the machine can do")
     fast.add_argument("groups", nargs="*", choices=[[], *speed.GROUPS], help="what to measure (default: all)")
     fast.set_defaults(run=_speed)
-    solve = commands.add_parser(
-        "solver", help="steps of conjugate gradients with Kronecker factors and without"
-    )
-    solve.set_defaults(run=lambda _: solver.measure())
-    grow = commands.add_parser("growth", help="time of an update over samples and parameters")
-    grow.set_defaults(run=lambda _: growth.measure())
-    show = commands.add_parser("figures", help="draw what solver and growth measured")
-    show.set_defaults(run=lambda _: figures.draw())
+    for name, run, what in (
+        ("solver", solver.measure, "steps of conjugate gradients with Kronecker factors and without"),
+        ("growth", growth.measure, "time of an update over samples and parameters"),
+        ("figures", figures.draw, "draw what solver and growth measured"),
+    ):
+        commands.add_parser(name, help=what).set_defaults(run=lambda _, run=run: run())
     options = parser.parse_args()
     options.run(options)
 

@@ -1,11 +1,9 @@
 """Draws what was measured: the growth of an update's time, and what steps of conjugate gradients bring."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from tests.benchmarks.files import read_rows
-from tests.benchmarks.growth import exponents
+from tests.benchmarks.growth import curve, exponents
 
 FIGURE = Path(__file__).parents[2] / "demos/figures/speed.svg"
 BLUE, VERMILION = "#0072b2", "#d55e00"
@@ -24,9 +22,9 @@ def draw():
     slopes = exponents()
     for axes, over in ((over_samples, "samples"), (over_parameters, "parameters")):
         for way, colour in COLOURS.items():
-            rows = [row for row in read_rows("growth.csv") if (row["over"], row["way"]) == (over, way)]
-            sizes, seconds = ([float(row[name]) for row in rows] for name in (over, "seconds"))
-            axes.loglog(sizes, seconds, "o-", ms=3, color=colour, label=f"{way}: n^{slopes[over, way]:.2f}")
+            axes.loglog(
+                *curve(over, way), "o-", ms=3, color=colour, label=f"{way}: n^{slopes[over, way]:.2f}"
+            )
         axes.set(title=f"An update over its {over}", xlabel=over, ylabel="seconds")
     solved = [row for row in read_rows("solver.csv") if row["damping"] == "0.1" and "warm" not in row["way"]]
     for row in solved:

@@ -1,7 +1,5 @@
 """Where measurements are written: CSV files, with what they were made by."""
 
-from __future__ import annotations
-
 import csv
 import datetime as dt
 import os

@@ -1,22 +1,19 @@
 """How the time of an update grows with the number of samples and of parameters."""
 
-from __future__ import annotations
-
 import statistics
 import time
-from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 
-from npTRPO import Policy
 from npTRPO.trust_region import update
 from tests.benchmarks.files import read_rows, write_rows
+from tests.benchmarks.speed import problem
 
 SAMPLES = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 WIDTHS = (16, 64, 200, 640, 2200)
 ROWS = 4_096
-WAYS: dict[str, dict[str, Any]] = {
+LEAST_SECONDS = 1.0  # of measuring one size
+WAYS = {
     "Kronecker factors, 3 steps": {"cg_preconditioner": "kronecker", "cg_max_steps": 3},
     "without, 15 steps": {"cg_preconditioner": "identity", "cg_max_steps": 15},
 }
@@ -37,33 +34,30 @@ def measure():
         print(f"over {over}, {way}: exponent {exponent:.2f}")
 
 
+def curve(over, way):
+    """The sizes that were measured, and the seconds that an update of each took."""
+    rows = [row for row in read_rows("growth.csv") if (row["over"], row["way"]) == (over, way)]
+    return [[float(row[name]) for row in rows] for name in (over, "seconds")]
+
+
 def exponents():
     """The slopes of the logarithm of time over the logarithm of size, fitted by least squares."""
     found = {}
-    rows = read_rows("growth.csv")
     for over in ("samples", "parameters"):
         for way in WAYS:
-            points = [
-                (float(row[over]), float(row["seconds"]))
-                for row in rows
-                if (row["over"], row["way"]) == (over, way)
-            ]
-            size, seconds = np.log(np.array(points)).T
+            size, seconds = np.log(curve(over, way))
             found[over, way] = float(np.polyfit(size, seconds, 1)[0])
     return found
 
 
 def _timed(n, width):
     """Median seconds of an update in each way, in turn, and the number of parameters."""
-    rng = np.random.default_rng(0)
-    policy = Policy.for_spaces(spaces.Box(-1, 1, (17,)), spaces.Box(-1, 1, (6,)), (width, width))
-    theta = policy.init(rng, np.float32)
-    observations = rng.standard_normal((n, 17), dtype=np.float32)
+    rng, policy, theta, observations = problem(n, (width, width))
     actions = policy(theta, observations).sample(rng)
     advantages = rng.standard_normal(n, dtype=np.float32)
-    times: dict[str, list[float]] = {way: [] for way in WAYS}
+    times = {way: [] for way in WAYS}
     begun = time.perf_counter()
-    while len(times["without, 15 steps"]) < 3 or time.perf_counter() - begun < 1:
+    while len(times["without, 15 steps"]) < 3 or time.perf_counter() - begun < LEAST_SECONDS:
         for way, options in WAYS.items():
             start = time.perf_counter()
             update(policy, theta, observations, actions, advantages, cg_rtol=0.0, **options)

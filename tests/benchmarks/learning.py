@@ -4,17 +4,12 @@ Every training is a run directory under ``runs/benchmarks``, so that a measureme
 on where it stopped, and a row that is there is not measured again.
 """
 
-from __future__ import annotations
-
 import csv
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -43,7 +38,7 @@ PUBLISHED = {
 }
 
 
-def measure(tasks, seeds, jobs, changes=MappingProxyType({})):
+def measure(tasks, seeds, jobs, changes):
     """Train and evaluate what has no row yet, ``jobs`` at a time; rows of other settings make place.
 
     With ``changes``, options that are otherwise than in the preset, rows stand in a file of their own, which
@@ -62,7 +57,7 @@ def measure(tasks, seeds, jobs, changes=MappingProxyType({})):
             place = ("task", "seed", "settings") if changes else ("task", "seed")
             kept = [old for old in read_rows(file) if any(old[key] != str(row[key]) for key in place)]
             order = list(PUBLISHED)
-            rows: list[Mapping[str, Any]] = [*kept, row]
+            rows = [*kept, row]
             rows.sort(
                 key=lambda r: (order.index(r["task"]), r["settings"] if changes else "", int(r["seed"]))
             )
@@ -72,10 +67,8 @@ def measure(tasks, seeds, jobs, changes=MappingProxyType({})):
 
 def table():
     """Ours beside the published figures, as Markdown: interquartile mean over seeds, and their range."""
-    lines = [
-        "| task | steps | seeds | npTRPO: interquartile mean (range over seeds) | published |",
-        "|---|---|---|---|---|",
-    ]
+    lines = ["| task | steps | seeds | npTRPO: interquartile mean (range over seeds) | published |"]
+    lines.append("|---|---|---|---|---|")
     rows = [row for row in read_rows(FILE) if row["settings"] == _settings(row["task"])]
     for task, (source, figure) in PUBLISHED.items():
         means = [float(row["mean"]) for row in rows if row["task"] == task]
@@ -90,8 +83,8 @@ def table():
     return "\n".join(lines)
 
 
-def _settings(task, changes=MappingProxyType({})):
-    return " ".join(f"{key}={value}" for key, value in {**presets()[task], **changes}.items())
+def _settings(task, changes=None):
+    return " ".join(f"{key}={value}" for key, value in {**presets()[task], **(changes or {})}.items())
 
 
 def _measure_one(task, seed, changes):
@@ -104,13 +97,9 @@ def _measure_one(task, seed, changes):
     resume = ["nptrpo", "train", "--resume", str(directory)]
     asked = resume if (directory / "config.json").exists() else [*command, "--out", str(directory)]
     if not (directory / "agent.npz").exists():
-        subprocess.run(
-            [sys.executable, "-m", "npTRPO", *asked[1:]],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-        )
+        environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+        train = [sys.executable, "-m", "npTRPO", *asked[1:]]
+        subprocess.run(train, check=True, capture_output=True, env=environment)
     agent = TRPO.load(directory / "agent.npz")
     episodes = MUJOCO_EPISODES if task.endswith("-v5") else OTHER_EPISODES
     returns, _ = run_episodes(agent, task, episodes, seed=10_000 + seed)
@@ -121,10 +110,7 @@ def _measure_one(task, seed, changes):
         "seed": seed,
         "steps": agent.num_timesteps,
         "episodes": episodes,
-        "mean": round(float(np.mean(returns)), 2),
-        "std": round(float(np.std(returns)), 2),
-        "min": round(float(np.min(returns)), 2),
-        "max": round(float(np.max(returns)), 2),
+        **{name: round(float(getattr(np, name)(returns)), 2) for name in ("mean", "std", "min", "max")},
         "seconds": round(seconds, 1),
         "settings": settings,
         "command": " ".join(command),

@@ -1,8 +1,5 @@
 """How many steps conjugate gradients take, with Kronecker factors and without, and from the last solution."""
 
-from __future__ import annotations
-
-from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -35,7 +32,7 @@ def _captured():
     """What two updates in a row are given, at the beginning, in the middle and at the end of training."""
     options = {key: value for key, value in preset(TASK).items() if key != "total_timesteps"}
     agent = TRPO("MlpPolicy", TASK, seed=SEED, **options)
-    seen: list[tuple[Any, ...]] = []
+    seen = []
     update = learner.update
     with patch.object(learner, "update", lambda *given, **how: seen.append(given) or update(*given, **how)):
         records = agent.updates(STEPS)
@@ -60,17 +57,16 @@ def _solved(problems, damping):
         ("Kronecker factors", M, None),
         ("Kronecker factors, warm start", M, before),
     ):
-        path: list[np.ndarray] = []
+        path = []
         conjugate_gradient(F, g, x0, rtol=0.0, maxiter=LONGEST, M=preconditioner, callback=path.append)
         residuals = np.array([np.linalg.norm(g - F @ x) for x in path]) / np.linalg.norm(g)
-        reached = {t: residuals <= t for t in TOLERANCES}
+        reached = {
+            t: next((k for k, r in enumerate(residuals, 1) if r <= t), f"> {LONGEST}") for t in TOLERANCES
+        }
         yield {
             "damping": damping,
             "way": name,
-            **{
-                f"steps to {t}": int(np.argmax(there)) + 1 if there.any() else f"> {LONGEST}"
-                for t, there in reached.items()
-            },
+            **{f"steps to {t}": steps for t, steps in reached.items()},
             # Of the improvement that the linear model predicts on the boundary of the trust region.
             **{f"share at {k}": round(_gain(F, g, path[k - 1]) / best, 3) for k in (1, 3, 5, 15)},
         }

@@ -3,18 +3,15 @@
 Needs the ``bench`` extra (sb3-contrib and a CPU build of torch), for the comparison only.
 """
 
-from __future__ import annotations
-
 import inspect
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import gymnasium
 import numpy as np
@@ -27,6 +24,15 @@ from npTRPO.trust_region import BatchLinearization, update
 from npTRPO.trust_region.value_fit import explained_variance, predict_values
 from tests.benchmarks.files import read_rows, write_rows
 
+SAME_WORK = {  # the options under which an update does what sb3-contrib's does
+    "value_fit": "adam",
+    "n_critic_updates": 10,
+    "cg_preconditioner": "identity",
+    "cg_max_steps": 15,
+    "cg_rtol": 0.0,
+    "normalize_observations": False,
+    "normalize_rewards": False,
+}
 CHEETAH = spaces.Box(-np.inf, np.inf, (17,), np.float64), spaces.Box(-1.0, 1.0, (6,), np.float32)
 
 
@@ -42,10 +48,8 @@ class Result:
     unit: str
 
     def __str__(self):
-        return (
-            f"{self.what:<66} {self.ratio:8.2f}  {self.target:>8}   "
-            f"({self.ours:.4g} and {self.other:.4g} {self.unit})"
-        )
+        figures = f"({self.ours:.4g} and {self.other:.4g} {self.unit})"
+        return f"{self.what:<66} {self.ratio:8.2f}  {self.target:>8}   {figures}"
 
 
 def seconds(function):
@@ -77,12 +81,16 @@ def faster(what, target, ours, other, n, units=1):
 # --- one Fisher-vector product ---------------------------------------------------------------------
 
 
+def problem(n, net_arch=(64, 64)):
+    """A generator, a policy for HalfCheetah's spaces with its θ, and n observations, in float32."""
+    rng = np.random.default_rng(0)
+    policy = Policy.for_spaces(*CHEETAH, net_arch)
+    return rng, policy, policy.init(rng, np.float32), rng.standard_normal((n, 17), dtype=np.float32)
+
+
 def operator(n):
     """The operator for n observations of HalfCheetah's shape in float32, all kept in memory, and a vector."""
-    rng = np.random.default_rng(0)
-    policy = Policy.for_spaces(*CHEETAH)
-    theta = policy.init(rng, np.float32)
-    observations = rng.standard_normal((n, 17), dtype=np.float32)
+    rng, policy, theta, observations = problem(n)
     batch = BatchLinearization(policy.outputs, theta, observations, kept_rows=n)
     return FisherOperator.of(batch, policy), rng.standard_normal(theta.size, dtype=np.float32)
 
@@ -167,13 +175,8 @@ def double_backprop(n):
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    net = torch.nn.Sequential(
-        torch.nn.Linear(17, 64),
-        torch.nn.Tanh(),
-        torch.nn.Linear(64, 64),
-        torch.nn.Tanh(),
-        torch.nn.Linear(64, 6),
-    )
+    Linear, Tanh = torch.nn.Linear, torch.nn.Tanh
+    net = torch.nn.Sequential(Linear(17, 64), Tanh(), Linear(64, 64), Tanh(), Linear(64, 6))
     log_std = torch.nn.Parameter(torch.zeros(6))
     parameters = [*net.parameters(), log_std]
     vector = torch.randn(sum(p.numel() for p in parameters))
@@ -192,29 +195,20 @@ def double_backprop(n):
 def fisher():
     """The product against torch, against its matrix products, and over the number of rows."""
     F, v = operator(2048)
-    yield faster(
-        "Fisher-vector product, 2048 rows: times faster than torch double backprop",
-        "≥ 3",
-        lambda: F @ v,
-        double_backprop(2048),
-        101,
-    )
-    alone = Products(2048).gauss_newton
+    alone, torch = Products(2048).gauss_newton, double_backprop(2048)
+    what = "Fisher-vector product, 2048 rows: times faster than torch double backprop"
+    yield faster(what, "≥ 3", lambda: F @ v, torch, 101)
     a, b, ratio = pairs(lambda: F @ v, alone, 201)
-    yield Result(
-        "  the same: time over its matrix products alone", 1 / ratio, "≤ 1.4", 1e3 * a, 1e3 * b, "ms"
-    )
-    yield faster(
-        "  a bound: its matrix products alone, times faster than torch", "", alone, double_backprop(2048), 101
-    )
+    what = "  the same: time over its matrix products alone"
+    yield Result(what, 1 / ratio, "≤ 1.4", 1e3 * a, 1e3 * b, "ms")
+    yield faster("  a bound: its matrix products alone, times faster than torch", "", alone, torch, 101)
     for n, repeats in ((50_000, 15), (1_000_000, 5)):
         G, w = operator(n)
         calls = range(n // 2048)
         a, b, ratio = pairs(lambda G=G, w=w: G @ w, lambda calls=calls: [F @ v for _ in calls], repeats)
         per_row = 1 / ratio * (n // 2048) * 2048 / n
-        yield Result(
-            f"  time per row at {n:,} rows over that at 2048 rows", per_row, "≤ 1.15", 1e3 * a, 1e3 * b, "ms"
-        )
+        what = f"  time per row at {n:,} rows over that at 2048 rows"
+        yield Result(what, per_row, "≤ 1.15", 1e3 * a, 1e3 * b, "ms")
 
 
 # --- one update --------------------------------------------------------------------------------------
@@ -222,44 +216,31 @@ def fisher():
 
 def updates():
     """One update on a batch of 2048 steps: the same work as sb3-contrib's, and our own value fit."""
-    their = _theirs("HalfCheetah-v5", 1, n_steps=2048)
+    their = _theirs("HalfCheetah-v5", 1, 2048)
     their.learn(2048)  # fills the rollout buffer and trains once
     for what, target, options in (
-        ("one update, same work (15 CG steps, Adam 10 epochs × 128)", "≥ 5", _same_work()),
+        ("one update, same work (15 CG steps, Adam 10 epochs × 128)", "≥ 5", SAME_WORK),
         ("one update, our default value fit", "≥ 10", {}),
     ):
-        ours, batch = _agent_and_batch(options)
-        yield faster(
-            f"{what}: times faster than sb3-contrib",
-            target,
-            lambda ours=ours, batch=batch: _learn(ours, batch),
-            their.train,
-            15,
-        )
+        agent, sampler = _trained_once(**options)
+        batch = sampler.collect(agent.theta, 2048, agent.observation_moments, np.random.default_rng(0))
+        update_once = partial(_learn, agent, batch)
+        yield faster(f"{what}: times faster than sb3-contrib", target, update_once, their.train, 15)
         alone = _of_one_update(same_work=bool(options))
         yield faster("  a bound: its matrix products and eigenvectors alone", "", alone, their.train, 15)
     yield from _value_quality()
 
 
-def _same_work():
-    """Options under which an update does what sb3-contrib's does."""
-    return {
-        "value_fit": "adam",
-        "n_critic_updates": 10,
-        "cg_preconditioner": "identity",
-        "cg_max_steps": 15,
-        "cg_rtol": 0.0,
-        "normalize_observations": False,
-        "normalize_rewards": False,
-    }
+def _ours(env_id, n_envs, batch, **options):
+    """An agent that learns from as many steps at a time."""
+    options = {"seed": 0} | options
+    return TRPO("MlpPolicy", env_id, n_envs=n_envs, n_steps=batch // n_envs, **options)
 
 
-def _agent_and_batch(options):
-    agent = TRPO("MlpPolicy", "HalfCheetah-v5", n_envs=1, n_steps=2048, seed=0, **options)
-    agent.learn(2048)
-    assert agent.env is not None
-    sampler = Sampler(agent.env, agent.policy, 0)
-    return agent, sampler.collect(agent.theta, 2048, agent.observation_moments, np.random.default_rng(0))
+def _trained_once(seed=0, **options):
+    """An agent after one update on HalfCheetah, and a sampler of its own."""
+    agent = _ours("HalfCheetah-v5", 1, 2048, seed=seed, **options).learn(2048)
+    return agent, Sampler(agent.env, agent.policy, seed)
 
 
 def _learn(agent, batch):
@@ -268,23 +249,19 @@ def _learn(agent, batch):
 
 def _value_quality():
     """Explained variance after the fit, less that of Adam's: on the batches fitted, and on the next ones."""
-    scores: dict[str, list[tuple[float, float]]] = {"trust_region": [], "adam": []}
+    scores = {"trust_region": [], "adam": []}
     for seed in range(5):
         for fit, found in scores.items():
-            agent = TRPO("MlpPolicy", "HalfCheetah-v5", n_envs=1, n_steps=2048, seed=seed, value_fit=fit)
-            agent.learn(2048)
+            agent, sampler = _trained_once(seed, value_fit=fit)
             rng = np.random.default_rng(seed)
-            assert agent.env is not None
-            sampler = Sampler(agent.env, agent.policy, seed)
             pairs = [_fitted_to(agent, sampler, rng) for _ in range(2)]
             theta, _ = fit_values(agent.model, agent.learner, *pairs[0], agent.learner.rng("value fit"))
             values = (predict_values(agent.value_network, theta, rows) for rows, _ in pairs)
             found.append(tuple(explained_variance(v, r) for v, (_, r) in zip(values, pairs, strict=True)))
     for i, where in enumerate(("on the same batches", "on the batches after them")):
-        a, b = (statistics.median(pair[i] for pair in scores[fit]) for fit in ("trust_region", "adam"))
-        yield Result(
-            f"  explained variance after the fit, less that of Adam's, {where}", a - b, "≥ 0", a, b, ""
-        )
+        a, b = (statistics.median(pair[i] for pair in found) for found in scores.values())
+        what = f"  explained variance after the fit, less that of Adam's, {where}"
+        yield Result(what, a - b, "≥ 0", a, b, "")
 
 
 def _fitted_to(agent, sampler, rng):
@@ -299,13 +276,18 @@ def _fitted_to(agent, sampler, rng):
 # --- training ------------------------------------------------------------------------------------------
 
 
-def _theirs(env_id, n_envs, n_steps):
+def _theirs(env_id, n_envs, batch):
     import torch
     from sb3_contrib import TRPO as SB3TRPO
     from stable_baselines3.common.env_util import make_vec_env
 
     torch.set_num_threads(1)
-    return SB3TRPO("MlpPolicy", make_vec_env(env_id, n_envs), n_steps=n_steps, device="cpu", seed=0)
+    envs = make_vec_env(env_id, n_envs)
+    return SB3TRPO("MlpPolicy", envs, n_steps=batch // n_envs, device="cpu", seed=0)
+
+
+def _going_on(agent, steps):
+    return partial(agent.learn, steps, reset_num_timesteps=False)
 
 
 def training():
@@ -316,25 +298,15 @@ def training():
         ("HalfCheetah-v5", 1, 1024, "≥ 5"),
         ("HalfCheetah-v5", 16, 1024, "≥ 2.5"),
     ):
-        n_steps = batch // n_envs
-        their = _theirs(env_id, n_envs, n_steps)
-        ours = TRPO("MlpPolicy", env_id, n_envs=n_envs, n_steps=n_steps, seed=0)
-        steps = 3 * batch
-        yield faster(
-            f"training {env_id}, {n_envs} environments: times faster than sb3-contrib",
-            target,
-            lambda ours=ours, steps=steps: ours.learn(steps, reset_num_timesteps=False),
-            lambda their=their, steps=steps: their.learn(steps, reset_num_timesteps=False),
-            7,
-            units=steps,
-        )
+        ours, theirs = (_going_on(make(env_id, n_envs, batch), 3 * batch) for make in (_ours, _theirs))
+        what = f"training {env_id}, {n_envs} environments: times faster than sb3-contrib"
+        yield faster(what, target, ours, theirs, 7, units=3 * batch)
     yield from _floor()
 
 
 def _floor():
     """Training against random actions in the same vector environment, and in Gymnasium's."""
-    agent = TRPO("MlpPolicy", "HalfCheetah-v5", n_envs=16, n_steps=64, seed=0)
-    assert agent.env is not None
+    agent = _ours("HalfCheetah-v5", 16, 1024)
     theirs = gymnasium.make_vec("HalfCheetah-v5", 16, vectorization_mode="sync")
     for whose, envs in (("the same", agent.env), ("Gymnasium's", theirs)):
         envs.reset(seed=0)
@@ -345,16 +317,10 @@ def _floor():
                 for action in actions:
                     envs.step(action)
 
-        a, b, ratio = pairs(lambda: agent.learn(4096, reset_num_timesteps=False), random_actions, 9)
-        yield Result(
-            "training HalfCheetah-v5, 16 environments: share of random actions' steps/s in "
-            f"{whose} vector environment",
-            ratio,
-            "≥ 0.75",
-            4096 / a,
-            4096 / b,
-            "steps/s",
-        )
+        a, b, ratio = pairs(_going_on(agent, 4096), random_actions, 9)
+        what = "training HalfCheetah-v5, 16 environments: share of random actions' steps/s in "
+        what += f"{whose} vector environment"
+        yield Result(what, ratio, "≥ 0.75", 4096 / a, 4096 / b, "steps/s")
 
 
 def solving():
@@ -364,45 +330,22 @@ def solving():
 
     times, means = [], []
     for seed in range(5):
-        agent = TRPO("MlpPolicy", "CartPole-v1", seed=seed, n_envs=16, n_steps=64)
-        times.append(
-            seconds(lambda agent=agent: agent.learn(50_000, callback=StopTrainingOnRewardThreshold(200)))
-        )
+        agent = _ours("CartPole-v1", 16, 1024, seed=seed)
+        enough = StopTrainingOnRewardThreshold(200)
+        times.append(seconds(partial(agent.learn, 50_000, callback=enough)))
         means.append(evaluate_policy(agent, "CartPole-v1", 100, seed=1000 + seed)[0])
-    yield Result(
-        "CartPole-v1 to 475: seconds of learn(), median of 5 seeds (and their lowest mean)",
-        statistics.median(times),
-        "≤ 1.0",
-        statistics.median(times),
-        min(means),
-        "s and return",
-    )
+    middle = statistics.median(times)
+    what = "CartPole-v1 to 475: seconds of learn(), median of 5 seeds (and their lowest mean)"
+    yield Result(what, middle, "≤ 1.0", middle, min(means), "s and return")
 
 
 def cores():
     """Two cores against one, with the same number of environments and 1024 steps per update."""
-
-    def agent(mode, n_envs):
-        return TRPO(
-            "MlpPolicy",
-            "HalfCheetah-v5",
-            n_envs=n_envs,
-            n_steps=1024 // n_envs,
-            seed=0,
-            vectorization_mode=mode,
-        )
-
     for mode, n_envs in (("envpool", 64), ("envpool", 16), ("async", 16)):
-        one, two = agent("sync", n_envs), agent(mode, n_envs)
-        yield faster(
-            f"training on two cores ({mode}) against sync on one: HalfCheetah-v5, {n_envs} environments",
-            "≥ 1.6",
-            lambda two=two: two.learn(4096, reset_num_timesteps=False),
-            lambda one=one: one.learn(4096, reset_num_timesteps=False),
-            7,
-            units=4096,
-        )
-        assert two.env is not None
+        modes = ("sync", mode)
+        one, two = (_ours("HalfCheetah-v5", n_envs, 1024, vectorization_mode=each) for each in modes)
+        what = f"training on two cores ({mode}) against sync on one: HalfCheetah-v5, {n_envs} environments"
+        yield faster(what, "≥ 1.6", _going_on(two, 4096), _going_on(one, 4096), 7, units=4096)
         two.env.close()
 
 
@@ -418,14 +361,11 @@ _THEIRS = (
 
 
 def _run(code):
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-    )
-    return float(done.stdout.split()[-1])
+    """The numbers on the last line that a process of its own prints."""
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | threads)
+    return [float(number) for number in done.stdout.splitlines()[-1].split()]
 
 
 def peak():
@@ -437,41 +377,23 @@ def peak():
 def memory():
     """Peak of whole processes, and what one very large update needs beyond its batch."""
     at_the_end = f"\nfrom pathlib import Path\n{inspect.getsource(peak)}\nprint(peak())"
-    a, b = _run(_OURS + at_the_end), _run(_THEIRS + at_the_end)
+    (a,), (b,) = _run(_OURS + at_the_end), _run(_THEIRS + at_the_end)
     yield Result("peak memory of training HalfCheetah-v5, over sb3-contrib's", a / b, "≤ 0.4", a, b, "MB")
     for steps in (5, 15):
-        beyond, batch = (float(x) for x in _large_update(steps))
-        yield Result(
-            f"memory of one update at 1,000,000 rows, {steps} CG steps, over its batch",
-            beyond / batch,
-            "≤ 2",
-            beyond,
-            batch,
-            "MB",
-        )
-
-
-def _large_update(cg_steps):
-    """Megabytes of one update at a million rows beyond its batch, and of the batch."""
-    code = f"from tests.benchmarks.speed import large_update; print(*large_update({cg_steps}))"
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
-    )
-    beyond, batch = done.stdout.split()[-2:]
-    return float(beyond), float(batch)
+        code = f"from tests.benchmarks.speed import large_update; print(*large_update({steps}))"
+        beyond, batch = _run(code)
+        what = f"memory of one update at 1,000,000 rows, {steps} CG steps, over its batch"
+        yield Result(what, beyond / batch, "≤ 2", beyond, batch, "MB")
 
 
 def large_update(cg_steps, n=1_000_000):
     """Run one update and return the growth of the process's peak, and the batch's size, in MB."""
-    rng = np.random.default_rng(0)
-    policy = Policy.for_spaces(*CHEETAH)
-    theta = policy.init(rng, np.float32)
-    observations = rng.standard_normal((n, 17), dtype=np.float32)
+    rng, policy, theta, observations = problem(n)
     actions = rng.standard_normal((n, 6), dtype=np.float32)
     advantages = rng.standard_normal(n, dtype=np.float32)
     batch = (observations.nbytes + actions.nbytes + advantages.nbytes) / 2**20
     before = peak()
-    how: dict[str, Any] = {"cg_preconditioner": "kronecker", "cg_max_steps": cg_steps, "cg_rtol": 0.0}
+    how = {"cg_preconditioner": "kronecker", "cg_max_steps": cg_steps, "cg_rtol": 0.0}
     update(policy, theta, observations, actions, advantages, **how)
     return peak() - before, batch
 
@@ -479,32 +401,20 @@ def large_update(cg_steps, n=1_000_000):
 def start():
     """What importing the package and its agent costs beyond numpy and gymnasium."""
     code = "import time, numpy, gymnasium; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
-    times = [_run(code.format("from npTRPO import TRPO")) for _ in range(7)]
-    bare = [_run(code.format("import npTRPO")) for _ in range(7)]
-    yield Result(
-        "import npTRPO (with TRPO; and bare) beyond numpy and gymnasium",
-        statistics.median(times),
-        "≤ 0.3",
-        statistics.median(times),
-        statistics.median(bare),
-        "s",
+    with_agent, bare = (
+        statistics.median(_run(code.format(imported))[0] for _ in range(7))
+        for imported in ("from npTRPO import TRPO", "import npTRPO")
     )
+    what = "import npTRPO (with TRPO; and bare) beyond numpy and gymnasium"
+    yield Result(what, with_agent, "≤ 0.3", with_agent, bare, "s")
 
 
-GROUPS: dict[str, Callable[[], Iterator[Result]]] = {
-    "fisher": fisher,
-    "updates": updates,
-    "training": training,
-    "solving": solving,
-    "cores": cores,
-    "memory": memory,
-    "start": start,
-}
+GROUPS = {each.__name__: each for each in (fisher, updates, training, solving, cores, memory, start)}
 
 
 def measure(groups):
     """Measure the groups named, print each line, and write results/speed.csv."""
-    rows: list[Mapping[str, Any]] = [row for row in read_rows("speed.csv") if row["group"] not in groups]
+    rows = [row for row in read_rows("speed.csv") if row["group"] not in groups]
     for group in groups:
         for result in GROUPS[group]():
             print(result, flush=True)
@@ -516,8 +426,5 @@ def measure(groups):
 def table():
     """The results as Markdown."""
     lines = ["| what | to reach | measured |", "|---|---|---|"]
-    lines += [
-        f"| {row['what'].strip()} | {row['target']} | {float(row['ratio']):.2f} |"
-        for row in read_rows("speed.csv")
-    ]
-    return "\n".join(lines)
+    rows = [(row["what"].strip(), row["target"], float(row["ratio"])) for row in read_rows("speed.csv")]
+    return "\n".join([*lines, *(f"| {what} | {target} | {ratio:.2f} |" for what, target, ratio in rows)])
