@@ -21,8 +21,8 @@ from npTRPO.trust_region.update import Update, update
 
 __all__ = [
     "ExactBatch",
+    "LearningCurve",
     "PenalisedStep",
-    "Run",
     "local_approximation",
     "penalised_run",
     "penalised_step",
@@ -220,8 +220,8 @@ def practical_step(mdp: TabularMDP, policy: Policy, theta: Array, **options: Any
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """The results of several steps from one policy.
+class LearningCurve:
+    """The objective over several steps from one policy.
 
     Attributes
     ----------
@@ -235,7 +235,7 @@ class Run:
     policy: Array
 
 
-def penalised_run(mdp: TabularMDP, policy: Array, n_steps: int) -> Run:
+def penalised_run(mdp: TabularMDP, policy: Array, n_steps: int) -> LearningCurve:
     """Take steps of TRPO's Algorithm 1, with which J never falls (E12).
 
     Examples
@@ -251,10 +251,12 @@ def penalised_run(mdp: TabularMDP, policy: Array, n_steps: int) -> Run:
     for _ in range(n_steps):
         policy = penalised_step(mdp, policy).policy
         objectives.append(mdp.evaluate(policy).objective)
-    return Run(np.array(objectives), policy)
+    return LearningCurve(np.array(objectives), policy)
 
 
-def practical_run(mdp: TabularMDP, policy: Policy, theta: Array, n_steps: int, **options: Any) -> Run:
+def practical_run(
+    mdp: TabularMDP, policy: Policy, theta: Array, n_steps: int, **options: Any
+) -> LearningCurve:
     """Take steps of the practical algorithm on exact quantities, until an update leaves θ as it is.
 
     The parameters are those of :func:`practical_step`, and the largest number of steps.
@@ -266,4 +268,4 @@ def practical_run(mdp: TabularMDP, policy: Policy, theta: Array, n_steps: int, *
             break
         theta = moved
         objectives.append(mdp.evaluate(table(policy, theta)).objective)
-    return Run(np.array(objectives), table(policy, theta))
+    return LearningCurve(np.array(objectives), table(policy, theta))

@@ -2,7 +2,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npTRPO import gae
@@ -53,6 +53,7 @@ def test_e44_with_wrong_values_only_the_full_return_is_unbiased(instance: Any) -
 
 
 @given(instances())
+@settings(max_examples=5)
 def test_drawn_experience_has_every_kind_of_end_and_is_what_the_policy_did(instance: Any) -> None:
     kinds = set()
     for number in range(30):

@@ -174,8 +174,12 @@ def test_numbers_are_set_as_one_writes_them(comparison: Comparison, shown: str) 
 # --- failures -----------------------------------------------------------------------------------------------
 
 
+FEW = CHECKS[4:8]
+"""Checks of two sections, as whole pages take seconds to draw."""
+
+
 def instead(number: str, measure: Callable[[Instance], tuple[Comparison, ...]]) -> tuple[Check, ...]:
-    return tuple(replace(c, measure=measure) if c.equation.number == number else c for c in CHECKS)
+    return tuple(replace(c, measure=measure) if c.equation.number == number else c for c in FEW)
 
 
 @pytest.mark.parametrize(
@@ -193,8 +197,8 @@ def test_an_equation_that_fails_is_shown_as_failed(comparison: Comparison, sente
     assert "✗ fails" in read
     assert sentence in read
     assert "✓ holds" not in read
-    assert "1 of 44 equations fails: E5" in text
-    assert "All 44" not in text
+    assert "1 of 4 equations fails: E5" in text
+    assert "All 4" not in text
     assert re.search(r'<a class="fails" href="#E5" aria-label="E5 fails: [^"]+">E5 <span[^>]*>✗', text)
     assert 'class="holds"' in article(text, "E6")
 
@@ -226,7 +230,8 @@ def test_a_figure_whose_functions_fail_is_told_of(report: Report, monkeypatch: p
         raise FloatingPointError("a < b")
 
     monkeypatch.setattr(figures, "cg_errors", broken)
-    text = made(report)
+    rows = tuple(row for row in report.rows if row.check.equation.number in ("E20", "E36"))
+    text = made(replace(report, rows=rows))
     assert "can’t be drawn: FloatingPointError: a &lt; b" in article(text, "E36")
     assert "<figure>" in article(text, "E20")
 
@@ -295,9 +300,13 @@ def test_text_has_the_contrast_that_accessibility_asks_for(scheme: str, text: st
         assert (higher + 0.05) / (lower + 0.05) >= 4.5, (ink, paper)
 
 
-def test_the_same_report_gives_the_same_page_of_a_modest_size(report: Report, text: str) -> None:
-    assert made(report) == text
-    assert len(made(replace(report, instances=200)).encode()) < 600_000
+def test_the_same_report_gives_the_same_page(report: Report) -> None:
+    few = replace(report, rows=report.rows[12:14])  # with a figure
+    assert made(few) == made(few)
+
+
+def test_the_page_has_a_modest_size(text: str) -> None:
+    assert len(text.encode()) < 600_000
 
 
 # --- the command --------------------------------------------------------------------------------------------
@@ -306,14 +315,21 @@ def test_the_same_report_gives_the_same_page_of_a_modest_size(report: Report, te
 needs_the_extra = pytest.mark.usefixtures("text")
 
 
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the command verify a few equations."""
+    monkeypatch.setattr("npTRPO.theory.report.verify", lambda n, seed: verify(n, seed, FEW))
+
+
 @needs_the_extra
+@pytest.mark.usefixtures("few")
 def test_the_command_writes_the_page_and_prints_the_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "page.html"
     assert main(["verify", "--instances", "2", "--seed", "3", "--html", str(target)]) == 0
     printed = capsys.readouterr()
-    assert "44 of 44 equations hold on 2 random instances" in printed.out
+    assert "4 of 4 equations hold on 2 random instances" in printed.out
     assert printed.out.endswith(f"wrote {target}\n")
     assert not printed.err
     assert "2 random instances (seed 3)" in target.read_text(encoding="utf-8")
@@ -321,10 +337,11 @@ def test_the_command_writes_the_page_and_prints_the_table(
 
 
 @needs_the_extra
+@pytest.mark.usefixtures("few")
 def test_with_json_nothing_else_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "page.html"
     assert main(["verify", "--instances", "1", "--json", "--html", str(target)]) == 0
-    assert len(json.loads(capsys.readouterr().out)["equations"]) == 44
+    assert len(json.loads(capsys.readouterr().out)["equations"]) == 4
     assert target.exists()
 
 
@@ -352,6 +369,7 @@ def test_a_missing_extra_is_named_before_anything_is_measured(
 
 
 @needs_the_extra
+@pytest.mark.usefixtures("few")
 def test_a_page_that_fails_on_the_way_leaves_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -371,11 +389,11 @@ def test_a_page_that_fails_on_the_way_leaves_the_old_one(
 def test_a_failure_still_writes_the_page_and_is_told_by_the_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checks = instead("E1", lambda instance: (Equal(1.0, 2.0),))
+    checks = instead("E5", lambda instance: (Equal(1.0, 2.0),))
     monkeypatch.setattr("npTRPO.theory.report.verify", lambda n, seed: verify(n, seed, checks))
     target = tmp_path / "page.html"
     assert main(["verify", "--instances", "1", "--html", str(target)]) == 1
-    assert "1 of 44 equations fails: E1" in target.read_text(encoding="utf-8")
+    assert "1 of 4 equations fails: E5" in target.read_text(encoding="utf-8")
 
 
 # --- in a browser -------------------------------------------------------------------------------------------
@@ -480,7 +498,8 @@ def test_the_schemes_have_light_and_dark_paper(seen: dict[str, dict[str, Any]]) 
         assert brightness[1] < 100
 
 
-def test_the_look_finds_what_is_missing_and_what_sticks_out(text: str, tmp_path: Path) -> None:
+def test_the_look_finds_what_is_missing_and_what_sticks_out(report: Report, tmp_path: Path) -> None:
+    text = made(replace(report, rows=report.rows[:1]))
     spoiled = text.replace("</header>", '<p style="width: 2000px">wide</p></header>')
     spoiled = spoiled.replace("<math ", '<math style="display: none" ', 1)
     spoiled = spoiled.replace("<text ", '<text dx="999" ', 1)
