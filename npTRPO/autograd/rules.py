@@ -23,19 +23,6 @@ from npTRPO.autograd.tracer import (
     unbroadcast,
 )
 
-__all__ = [
-    "as_array",
-    "as_axes",
-    "joined",
-    "log_softmax",
-    "logsumexp",
-    "max_over",
-    "mean_over",
-    "reshaped",
-    "scattered",
-    "sum_over",
-]
-
 # --- element by element: partial derivatives ---------------------------------------------------
 
 define_rule(np.add, lambda ans, x, y: 1, lambda ans, x, y: 1)

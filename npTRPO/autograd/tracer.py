@@ -22,8 +22,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-__all__ = ["Box", "Edges", "LinearMap", "Trace", "define_rule", "primitive"]
-
 _levels = itertools.count()
 
 

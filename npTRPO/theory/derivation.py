@@ -1,10 +1,10 @@
-"""All checks of the derivation, E1 to E44, each measured in the module of its section."""
+"""All checks of the derivation, each measured in the module of its section."""
 
-# Importing them registers their checks.
 from npTRPO.theory import bounds, curvature, divergences, estimators, krylov, performance, steps
 from npTRPO.theory.checks import registered
 
-__all__ = ["CHECKS", "bounds", "curvature", "divergences", "estimators", "krylov", "performance", "steps"]
+SECTIONS = (performance, bounds, divergences, curvature, steps, krylov, estimators)
+"""The modules whose import registers the checks."""
 
 CHECKS = registered()
 """In the order of their numbers."""

@@ -11,8 +11,6 @@ import scipy.special
 from npTRPO.autograd import log_softmax, logsumexp
 from npTRPO.policies.mlp import affine
 
-__all__ = ["CASES", "COMPLEX_CASES", "POINT", "Case"]
-
 # Distinct numbers in (1/2, 2), 1/8 from each other and at least 1/32 from the constants below.
 POINT = 0.53 + np.random.default_rng(0).permutation(12).reshape(3, 4) / 8
 MASK = np.array([[True, False, True, True], [False, True, False, True], [True, True, False, False]])
@@ -26,11 +24,11 @@ class Case(NamedTuple):
     function: Callable[[Any], Any]
     is_complex: bool = True  # whether NumPy has it for complex numbers, as an analytic function
 
-    def __repr__(self) -> str:
+    def __repr__(self):
         return self.name
 
 
-def _twice(theta: Any, x: Any) -> Any:
+def _twice(theta, x):
     part = slice(1, 5)
     return affine(x[:, :1], theta, part) + affine(2 * x[:, 1:2], theta, part)
 

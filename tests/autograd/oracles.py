@@ -11,21 +11,16 @@ eight, so 64 more epsilons cover the factors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
 import numpy as np
 
 from npTRPO.autograd import jvp, linearize, vjp
-
-__all__ = ["assert_derivatives", "assert_near", "assert_same_bits", "complex_step", "curved"]
 
 STEP = 1e-100
 POINTS, RADIUS = 16, 1 / 16  # what the domains keep away from singularities is eight times the radius
 FACTORS = 64
 
 
-def assert_near(actual: Any, expected: Any, magnitude: Any, terms: int, dtype: Any = float) -> None:
+def assert_near(actual, expected, magnitude, terms, dtype=float):
     """Equal up to the rounding of a sum of ``terms`` products whose absolute values sum to ``magnitude``."""
     assert np.shape(actual) == np.shape(expected)
     error = np.abs(np.asarray(actual) - expected)
@@ -33,19 +28,19 @@ def assert_near(actual: Any, expected: Any, magnitude: Any, terms: int, dtype: A
     assert np.all(error <= allowed), f"{actual} is {error} from {expected}, but {allowed} are allowed"
 
 
-def assert_same_bits(actual: Any, expected: Any) -> None:
+def assert_same_bits(actual, expected):
     """Equal in shape, dtype and every bit."""
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert (actual.shape, actual.dtype) == (expected.shape, expected.dtype)
     assert actual.tobytes() == expected.tobytes()
 
 
-def curved(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def curved(function):
     """A linear function made nonlinear on both sides, from positive numbers, so that no sum cancels."""
     return lambda x: np.square(function(np.exp(x)))
 
 
-def complex_step(f: Callable[..., Any], xs: Sequence[np.ndarray]) -> list[np.ndarray]:
+def complex_step(f, xs):
     """Jacobian of f(*xs) in each argument, as a matrix."""
     matrices = []
     for k, x in enumerate(xs):
@@ -55,12 +50,12 @@ def complex_step(f: Callable[..., Any], xs: Sequence[np.ndarray]) -> list[np.nda
     return matrices
 
 
-def second_derivative(f: Callable[..., Any], xs: Any, vs: Any, ws: Any) -> tuple[Any, float]:
+def second_derivative(f, xs, vs, ws):
     """D²f[v, w], and the largest number that went into it."""
     circle = np.exp(2j * np.pi * np.arange(POINTS) / POINTS)
     largest = 0.0
 
-    def along(direction: Any) -> Any:
+    def along(direction):
         nonlocal largest
         values = [f(*(x + RADIUS * c * d for x, d in zip(xs, direction, strict=True))) for c in circle]
         largest = max(largest, float(np.max(np.abs(values), initial=0)))
@@ -71,9 +66,7 @@ def second_derivative(f: Callable[..., Any], xs: Any, vs: Any, ws: Any) -> tuple
     return (along(plus) - along(minus)) / 4, largest
 
 
-def assert_derivatives(
-    f: Callable[..., Any], *xs: np.ndarray, plain: Callable[..., Any] | None = None, cancels: float = 0
-) -> None:
+def assert_derivatives(f, *xs, plain=None, cancels=0):
     """Value to the bit, order one by both modes, and order two by all four nestings of the modes.
 
     ``plain`` is the same function for complex numbers, where NumPy has no complex version of ``f``.
@@ -81,7 +74,7 @@ def assert_derivatives(
     """
     analytic = f if plain is None else plain
 
-    def packed(parts: Any) -> Any:
+    def packed(parts):
         return f(*parts)
 
     lin = linearize(packed, xs)
@@ -99,10 +92,10 @@ def assert_derivatives(
         expected, magnitude = u.ravel() @ J, np.abs(u.ravel()) @ (np.abs(J) + cancels)
         assert_near(cotangent, expected.reshape(x.shape), magnitude.reshape(x.shape), terms)
 
-    def forward(z: Any) -> Any:
+    def forward(z):
         return jvp(packed, z, vs)[1]
 
-    def backward(z: Any) -> Any:
+    def backward(z):
         return vjp(packed, z)[1](u)
 
     curvature, largest = second_derivative(analytic, xs, vs, ws)
@@ -115,5 +108,5 @@ def assert_derivatives(
     assert_near(_dot(vjp(backward, xs)[1](vs), ws), weighed, magnitude, terms)
 
 
-def _dot(left: Any, right: Any) -> Any:
+def _dot(left, right):
     return sum(np.sum(a * b) for a, b in zip(left, right, strict=True))

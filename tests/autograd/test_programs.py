@@ -30,12 +30,12 @@ class Traced:
     expit = scipy.special.expit
 
 
-def square(x: Any) -> Any:
+def square(x):
     """Three rows and columns of any array of the programs."""
     return np.broadcast_to(x if x.ndim < 3 else x[0], (3, 3))
 
 
-def axis_of(x: Any, k: int) -> int | None:
+def axis_of(x, k):
     return k % x.ndim if x.ndim else None
 
 
@@ -99,14 +99,14 @@ COMPUTATIONS: list[Callable[..., Any]] = [
 STEPS = 5
 
 
-def program(seed: int) -> tuple[Callable[..., Any], Any]:
+def program(seed):
     """A function of an array or a tuple of them, and a point; equal seeds give the same one."""
     rng = np.random.default_rng(seed)
     shapes = [SHAPES[i] for i in rng.integers(len(SHAPES), size=rng.integers(1, 4))]
     xs = tuple(np.asarray(rng.uniform(-1, 1, shape)) for shape in shapes)
     seed_of_steps, single = int(rng.integers(2**32)), len(xs) == 1
 
-    def f(given: Any, m: Any = Traced) -> Any:
+    def f(given, m=Traced):
         rng = np.random.default_rng(seed_of_steps)
         pool = [given] if single else list(given)
         for _ in range(STEPS):
@@ -122,35 +122,35 @@ def program(seed: int) -> tuple[Callable[..., Any], Any]:
     return f, (xs[0] if single else xs)
 
 
-def parts(tree: Any) -> tuple[Any, ...]:
+def parts(tree):
     return tree if isinstance(tree, tuple) else (tree,)
 
 
-def each(function: Callable[..., Any], *trees: Any) -> Any:
+def each(function, *trees):
     mapped = tuple(function(*arrays) for arrays in zip(*map(parts, trees), strict=True))
     return mapped if isinstance(trees[0], tuple) else mapped[0]
 
 
-def dot(left: Any, right: Any) -> Any:
+def dot(left, right):
     return sum(np.sum(a * b) for a, b in zip(parts(left), parts(right), strict=True))
 
 
-def along(f: Callable[[Any], Any], x: Any, v: Any) -> Any:
+def along(f, x, v):
     """Derivative of f at x along v, by the complex step."""
     return each(lambda part: np.imag(part) / STEP, f(each(lambda a, b: a + 1j * STEP * b, x, v)))
 
 
-def check(seed: int) -> None:
+def check(seed):
     f, x = program(seed)
     rng = np.random.default_rng(seed)
 
-    def direction(part: Any) -> np.ndarray:
+    def direction(part):
         return np.asarray(rng.uniform(-1, 1, part.shape))
 
-    def plain(z: Any) -> Any:
+    def plain(z):
         return f(z, Plain)
 
-    def assert_near(ours: Any, expected: Any, rounding: float) -> None:
+    def assert_near(ours, expected, rounding):
         each(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=rounding), ours, expected)
 
     lin = linearize(f, x)
@@ -172,6 +172,6 @@ def check(seed: int) -> None:
 
 
 @pytest.mark.parametrize("first", range(0, 300, 50))
-def test_random_programs_have_the_derivatives_of_the_complex_step(first: int) -> None:
+def test_random_programs_have_the_derivatives_of_the_complex_step(first):
     for seed in range(first, first + 50):
         check(seed)
