@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from gymnasium import spaces
@@ -63,6 +63,45 @@ class GaussianPair:
     def new(self) -> Any:
         """The new distribution on all states."""
         return self.policy(self.new_theta, self.observations)
+
+
+class Pair(Protocol):
+    """An old and a new policy in an MDP, evaluated."""
+
+    @property
+    def old(self) -> Evaluation:
+        """π."""
+
+    @property
+    def new(self) -> Evaluation:
+        """π'."""
+
+    @property
+    def gamma(self) -> float:
+        """γ."""
+
+
+class SharpPair(NamedTuple):
+    """E48: a pair of policies whose surrogate is as wrong as the bounds allow.
+
+    Action 1 leads from state 0, the start, to state 1; all else stays. The old policy has V = 0, so that its
+    advantages are the rewards; where it never goes, the new policy does as badly as can be.
+    """
+
+    old: Evaluation
+    new: Evaluation
+    gamma: float
+    alpha: float
+
+    @classmethod
+    def of(cls, alpha: float, gamma: float) -> SharpPair:
+        """Make the pair whose total variation is ``alpha`` in both states; ε is 1 up to α = ½."""
+        transition = np.zeros((2, 3, 2))
+        transition[0, [0, 2], 0] = transition[0, 1, 1] = transition[1, :, 1] = 1
+        c = alpha / (1 - alpha)
+        mdp = TabularMDP(transition, np.array([[c, 1, -1], [-c, 1, -1]]), np.array([1.0, 0.0]), gamma)
+        old = np.array([[1 - alpha, 0, alpha], [1 - alpha, alpha, 0]])
+        return cls(mdp.evaluate(old), mdp.evaluate(old[::-1]), gamma, alpha)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +192,16 @@ class Instance:
     def new(self) -> Evaluation:
         """π', evaluated."""
         return self.mdp.evaluate(self.new_distribution.probs)
+
+    @cached_property
+    def sharp(self) -> SharpPair:
+        """A pair of E48 with the same γ, and α ≤ ½ that may be small, where E11 is nearly attained."""
+        return SharpPair.of(0.5 * float(10 ** self.rng(48).uniform(-3, 0)), self.gamma)
+
+    @cached_property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The instance itself, and its sharp pair."""
+        return self, self.sharp
 
     @cached_property
     def batch(self) -> ExactBatch:
