@@ -53,8 +53,8 @@ def _option(default: Any, meaning: str, check: _Check, choices: tuple[Any, ...] 
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def _switch(meaning: str) -> Any:
-    return _option(True, meaning, (lambda x: isinstance(x, bool), "True or False"))
+def _switch(meaning: str, default: bool = True) -> Any:
+    return _option(default, meaning, (lambda x: isinstance(x, bool), "True or False"))
 
 
 def _choice(default: Any, meaning: str, *choices: Any) -> Any:
@@ -89,6 +89,12 @@ class TRPOConfig:
     normalize_rewards: bool = _switch(
         "Divide rewards by the running standard deviation of the discounted return."
     )
+    discounted_states: bool = _switch(
+        "Weigh states by γᵗ, t the step within the episode, in surrogate, KL and Fisher information: then "
+        "the discounted return is improved (E10). Without, states count as often as they are visited (E56), "
+        "as in the papers' experiments.",
+        default=False,
+    )
     target_kl: float = _option(
         0.01, "Trust region δ: largest mean KL(old ‖ new) of an update, in nats (E15).", _POSITIVE
     )
@@ -114,6 +120,11 @@ class TRPOConfig:
         "Precondition conjugate gradients (E35) by Kronecker factors of each layer, or not; networks of "
         "one's own go without.",
         *("kronecker", "identity"),
+    )
+    damped_step: bool = _switch(
+        "Count λ as curvature in the length of the step too: the quadratic trust region is then that of "
+        "F + λI, and steps are shorter (E30).",
+        default=False,
     )
     line_search_shrinking_factor: float = _option(
         0.8, "Factor α by which the line search shortens the step (E38).", _INSIDE

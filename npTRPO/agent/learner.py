@@ -1,6 +1,7 @@
 """The learner as an immutable value, and learning from a batch as a pure function of it."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,9 +17,11 @@ from npTRPO.policies.policy import Policy
 from npTRPO.policies.spaces import Space
 from npTRPO.sampling.advantages import gae
 from npTRPO.sampling.batch import Batch
-from npTRPO.sampling.normalization import Moments, RewardScale
+from npTRPO.sampling.normalization import Moments, RewardScale, standardize
 from npTRPO.sampling.stepping import Actor
 from npTRPO.trust_region import value_fit
+from npTRPO.trust_region.linearized import cast, outputs_in_blocks, weighted_mean
+from npTRPO.trust_region.objective import mean_kl
 from npTRPO.trust_region.update import Update, UpdateOutcome, update
 
 PURPOSES = ("initialisation", "sampling", "value fit", "reset", "predict")
@@ -26,7 +29,7 @@ PURPOSES = ("initialisation", "sampling", "value fit", "reset", "predict")
 
 # Options that the update of a policy takes by the same names.
 _OF_UPDATE = (
-    *("target_kl", "cg_damping", "cg_rtol", "cg_beta", "cg_preconditioner"),
+    *("target_kl", "cg_damping", "cg_rtol", "cg_beta", "cg_preconditioner", "damped_step"),
     *("line_search_shrinking_factor", "line_search_max_iter", "sub_sampling_factor"),
 )
 
@@ -225,7 +228,7 @@ def act(
     ValueError
         For observations of a wrong shape, or not finite.
     """
-    rows = model.policy.encode(observations, learner.theta.dtype)
+    rows = model.policy.encode(observations, model.policy.observation_dtype)
     if not np.all(np.isfinite(rows)):
         raise ValueError("the observation is not finite")
     actor = Actor(model.policy, learner.theta, learner.observation_moments, None if deterministic else rng)
@@ -293,36 +296,91 @@ def _learn_from(
     model: Model, learner: Learner, batch: Batch, rng: np.random.Generator
 ) -> tuple[Learner, Update]:
     config, valid, rewards = model.config, batch.valid, batch.rewards
-    scale, moments = learner.reward_scale, learner.observation_moments
     if config.normalize_rewards:
-        scale = scale.updated(rewards, batch.ended, valid, config.gamma)
-        rewards = scale.apply(rewards)
+        scale = learner.reward_scale.updated(rewards, batch.ended, valid, config.gamma)
+        learner, rewards = replace(learner, reward_scale=scale), scale.apply(rewards)
     value = partial(value_fit.predict_values, model.value_network, learner.value_theta)
     values, next_values = batch.values(value)
     ends, discounts = (batch.terminated, batch.truncated), (config.gamma, config.gae_lambda)
     advantages = gae(rewards, values, next_values, *ends, *discounts)
-    observations, chosen = batch.observations[valid], advantages[valid]
+    chosen = advantages[valid]
     returns = chosen + values[valid]
+    explained = value_fit.explained_variance(values[valid], returns)
+
+    weights = discounted(batch.times[valid], config.gamma) if config.discounted_states else None
+    learner, observations, old, kl = _renewed(model, learner, batch, weights)
+    if kl > config.target_kl:
+        entropy = float(weighted_mean(model.policy.family(cast(old, np.float64)).entropy(), weights))
+        stay = Update(learner.theta, UpdateOutcome.MEASURED, math.nan, entropy, kl)
+        return learner, replace(stay, explained_variance=explained)
     result = update(
         model.policy,
         learner.theta,
         observations,
         batch.actions[valid],
         normalized(chosen) if config.normalize_advantage else chosen,
+        weights=weights,
+        old=old,
         cg_max_steps=config.cg_steps(isinstance(model.policy.network, MLP)),
         **{name: getattr(config, name) for name in _OF_UPDATE},
     )
+    if result.outcome is not UpdateOutcome.IMPROVED:
+        result = replace(result, kl=kl)
     value_theta, adam = fit_values(model, learner, observations, returns, rng)
-    learned = replace(
-        learner,
-        theta=result.theta,
-        value_theta=value_theta,
-        adam=adam,
-        reward_scale=scale,
-        observation_moments=moments and moments.updated(batch.raw_observations[valid]),
-    )
-    explained = value_fit.explained_variance(values[valid], returns)
+    learned = replace(learner, theta=result.theta, value_theta=value_theta, adam=adam)
     return learned, replace(result, explained_variance=explained)
+
+
+def _renewed(
+    model: Model, learner: Learner, batch: Batch, weights: Array | None
+) -> tuple[Learner, Array, Any, float]:
+    """Renew the moments of the observations, before the update, within its trust region (E57).
+
+    The update then measures how far the policy that will act is from the one that acted, in the same
+    observations. The moments stay if renewing them alone would leave the region; but the first ones are
+    taken up in any case.
+
+    Returns
+    -------
+    Learner
+        With the new moments, and for MLPs the parameters that make the same functions of them.
+    array, shape (N, features)
+        Observations as the learner sees them.
+    array, tuple of arrays or None
+        Outputs of the policy that acted, if they aren't those of this learner.
+    float
+        Mean KL divergence from that policy to this learner's, in nats.
+    """
+    moments, outputs = learner.observation_moments, model.policy.outputs
+    observations, raw = batch.observations[batch.valid], batch.raw_observations[batch.valid]
+    if moments is None:
+        return learner, observations, None, 0.0
+    new = moments.updated(raw)
+    candidate = _in_units(model, learner, moments, new)
+    rows = standardize(raw, new.normalizer(observations.dtype, model.policy.observation_eps))
+    old = outputs_in_blocks(outputs, learner.theta, observations)
+    both = old, outputs_in_blocks(outputs, candidate.theta, rows)
+    before, after = (model.policy.family(cast(each, np.float64)) for each in both)
+    kl = float(mean_kl(before, after, weights))
+    if not moments.count or kl <= model.config.target_kl:
+        return candidate, rows, old, kl
+    return learner, observations, None, 0.0
+
+
+def _in_units(model: Model, learner: Learner, old: Moments, new: Moments) -> Learner:
+    """E57: Return the learner with new moments of the observations, and the same functions of them.
+
+    A network of one's own keeps its parameters, and so isn't the same function; nor is any network with the
+    first moments, as parameters are drawn for observations that are normalised.
+    """
+    changed: dict[str, Any] = {"observation_moments": new}
+    change = old.change(new, model.policy.observation_eps)
+    if old.count and isinstance(network := model.policy.network, MLP):
+        changed["theta"] = network.absorb(learner.theta, *change)
+    if old.count and isinstance(network := model.value_network, MLP):
+        changed["value_theta"] = network.absorb(learner.value_theta, *change)
+        changed["adam"] = learner.adam.absorbed(network, *change)
+    return replace(learner, **changed)
 
 
 def fit_values(
@@ -357,3 +415,9 @@ def normalized(advantages: Array) -> Array:
     # Where they don't vary their deviation needn't be 0, as a mean is rounded.
     spread = float(np.std(advantages)) if np.ptp(advantages) > 0 else 0.0
     return np.asarray((advantages - np.mean(advantages)) / spread) if spread else np.zeros_like(advantages)
+
+
+def discounted(times: Array, gamma: float) -> Array:
+    """Return weights γᵗ / Σ γᵗ of states, in which steps t, (N,), of their episodes they were met (E10)."""
+    weights = gamma ** (times - np.min(times)).astype(np.float64)
+    return np.asarray(weights / np.sum(weights))

@@ -16,6 +16,31 @@ import numpy as np
 from npTRPO._typing import Array
 from npTRPO.autograd import log_softmax
 
+# Below this size exp(x) − 1 − x is summed as a series; above, it loses four bits at most.
+_SMALL = 0.125
+# Up to this size exp overflows in no dtype.
+_FAR = 80.0
+
+
+def expm1_minus(x: Any) -> Any:
+    """Compute exp(x) − 1 − x, which is never negative, to the precision of its dtype for x of any size.
+
+    Near 0 both exp(x) − 1 and x are much larger than their difference, which is therefore summed as
+    x²/2! + x³/3! + … + x¹²/12!.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> expm1_minus(np.array([0.0, 1e-8, 1.0, -700.0])).round(20)
+    array([0.00000000e+00, 5.00000000e-17, 7.18281828e-01, 6.99000000e+02])
+    """
+    small = np.abs(x) < _SMALL
+    y = np.where(small, x, 0)
+    series = 1 + y / 12
+    for n in range(11, 2, -1):
+        series = 1 + y / n * series
+    return np.where(small, 0.5 * y * y * series, np.expm1(x) - x)
+
 
 class Distribution(Protocol):
     """The protocol of a distribution over actions; rows are states, N of them."""
@@ -86,9 +111,25 @@ class Categorical:
     def kl(self, new: Categorical) -> Any:
         """E16: Σ_a π(a|s) log(π(a|s) / π'(a|s)) in nats, shape (...).
 
+        With u = log π' − log π it is computed as Σ π (exp(u) − 1 − u), as Σ π (exp(u) − 1) = 0: no term is
+        negative, and none cancels. u = Δz − log Σ π exp(Δz) comes from the logits' difference Δz, without
+        the part of it that is common to all actions.
+
         Source: Schulman et al. 2015 (TRPO), Appendix C.1; KL(old ‖ new) with old = self.
         """
-        return np.sum(self.probs * (self.log_probs - new.log_probs), axis=-1)
+        p, change = self.probs, new.logits - self.logits
+        change = change - np.sum(p * change, axis=-1, keepdims=True)
+        near = np.max(np.abs(change), axis=-1, keepdims=True) < _FAR
+        change = np.where(near, change, 0)
+        u = np.where(
+            near,
+            change - np.log1p(np.sum(p * np.expm1(change), axis=-1, keepdims=True)),
+            new.log_probs - self.log_probs,
+        )
+        # π exp(u) is π', which can't overflow.
+        moderate = u < 1
+        terms = np.where(moderate, p * expm1_minus(np.where(moderate, u, 0)), new.probs - p - p * u)
+        return np.sum(terms, axis=-1)
 
     def sample(self, rng: np.random.Generator) -> Array:
         """Actions drawn by inverting the cumulative distribution, int64, shape (...)."""
@@ -104,8 +145,14 @@ class Categorical:
 
     def fisher_product(self, v: Any) -> Any:
         """E22: (diag(π) − π πᵀ) v, the Fisher information in the logits; shape (..., n)."""
-        weighted = self.probs * v
-        return weighted - self.probs * np.sum(weighted, axis=-1, keepdims=True)
+        return self.probs * self._centred(v)
+
+    def fisher_form(self, v: Any) -> Any:
+        """E24: vᵀ (diag(π) − π πᵀ) v, the variance of v under π; shape (...)."""
+        return np.sum(self.probs * self._centred(v) ** 2, axis=-1)
+
+    def _centred(self, v: Any) -> Any:
+        return v - np.sum(self.probs * v, axis=-1, keepdims=True)
 
 
 class MultiCategorical:
@@ -161,6 +208,12 @@ class MultiCategorical:
         parts = zip(self.components, self._split(v), strict=True)
         return np.concatenate([c.fisher_product(part) for c, part in parts], axis=-1)
 
+    def fisher_form(self, v: Any) -> Any:
+        """E24: the sum over components; shape (...)."""
+        return self._total(
+            c.fisher_form(part) for c, part in zip(self.components, self._split(v), strict=True)
+        )
+
     def _split(self, x: Any) -> list[Any]:
         ends = np.cumsum(self.nvec)
         return [x[..., end - n : end] for n, end in zip(self.nvec, ends, strict=True)]
@@ -190,30 +243,26 @@ class Bernoulli:
         self.logits = logits
 
     @cached_property
-    def _log_probs(self) -> tuple[Any, Any]:
-        """Log P(0) and log P(1), each (..., n): a softmax over the logits 0 and z."""
-        pair = log_softmax(np.stack([np.zeros_like(self.logits), self.logits]), axis=0)
-        return pair[0], pair[1]
+    def _pairs(self) -> Categorical:
+        """Each component as a categorical distribution over 0 and 1, with the logits 0 and z."""
+        return Categorical(np.stack([np.zeros_like(self.logits), self.logits], axis=-1))
 
     @cached_property
     def probs(self) -> Any:
         """Probability of a 1, shape (..., n)."""
-        return np.exp(self._log_probs[1])
+        return self._pairs.probs[..., 1]
 
     def log_prob(self, actions: Any) -> Any:
         """Log π(a|s) for actions of 0 and 1, shape (..., n): the sum over components."""
-        zero, one = self._log_probs
-        return np.sum(np.where(np.asarray(actions) == 1, one, zero), axis=-1)
+        return np.sum(self._pairs.log_prob((np.asarray(actions) == 1).astype(np.int64)), axis=-1)
 
     def entropy(self) -> Any:
         """Entropy in nats: the sum over components."""
-        zero, one = self._log_probs
-        return -np.sum(np.exp(zero) * zero + np.exp(one) * one, axis=-1)
+        return np.sum(self._pairs.entropy(), axis=-1)
 
     def kl(self, new: Bernoulli) -> Any:
         """E18: the sum over components of E16 with two actions."""
-        (zero, one), (new_zero, new_one) = self._log_probs, new._log_probs
-        return np.sum(np.exp(zero) * (zero - new_zero) + np.exp(one) * (one - new_one), axis=-1)
+        return np.sum(self._pairs.kl(new._pairs), axis=-1)
 
     def sample(self, rng: np.random.Generator) -> Array:
         """Actions of 0 and 1, int64, shape (..., n)."""
@@ -225,8 +274,16 @@ class Bernoulli:
 
     def fisher_product(self, v: Any) -> Any:
         """E22: p(1 − p) v, the Fisher information in the log-odds."""
-        zero, one = self._log_probs
-        return np.exp(zero + one) * v
+        return self._variance * v
+
+    def fisher_form(self, v: Any) -> Any:
+        """E24: Σ p(1 − p) v², shape (...)."""
+        return np.sum(self._variance * v**2, axis=-1)
+
+    @cached_property
+    def _variance(self) -> Any:
+        """p(1 − p), shape (..., n)."""
+        return np.prod(self._pairs.probs, axis=-1)
 
 
 class DiagGaussian:
@@ -279,11 +336,11 @@ class DiagGaussian:
 
         The primed parameters are those of ``new``. Many texts print the roles exchanged, which is
         KL(new ‖ old). With u = log(σ_i/σ'_i), log(σ'_i/σ_i) + σ_i²/(2σ'_i²) − ½ is computed as
-        ½(exp(2u) − 1) − u, which is 0 to the bit where the standard deviations agree.
+        ½(exp(2u) − 1 − 2u), without cancellation.
         """
         u = self.log_std - new.log_std
         distance = (self.mean - new.mean) * np.exp(-new.log_std)
-        return np.sum(0.5 * np.expm1(2 * u) - u + 0.5 * distance**2, axis=-1)
+        return 0.5 * np.sum(expm1_minus(2 * u) + distance**2, axis=-1)
 
     def sample(self, rng: np.random.Generator) -> Array:
         """Actions μ + σ ε with standard normal ε, in the dtype of the means."""
@@ -298,3 +355,8 @@ class DiagGaussian:
         """E22: diag(1/σ², 2) v, the Fisher information in (μ, log σ), for ``v`` a pair shaped as they are."""
         along_mean, along_log_std = v
         return along_mean * self._precision, 2 * along_log_std
+
+    def fisher_form(self, v: tuple[Any, Any]) -> Any:
+        """E24: vᵀ diag(1/σ², 2) v, shape (...)."""
+        along_mean, along_log_std = v
+        return np.sum(along_mean**2 * self._precision + 2 * along_log_std**2, axis=-1)

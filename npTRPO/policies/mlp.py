@@ -124,6 +124,24 @@ class MLP:
         """Compute outputs (..., sizes[-1]) for parameters (n_parameters,) and inputs (..., sizes[0])."""
         return self._through(lambda x, layer: affine(x, theta, layer), self.layers, x)
 
+    def absorb(self, theta: Array, factor: Array, shift: Array) -> Array:
+        """E57: Return the parameters that give for x what ``theta`` gives for ``factor * x + shift``.
+
+        W₁ becomes diag(factor) W₁, and b₁ becomes b₁ + W₁ᵀ shift; the other layers stay. It is computed in
+        float64.
+
+        Parameters
+        ----------
+        theta : array, shape (n_parameters,)
+        factor, shift : array, shape (inputs,)
+            Of a change of the inputs' scale and origin.
+        """
+        weights, first = theta.copy(), self.layers[0]
+        matrix = _with_bias(theta.astype(np.float64), first, self.sizes[0])
+        changed = np.concatenate([factor[:, None] * matrix[:-1], matrix[-1:] + shift @ matrix[:-1]])
+        weights[first] = changed.ravel()
+        return weights
+
     def at(self, theta: Array) -> Callable[[Array], Array]:
         """Return the network at θ, as a function of inputs alone.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from npTRPO._typing import Array
 from npTRPO.policies.distributions import Bernoulli, Categorical, DiagGaussian, Distribution, MultiCategorical
 from npTRPO.policies.mlp import MLP
 from npTRPO.policies.network import FunctionNetwork, Network, NetworkFactory
-from npTRPO.policies.spaces import Space, action_converter, check_supported, encode, encoded_size
+from npTRPO.policies.spaces import Space, action_converter, check_supported, encode, encoded_eps, encoded_size
 
 DistributionFactory = Callable[[Space], tuple[int, Callable[[Any], Distribution]]]
 """``factory(action_space)`` returns the number of outputs, and what makes a distribution of them."""
@@ -123,6 +123,17 @@ class Policy:
     def n_features(self) -> int:
         """Length of an encoded observation."""
         return encoded_size(self.observation_space)
+
+    @cached_property
+    def observation_eps(self) -> Array:
+        """Relative precision of the numbers of an encoded observation, shape (n_features,)."""
+        return encoded_eps(self.observation_space)
+
+    @property
+    def observation_dtype(self) -> np.dtype[Any]:
+        """Floating-point type of encoded observations that rounds none of them."""
+        exact = np.any(self.observation_eps < np.finfo(np.float32).eps)
+        return np.dtype(np.float64 if exact else np.float32)
 
     @property
     def n_parameters(self) -> int:

@@ -80,6 +80,18 @@ def encoded_size(space: Space) -> int:
     return math.prod(space.shape or ())
 
 
+def encoded_eps(space: Space) -> Array:
+    """Return the relative precision of each number of an encoded observation, float32's or float64's.
+
+    That of float32 unless the space's own dtype has numbers that float32 rounds.
+    """
+    if isinstance(space, (spaces.Dict, spaces.Tuple)):
+        parts = space.spaces.values() if isinstance(space, spaces.Dict) else space.spaces
+        return np.concatenate([encoded_eps(part) for part in parts])
+    wide = isinstance(space, spaces.Box) and np.result_type(np.float32, space.dtype) != np.float32
+    return np.full(encoded_size(space), np.finfo(np.float64 if wide else np.float32).eps)
+
+
 def as_batch(space: Space, observation: Any) -> tuple[Any, bool]:
     """Return the observation as a batch, and whether it was a single one."""
     if isinstance(space, spaces.Dict):

@@ -46,6 +46,8 @@ class Batch:
         Whether the step ended an episode, and how.
     valid : bool array, shape (T, n)
         False for the steps that only reset.
+    times : int array, shape (T, n)
+        Number of steps that its episode took before each, also in earlier batches; 0 after a reset.
     final_steps : int array, shape (k, 2)
         Steps (t, environment) whose next observation isn't the one in the following row.
     final_observations : array, shape (k, d)
@@ -65,6 +67,7 @@ class Batch:
     terminated: BoolArray
     truncated: BoolArray
     valid: BoolArray
+    times: Array
     final_steps: Array
     final_observations: Array
     last_observations: Array

@@ -14,9 +14,13 @@ import numpy.typing as npt
 from npTRPO._typing import Array, BoolArray
 from npTRPO.policies.spaces import clipped
 from npTRPO.sampling.advantages import running_sums
+from npTRPO.trust_region.linearized import row_blocks
 
 # Normalised numbers are clipped to this many standard deviations, as is usual.
 CLIP = 10.0
+# The deviation of equal numbers, relative to them, as it is computed from several batches in float64.
+_ROUNDING = 8 * float(np.finfo(np.float64).eps)
+_FEW = 2**20  # numbers that are in float64 at a time
 
 
 @dataclass(frozen=True)
@@ -67,21 +71,44 @@ class Moments:
 
     @property
     def scale(self) -> Array:
-        """Standard deviation per feature; 1 for a feature that has not varied beyond rounding."""
-        deviation, single = np.sqrt(self.variance), np.finfo(np.float32)
+        """Standard deviation per feature; 1 for a feature that has not varied beyond float64's rounding."""
+        return self.scale_of(0.0)
+
+    def scale_of(self, eps: float | Array) -> Array:
+        """Return the scale of numbers whose own relative precision is ``eps``, at least that of float64.
+
+        Standard deviation per feature; 1 for a feature that has not varied beyond that precision.
+        """
+        deviation = np.sqrt(self.variance)
         # The inverse of a smaller number than the smallest normal one may be infinite in float32.
-        noise = np.maximum(single.eps * np.abs(self.mean), single.tiny)
+        noise = np.maximum(np.maximum(eps, _ROUNDING) * np.abs(self.mean), np.finfo(np.float32).tiny)
         return np.where(deviation > noise, deviation, 1.0)
 
-    def normalizer(self, dtype: npt.DTypeLike) -> tuple[Array, Array]:
-        """Return the pair (mean, 1 / scale) that :func:`standardize` takes, in the dtype given."""
-        return self.mean.astype(dtype), (1 / self.scale).astype(dtype)
+    def normalizer(self, dtype: npt.DTypeLike, eps: float | Array = 0.0) -> tuple[Array, Array]:
+        """Return the pair (mean, 1 / scale) that :func:`standardize` takes, to give rows of this dtype.
+
+        The mean is in float64, as is the difference from it: an offset may be large beside the deviation.
+        """
+        return self.mean, (1 / self.scale_of(eps)).astype(dtype)
+
+    def change(self, new: Moments, eps: float | Array = 0.0) -> tuple[Array, Array]:
+        """E57: Return factor and shift, both (d,), with which rows normalised by ``new`` give those by these.
+
+        (x − μ₀)/σ₀ = factor · (x − μ₁)/σ₁ + shift, where nothing is clipped.
+        """
+        scale = self.scale_of(eps)
+        return new.scale_of(eps) / scale, (new.mean - self.mean) / scale
 
 
 def standardize(rows: Array, normalizer: tuple[Array, Array]) -> Array:
-    """Return (rows − mean) / scale, clipped to ±10 standard deviations."""
+    """Return (rows − mean) / scale, clipped to ±10 standard deviations, in the dtype of the normalizer."""
     mean, factor = normalizer
-    return clipped((rows - mean) * factor, -CLIP, CLIP)
+    if rows.size <= _FEW:
+        return clipped((rows - mean) * factor, -CLIP, CLIP).astype(factor.dtype, copy=False)
+    result = np.empty(rows.shape, factor.dtype)
+    for block in row_blocks(len(rows), max(1, _FEW * len(rows) // rows.size)):
+        result[block] = clipped((rows[block] - mean) * factor, -CLIP, CLIP)
+    return result
 
 
 @dataclass(frozen=True)

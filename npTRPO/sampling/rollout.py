@@ -61,7 +61,9 @@ class Sampler:
         actor = Actor(self.policy, theta, moments, rng)
         steps = self._stepper.advance(actor, n_steps)
         self._stepper.look(actor, steps)
-        finals = np.array([row for *_, row in steps.finals], theta.dtype)
+        ended = steps.terminated | steps.truncated
+        lengths = running_sums(steps.valid.astype(float), 1.0, ended, self._lengths)
+        finals = np.array([row for *_, row in steps.finals], self.policy.observation_dtype)
         finals = finals.reshape(len(finals), steps.observations.shape[-1])
         return Batch(
             raw_observations=steps.raw_observations[:-1],
@@ -71,14 +73,15 @@ class Sampler:
             terminated=steps.terminated,
             truncated=steps.truncated,
             valid=steps.valid,
+            times=np.where(steps.valid, lengths - 1, 0).astype(np.int64),
             final_steps=np.array([place for *place, _ in steps.finals], np.int64).reshape(len(finals), 2),
             final_observations=actor.normalized(finals),
             last_observations=steps.observations[-1],
-            episodes=self._episodes(steps.rewards, steps.terminated | steps.truncated, steps.valid),
+            episodes=self._episodes(steps.rewards, ended, lengths),
             moments=moments,
         )
 
-    def _episodes(self, rewards: Array, ended: BoolArray, valid: BoolArray) -> Episodes:
+    def _episodes(self, rewards: Array, ended: BoolArray, lengths: Array) -> Episodes:
         """Return the returns and lengths of the episodes that ended, in order of time."""
         with np.errstate(over="ignore", invalid="ignore"):
             returns = running_sums(rewards, 1.0, ended, self._returns)
@@ -88,7 +91,6 @@ class Sampler:
                 f"the rewards of environment {i} add up to {returns[t, i]} at its {when}; "
                 "nothing was learned from this batch"
             )
-        lengths = running_sums(valid.astype(float), 1.0, ended, self._lengths)
         self._returns = np.where(ended[-1], 0.0, returns[-1])
         self._lengths = np.where(ended[-1], 0.0, lengths[-1])
         return Episodes(returns[ended], lengths[ended].astype(np.int64))

@@ -37,13 +37,16 @@ class Actor:
         self, policy: Policy, theta: Array, moments: Moments | None, rng: np.random.Generator | None = None
     ) -> None:
         self.dtype = theta.dtype
-        self._normalizer = None if moments is None else moments.normalizer(theta.dtype)
+        eps = policy.observation_eps
+        self._normalizer = None if moments is None else moments.normalizer(theta.dtype, eps)
         self._distribution = policy.at(theta)
         self._rng = rng
 
     def normalized(self, rows: Array) -> Array:
         """Return encoded observations (..., d) as the policy sees them."""
-        return rows if self._normalizer is None else standardize(rows, self._normalizer)
+        if self._normalizer is None:
+            return rows.astype(self.dtype, copy=False)
+        return standardize(rows, self._normalizer)
 
     def act(self, observations: Array) -> Array:
         """Return an action for each of the normalised observations (n, d), as the distribution gives it."""
@@ -77,8 +80,10 @@ class Steps:
     called. ``finals`` holds step, environment and last observation, encoded, of episodes that ended.
     """
 
-    def __init__(self, n_steps: int, n: int, n_features: int, dtype: npt.DTypeLike) -> None:
-        self.raw_observations = np.zeros((n_steps + 1, n, n_features), dtype)
+    def __init__(
+        self, n_steps: int, n: int, n_features: int, raw: npt.DTypeLike, dtype: npt.DTypeLike
+    ) -> None:
+        self.raw_observations = np.zeros((n_steps + 1, n, n_features), raw)
         self.observations = np.zeros((n_steps + 1, n, n_features), dtype)
         self.rewards = np.zeros((n_steps, n))
         self.terminated = np.zeros((n_steps, n), dtype=bool)
@@ -125,7 +130,7 @@ class Stepper:
         self._consequence = "" if purpose else "; nothing was learned from this batch"
         self.mode = AutoresetMode.DISABLED if one_episode else autoreset_mode(env)
         self._members = remembering_members(env)
-        self._n_features = policy.n_features
+        self._n_features, self._dtype = policy.n_features, policy.observation_dtype
         self.taken = 0
         self._resets = np.zeros(env.num_envs, dtype=bool)  # environments whose next step only resets
         try:
@@ -143,9 +148,9 @@ class Stepper:
             For observations, actions or rewards that aren't finite, and for observations or rewards that
             have the wrong shape, naming environment and step.
         """
-        n, dtype, next_step = self.env.num_envs, actor.dtype, self.mode is AutoresetMode.NEXT_STEP
+        n, dtype, next_step = self.env.num_envs, self._dtype, self.mode is AutoresetMode.NEXT_STEP
         wants_finals = self.mode is AutoresetMode.SAME_STEP and not self.purpose
-        steps = Steps(n_steps, n, self._n_features, dtype)
+        steps = Steps(n_steps, n, self._n_features, dtype, actor.dtype)
         raw, rewards, valid = steps.raw_observations, steps.rewards, steps.valid
         terminated, truncated = steps.terminated, steps.truncated
         for t in range(n_steps):
@@ -185,7 +190,7 @@ class Stepper:
             For those that aren't finite or have the wrong shape, naming environment and step.
         """
         with np.errstate(over="ignore", invalid="ignore"):
-            steps.raw_observations[-1] = self._encoded(self._observation, actor.dtype)
+            steps.raw_observations[-1] = self._encoded(self._observation, self._dtype)
             steps.observations[-1] = actor.normalized(steps.raw_observations[-1])
         self._check(steps)
 
@@ -193,6 +198,8 @@ class Stepper:
         """Raise a ValueError for the first number that isn't finite, naming environment and step."""
         raw, actions, before = steps.raw_observations, steps.actions, self.taken - len(steps.actions)
         numbers = [("observation", raw, 0), ("reward", steps.rewards, 1)]
+        if steps.observations.dtype != raw.dtype:  # as one that isn't normalised may overflow
+            numbers.insert(1, (f"observation that is, in {steps.observations.dtype},", steps.observations, 0))
         if steps.finals:
             last = np.zeros_like(raw)
             for t, i, row in steps.finals:

@@ -11,10 +11,11 @@ from scipy.sparse.linalg import LinearOperator
 
 from npTRPO._typing import Array
 from npTRPO.autograd import grad
+from npTRPO.policies.distributions import Distribution
 from npTRPO.policies.mlp import MLP
 from npTRPO.policies.policy import Policy
 from npTRPO.trust_region.kronecker import KroneckerPreconditioner
-from npTRPO.trust_region.linearized import BatchLinearization
+from npTRPO.trust_region.linearized import BatchLinearization, Block, cast
 
 
 class FisherOperator(LinearOperator):  # type: ignore[misc]
@@ -103,7 +104,7 @@ class FisherOperator(LinearOperator):  # type: ignore[misc]
         >>> import numpy as np
         >>> from gymnasium import spaces
         >>> from npTRPO import Policy
-        >>> from npTRPO.trust_region import BatchLinearization
+        >>> from npTRPO.trust_region import BatchLinearization, Block, cast
         >>> policy = Policy.for_spaces(spaces.Box(-1, 1, (3,)), spaces.Discrete(2), net_arch=(4,))
         >>> batch = BatchLinearization(policy.outputs, policy.init(np.random.default_rng(0)), np.eye(3))
         >>> FisherOperator.of(batch, policy, damping=0.1).shape
@@ -127,10 +128,18 @@ class FisherOperator(LinearOperator):  # type: ignore[misc]
         """E21: F v = 1/N Σ_n J_nᵀ M_n J_n v."""
         return self._batch.gauss_newton(v, self._metrics)
 
-    def quadratic_form(self, v: Array) -> float:
-        """vᵀFv ≥ 0 (E24), twice the quadratic model of mean KL along ``v`` (E20), without the damping."""
-        product = self._undamped(v.astype(self.dtype, copy=False))
-        return float(np.dot(v.astype(np.float64, copy=False), product.astype(np.float64, copy=False)))
+    def quadratic_form(self, v: Array, damped: bool = False) -> float:
+        """E24: vᵀFv = Σ_n w_n (J_n v)ᵀ M_n (J_n v) ≥ 0, or vᵀ(F + λI)v with the damping.
+
+        It is twice the quadratic model of mean KL along ``v`` (E20). Only J v is computed in the dtype of θ,
+        all else in float64: where F is nearly singular along v, F v would be off by more than vᵀFv.
+        """
+
+        def form(block: Block, u: Any) -> Any:
+            return _fisher_form(self._policy.family(cast(block.value, np.float64)), u)
+
+        undamped = self._batch.quadratic_form(v.astype(self.dtype, copy=False), form)
+        return undamped + self.damping * float(np.sum(v.astype(np.float64) ** 2)) if damped else undamped
 
     def preconditioner(self, actions: Array) -> KroneckerPreconditioner | None:
         """E35: M ≈ (F + λI)⁻¹ for conjugate gradients; None for networks that aren't :class:`MLP`.
@@ -154,3 +163,15 @@ class FisherOperator(LinearOperator):  # type: ignore[misc]
     def _adjoint(self) -> FisherOperator:
         """F is symmetric (E24)."""
         return self
+
+
+def _fisher_form(distribution: Distribution, v: Any) -> Any:
+    """Return vᵀMv of each row; a distribution of one's own need not have it in a form of its own."""
+    if hasattr(distribution, "fisher_form"):
+        return distribution.fisher_form(v)
+    products = zip(*map(_as_tuple, (v, distribution.fisher_product(v))), strict=True)
+    return sum(np.sum(part * product, axis=tuple(range(1, part.ndim))) for part, product in products)
+
+
+def _as_tuple(outputs: Any) -> tuple[Any, ...]:
+    return outputs if isinstance(outputs, tuple) else (outputs,)

@@ -56,6 +56,17 @@ def cast(outputs: Any, dtype: npt.DTypeLike) -> Any:
     return _each(lambda part: part.astype(dtype), outputs)
 
 
+def outputs_in_blocks(f: Callable[[Any, Any], Any], theta: Array, rows: Array) -> Any:
+    """Return f(θ, rows), an array or a tuple of arrays, computed block by block."""
+    blocks = [f(theta, rows[block]) for block in row_blocks(len(rows))]
+    return _each(lambda *parts: np.concatenate(parts), *blocks)
+
+
+def part(outputs: Any, rows: slice) -> Any:
+    """Return some rows of outputs (an array or a tuple of arrays)."""
+    return _each(operator.itemgetter(rows), outputs)
+
+
 @dataclass(frozen=True, eq=False)
 class Block:
     """Some rows of a batch, next to each other, with the function of θ that they give.
@@ -185,6 +196,17 @@ class BatchLinearization:
     def mean_vjp(self, u: Array) -> Any:
         """Return Σ_n w_n J_nᵀ u_n, shape (p,), for an array ``u`` with a row for each row of data."""
         return self.mean(lambda block: block.mean_vjp(u[block.rows]))
+
+    def quadratic_form(self, v: Array, form: Callable[[Block, Any], Array]) -> float:
+        """Return Σ_n w_n (J_n v)ᵀ M_n (J_n v), without a way back and but for J v in float64.
+
+        ``form(block, u)`` is given a block and J v for its rows, and returns uᵀMu of each row.
+        """
+
+        def of_block(block: Block) -> Any:
+            return weighted_mean(form(block, cast(block.linearized().jvp(v), np.float64)), block.weights)
+
+        return float(self.mean(of_block))
 
     def gauss_newton(self, v: Array, metrics: Iterable[Callable[[Any], Any]]) -> Any:
         """Return Σ_n w_n J_nᵀ M_n J_n v, shape (p,).

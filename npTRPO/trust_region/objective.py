@@ -13,7 +13,7 @@ from npTRPO.autograd import value_and_grad
 from npTRPO.policies.distributions import Distribution
 from npTRPO.policies.policy import Policy
 from npTRPO.trust_region.fisher import FisherOperator
-from npTRPO.trust_region.linearized import BLOCK_ROWS, BatchLinearization, Block, cast, weighted_mean
+from npTRPO.trust_region.linearized import BLOCK_ROWS, BatchLinearization, Block, cast, part, weighted_mean
 
 
 def surrogate(
@@ -21,8 +21,12 @@ def surrogate(
 ) -> Any:
     """E10: 1/N Σ_n exp(log π_θ'(a_n|s_n) − log π_θ(a_n|s_n)) Â_n, in units of the advantages.
 
-    E9: by importance sampling this estimates E_{s~ν^π, a~π'}[A^π(s, a)], which is
-    (1 − γ)(L_π(π') − J(π)). The factor and the constant don't move the maximiser and are left out.
+    E9: by importance sampling this estimates E_{s~d, a~π'}[A^π(s, a)], where d weighs states as the batch
+    does. With weights in proportion to γᵗ, t the step within the episode, d is ν^π, and that is (1 − γ)
+    (L_π(π') − J(π)): the factor and the constant don't move the maximiser and are left out. With 1/N states
+    count as often as they are visited (E56). That is what is usually trained; where states share parameters,
+    its gradient may point against that of the discounted return.
+
     ``weights``, shape (N,), take the place of 1/N; with all pairs (s, a) as the batch and ν^π(s) π(a|s)
     as their weights, it isn't an estimate but that expectation itself.
 
@@ -113,12 +117,16 @@ class PolicyObjective:
     block_rows : int
         Rows that are worked on together, as in :class:`BatchLinearization`.
 
+    old : array, or tuple of arrays, with N rows; optional
+        Outputs of the policy that acted, if they aren't the policy's own for these parameters and
+        observations. The importance ratios and the KL divergence are then from that policy.
+
     Attributes
     ----------
     gradient : array, shape (p,)
         g = ∇L̂(θ): the gradient in the outputs carried back to θ.
     at_old, entropy : float
-        The surrogate at θ, where all ratios are 1, and the mean entropy there.
+        The surrogate of the policy that acted, whose ratios are 1, and its mean entropy.
     """
 
     @np.errstate(over="ignore", invalid="ignore")  # what isn't finite is refused by the update
@@ -135,11 +143,13 @@ class PolicyObjective:
         cg_preconditioner: Literal["kronecker", "identity"] = "identity",
         sub_sampling_factor: int = 1,
         block_rows: int = BLOCK_ROWS,
+        old: Any = None,
     ) -> None:
         self._policy, self._actions, self._advantages = policy, actions, advantages
         self._damping, self._preconditioner = cg_damping, cg_preconditioner
         self._every = slice(None, None, sub_sampling_factor)
         self._batch = BatchLinearization(policy.outputs, theta, observations, weights, block_rows=block_rows)
+        self._acted = old
         self._old_log_probs: list[Array] = []
         self.gradient, at_old, entropy = self._batch.mean(self._model)
         self.at_old, self.entropy = float(at_old), float(entropy)
@@ -166,14 +176,15 @@ class PolicyObjective:
         return fisher, None if is_plain else fisher.preconditioner(self._actions[every])
 
     def _old(self, block: Block) -> Distribution:
-        return self._policy.family(cast(block.value, np.float64))
+        outputs = block.value if self._acted is None else part(self._acted, block.rows)
+        return self._policy.family(cast(outputs, np.float64))
 
     def _surrogate(self, block: Block, new: Distribution, old_log_prob: Array) -> Any:
         rows = block.rows
         return surrogate(new, old_log_prob, self._actions[rows], self._advantages[rows], block.weights)
 
     def _model(self, block: Block) -> tuple[Any, Any, Any]:
-        """Return a block's gradient, surrogate and entropy at θ, and keep its log-probabilities there."""
+        """Return the gradient at θ, and surrogate and entropy of the policy that acted."""
         old = self._old(block)
         old_log_prob = old.log_prob(self._actions[block.rows])
         self._old_log_probs.append(old_log_prob)
@@ -183,4 +194,6 @@ class PolicyObjective:
 
         at_old, score = value_and_grad(of_outputs)(cast(block.value, np.float64))
         gradient = block.linearized().vjp(cast(score, self._batch.theta.dtype))
+        if self._acted is not None:
+            at_old = self._surrogate(block, old, old_log_prob)
         return gradient, at_old, weighted_mean(old.entropy(), block.weights)

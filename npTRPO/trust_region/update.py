@@ -28,6 +28,9 @@ class UpdateOutcome(enum.Enum):
     NOT_FINITE = "The policy stays: the gradient of the surrogate, or what was learned by it, is not finite."
     NO_CURVATURE = "The policy stays: xᵀFx is not positive and finite along the solution x of F x = g."
     LINE_SEARCH_FAILED = "The policy stays: no step along the solution was accepted."
+    MEASURED = (
+        "Only the observations were measured: taking up their moments moved the policy out of the region."
+    )
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ def update(
     target_kl: float = 0.01,
     solver: ConjugateGradient = SOLVER,
     search: LineSearch = SEARCH,
+    damped_step: bool = False,
     **settings: Any,
 ) -> Update:
     """Improve an objective by one trust-region step (the algorithm box of TRPO).
@@ -131,9 +135,12 @@ def update(
     target_kl : float
         δ: largest mean KL(old ‖ new), in nats.
     solver : ConjugateGradient
-        Solves (F + λI) x = g. λ isn't part of xᵀFx in E30.
+        Solves (F + λI) x = g.
     search : LineSearch
         Searches along the full step.
+    damped_step : bool
+        Scale the step by xᵀ(F + λI)x in place of xᵀFx in E30: the region of the quadratic model is then
+        that of F + λI, and the step shorter.
     cg_max_steps, cg_rtol, cg_beta
         Limits and formula of :func:`conjugate_gradient`: 15, 1e-2 and "fletcher-reeves".
     cg_damping, cg_preconditioner, sub_sampling_factor, weights
@@ -165,7 +172,7 @@ def update(
 
     fisher, M = objective.system()
     cg = solver.solve(fisher, g, M=M)
-    curvature = fisher.quadratic_form(cg.x)
+    curvature = fisher.quadratic_form(cg.x, damped=damped_step)
     if not (math.isfinite(curvature) and curvature > 0):
         return replace(stay, outcome=UpdateOutcome.NO_CURVATURE, cg=cg)
 

@@ -55,7 +55,8 @@ def fit_trust_region(
 
     Each step minimises 1/N Σ (V − R)² in its Gauss–Newton model H = JᵀJ/N, the same product as the
     policy's Fisher information with M = I, over the region 1/N Σ (ΔV)² / (2σ²) ≤ ε with σ² the mean
-    squared error before the step, and is halved until the error falls.
+    squared error before the step, and is halved until the error falls. The damping λ bends the step towards
+    the gradient, and is no part of its length: 1/N Σ (ΔV)² is stepᵀH step (E30).
 
     Parameters
     ----------
@@ -102,7 +103,7 @@ def fit_trust_region(
             M = KroneckerPreconditioner(layered, batch, lambda _, values: np.ones_like(values), damping)
         hessian = partial(_hessian_product, batch, damping)
         step = conjugate_gradient(hessian, gradient, rtol=cg_rtol, maxiter=cg_max_steps, M=M).x
-        curvature = float(np.dot(step, gradient))  # stepᵀ H step, as the residual is orthogonal to it (E36)
+        curvature = batch.quadratic_form(step, lambda _, change: np.sum(change**2, axis=1))
         if not curvature > 0:
             return theta
         step = step * step.dtype.type(min(1.0, math.sqrt(2 * max_change * error / curvature)))
@@ -159,6 +160,23 @@ class AdamState:
     def zero(cls, theta: Array) -> AdamState:
         """Return the state before the first step."""
         return cls(np.zeros_like(theta), np.zeros_like(theta))
+
+    def absorbed(self, network: MLP, factor: Array, shift: Array) -> AdamState:
+        """E57: Return the moments of the gradient in the parameters that :meth:`MLP.absorb` gives.
+
+        A gradient in W₁ becomes diag(1 / factor) (∇W₁ − shift ∇b₁ᵀ). The mean follows exactly; the square, as
+        if gradients in W₁ and b₁ were uncorrelated.
+        """
+
+        def carried(average: Array, power: int) -> Array:
+            changed, first, n = average.copy(), network.layers[0], network.sizes[0]
+            matrix = average[first].astype(np.float64).reshape(n + 1, -1)
+            matrix[:-1] += np.outer((-shift) ** power, matrix[-1])
+            matrix[:-1] /= factor[:, None] ** power
+            changed[first] = matrix.ravel()
+            return changed
+
+        return AdamState(carried(self.mean, 1), carried(self.square, 2), self.steps)
 
 
 def fit_adam(

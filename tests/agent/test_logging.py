@@ -61,7 +61,10 @@ def test_an_update_that_stays_has_figures_and_a_line_too():
     figures = metrics(record)
     assert figures["outcome"] == "ZERO_GRADIENT"
     assert math.isnan(figures["cg_residual"])
-    assert [figures[key] for key in ("cg_iterations", "line_search_tries", "step_fraction", "kl")] == [0] * 4
+    assert [figures[key] for key in ("cg_iterations", "line_search_tries", "step_fraction")] == [0] * 3
+    assert (
+        0 <= figures["kl"] < 1e-4
+    )  # the first moments of the observations move an indifferent policy a little
     assert len(format_metrics(figures).split()) == 11
 
 

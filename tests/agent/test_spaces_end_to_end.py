@@ -83,7 +83,16 @@ def test_an_update_learns_from_the_actions_as_they_were_drawn(monkeypatch):
     update = learner.update
     monkeypatch.setattr(learner, "update", spy)
     env = tasks("box", "box", n=2)
-    agent = TRPO("MlpPolicy", env, net_arch=(), seed=0, dtype="float64", log_std_init=1.0, n_steps=40)
+    agent = TRPO(
+        "MlpPolicy",
+        env,
+        net_arch=(),
+        seed=0,
+        dtype="float64",
+        log_std_init=1.0,
+        n_steps=40,
+        normalize_observations=False,
+    )
     [record] = agent.updates(80)
     rows, advantages = given["rows"], given["advantages"]
 

@@ -206,3 +206,30 @@ def test_the_fisher_information_of_a_uniform_bandit_is_known(observations):
     features = np.hstack([observations, np.ones((3, 1))])
     expected = np.kron(features.T @ features / 3, np.array([[0.25, -0.25], [-0.25, 0.25]]))
     np.testing.assert_allclose(dense, expected, rtol=0, atol=20 * EPS * 10)
+
+
+@given(policy_batches(), generators())
+def test_e24_the_quadratic_form_is_that_of_the_product_and_never_negative(batch, rng):
+    """In float64 it is vᵀFv to rounding; with λ it is vᵀ(F + λI)v."""
+    operator = FisherOperator(batch.policy, batch.theta, batch.observations, damping=0.1)
+    v = rng.standard_normal(batch.theta.size)
+    product = operator @ v - 0.1 * v
+    size = float(np.abs(v) @ np.abs(product)) + 1e-300
+    assert operator.quadratic_form(v) >= 0
+    assert abs(operator.quadratic_form(v) - v @ product) <= 1e4 * EPS * (size + 0.1 * v @ v)
+    assert operator.quadratic_form(v, damped=True) == pytest.approx(
+        operator.quadratic_form(v) + 0.1 * v @ v, rel=10 * EPS
+    )
+
+
+def test_e24_in_float32_it_is_right_where_the_product_is_only_rounding():
+    """v moves all logits alike but for a small part: F v in float32 is mostly rounding."""
+    policy = Policy.for_spaces(spaces.Box(-1, 1, (2,)), spaces.Discrete(3), net_arch=())
+    rng = np.random.default_rng(0)
+    theta, x = policy.init(rng), rng.standard_normal((50, 2))
+    v = np.concatenate([np.zeros(6), 1000 + 1e-2 * rng.standard_normal(3)]).astype(np.float32)
+    exact = FisherOperator(policy, theta, x).quadratic_form(v.astype(float))
+    theta32, x32 = theta.astype(np.float32), x.astype(np.float32)
+    single = FisherOperator(policy, theta32, x32)
+    # J v is exact here up to 2⁻¹⁴ of 1000, half an ulp of which is 3e-5 beside a spread of 1e-2.
+    assert single.quadratic_form(v) == pytest.approx(exact, rel=0.02)

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gymnasium import spaces
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npTRPO import FisherOperator, Policy, conjugate_gradient
@@ -158,6 +158,50 @@ def test_factors_that_are_not_finite_or_zero_leave_a_layer_alone(bad, damping):
     expected = np.eye(network.n_parameters) / (damping or 1.0)
     np.testing.assert_allclose(
         dense(M, network.n_parameters), expected, rtol=0, atol=100 * EPS / (damping or 1.0)
+    )
+
+
+@given(dampings, st.sampled_from([(600, 3, 1), (2, 520, 1), (2, 600, 530, 1)]), generators())
+@settings(max_examples=6)
+def test_e35_wide_layers_are_inverted_with_the_rows_that_there_are(damping, sizes, rng):
+    """Of fewer rows than the factor is made from, it is exact; compared in random directions."""
+    network, x = MLP(sizes), rng.standard_normal((20, sizes[0]))
+    theta = network.init(rng)
+    M = KroneckerPreconditioner(network, BatchLinearization(network, theta, x), ones, damping)
+    v = rng.standard_normal(theta.size)
+    found, inputs, weights = M(v), [x], []
+    for layer, fan_in in zip(network.layers, sizes, strict=False):
+        weights.append(theta[layer].reshape(fan_in + 1, -1))
+        inputs.append(np.tanh(inputs[-1] @ weights[-1][:-1] + weights[-1][-1]))
+    g = np.ones((20, 1))
+    for i in reversed(range(len(weights))):
+        with_bias = np.column_stack([inputs[i], np.ones(20)])
+        A, G = with_bias.T @ with_bias / 20, g.T @ g / 20
+        X = found[network.layers[i]].reshape(A.shape[0], -1)
+        # (A ⊗ G + λI) undoes it; rounding is that of products of this size, divided by λ.
+        undone, scale = A @ X @ G + damping * X, 1 + np.trace(A) * np.trace(G) / damping
+        expected = v[network.layers[i]].reshape(X.shape)
+        np.testing.assert_allclose(undone, expected, rtol=0, atol=1e5 * EPS * scale)
+        g = (g @ weights[i][:-1].T) * (1 - inputs[i] ** 2)
+
+
+def test_of_wide_observations_it_saves_steps():
+    """Few rows for many inputs: what they have in common is still found."""
+    rng = np.random.default_rng(0)
+    network = MLP((1000, 8, 1))
+    theta = network.init(rng)
+    x = rng.standard_normal((2048, 20)) @ rng.standard_normal((20, 1000)) + 0.1 * rng.standard_normal(
+        (2048, 1000)
+    )
+    batch = BatchLinearization(network, theta, x)
+    b = batch.mean_vjp(rng.standard_normal((2048, 1)))
+
+    def product(v):
+        return batch.gauss_newton(v, [lambda jv: jv] * len(batch.blocks)) + 0.1 * v
+
+    M = KroneckerPreconditioner(network, batch, ones, 0.1)
+    assert conjugate_gradient(product, b, rtol=1e-2, M=M).iterations < (
+        conjugate_gradient(product, b, rtol=1e-2).iterations / 2
     )
 
 

@@ -1,0 +1,67 @@
+"""States weighed by γᵗ (E10) or by their visits (E56)."""
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode
+
+from npTRPO import TRPO
+from npTRPO.agent.learner import discounted
+from npTRPO.sampling import Sampler
+from tests.environments import counters, vectorized
+
+
+class TenSteps(gymnasium.Env):
+    """Action 1 pays +1 in the first of ten steps and −½ in the others, action 0 pays nothing."""
+
+    observation_space = gymnasium.spaces.Box(0, 1, (1,))
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return np.ones(1, np.float32), {}
+
+    def step(self, action):
+        reward = (1.0 if self.t == 0 else -0.5) * float(action)
+        self.t += 1
+        return np.ones(1, np.float32), reward, self.t == 10, False, {}
+
+
+@pytest.mark.parametrize(("discounted_states", "optimum"), [(False, 0.0), (True, 513 / 1024)])
+def test_e10_e56_visits_may_point_against_the_discounted_return(discounted_states, optimum):
+    """γ = ½: J = p (1 − ½ Σ_{t=1}^9 2⁻ᵗ) = 513/1024 p, where p is the probability of action 1."""
+    agent = TRPO(
+        *("MlpPolicy", TenSteps()),
+        discounted_states=discounted_states,
+        gamma=0.5,
+        n_steps=500,
+        net_arch=(8,),
+        target_kl=0.05,
+        seed=3,
+    ).learn(20_000)
+    p = agent.act(np.ones((4000, 1), np.float32)).mean()
+    assert abs(p * 513 / 1024 - optimum) < 0.005
+
+
+def test_steps_within_episodes_count_on_across_batches_and_from_0_after_a_reset():
+    envs = vectorized(counters(2, (3, 4), ("truncated", "terminated")), AutoresetMode.NEXT_STEP)
+    agent = TRPO("MlpPolicy", envs, net_arch=(4,), seed=0)
+    sampler, rng = Sampler(envs, agent.policy, 0), np.random.default_rng(0)
+    batches = [sampler.collect(agent.theta, n, None, rng) for n in (2, 5, 1, 6)]
+    for i in range(2):
+        t = 0
+        for batch in batches:
+            for time, valid, ended in zip(
+                batch.times[:, i], batch.valid[:, i], batch.ended[:, i], strict=True
+            ):
+                if valid:
+                    assert time == t
+                    t = 0 if ended else t + 1
+        assert t != sum(len(batch.times) for batch in batches)
+
+
+def test_weights_are_powers_of_gamma_however_late_in_the_episode():
+    np.testing.assert_allclose(discounted(np.array([0, 1, 3]), 0.5), np.array([8, 4, 1]) / 13, rtol=1e-15)
+    np.testing.assert_allclose(discounted(np.array([5001, 5000]), 0.5), [1 / 3, 2 / 3], rtol=1e-15)
+    np.testing.assert_array_equal(discounted(np.array([0, 1, 0]), 0.0), [0.5, 0, 0.5])
