@@ -326,7 +326,7 @@ def state_dependent_deviations(instance: Instance) -> tuple[Comparison, ...]:
     rng, features = instance.rng(58), instance.gaussian.policy.n_features
     size = instance.gaussian.policy.n_log_std
     network = StateDependentGaussian(MLP((features, 3, 2 * size), "tanh"), float(rng.uniform(0.5, 2)))
-    policy = replace(instance.gaussian.policy, network=network, n_log_std=0)
+    policy: Any = replace(instance.gaussian.policy, network=network, n_log_std=0)
     theta, shift, v = rng.standard_normal((3, policy.n_parameters))
     rows = instance.gaussian.observations
     old, new = (policy(t, rows) for t in (theta, theta + 0.3 * shift))

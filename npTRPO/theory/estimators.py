@@ -177,7 +177,7 @@ def gae_bias(now: Evaluation, transition: Array, error: Array, gamma: float, lam
 
 @measures("E43", Kind.IDENTITY, SOLVED, gae, gae_bias)
 def extremes(instance: Instance) -> tuple[Comparison, ...]:
-    """E43: compare λ = 0 with TD residuals, λ = 1 with discounted rewards less V, and the bias over all paths.
+    """E43: compare λ = 0 with TD residuals, λ = 1 with discounted rewards less V, and the bias over paths.
 
     The paths are those of two or three steps, cut there or terminated before, with a V that is wrong. With
     the exact V, the variance of the estimates over paths must not fall from one λ to a larger one.
@@ -231,7 +231,10 @@ def gae_is_unbiased(instance: Instance) -> tuple[Comparison, ...]:
     old = instance.old
     exact, _ = moments(instance, _short_paths(instance), old.values, instance.lam)
     path = simulate(instance.mdp, old.policy, LONG, SAMPLES, instance.rng(44))
-    errors = _first_advantage(instance, path, old.values, instance.lam) - old.advantages[path.states[0], path.actions[0]]
+    errors = (
+        _first_advantage(instance, path, old.values, instance.lam)
+        - old.advantages[path.states[0], path.actions[0]]
+    )
     (variance, bound), scale = _spread(instance), float(np.max(np.abs(old.values)))
     return (
         Equal(exact, old.advantages, scale),

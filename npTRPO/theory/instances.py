@@ -213,11 +213,21 @@ class Instance:
         """Transitions of the old policy, distributed as its visitation."""
         return sample_visitation(self.mdp, self.old.policy, SAMPLES, self.rng(0))
 
-    def surrogate(self, theta: Any) -> Any:
-        """(1 − γ)(L_π(π_θ) − J(π)), exactly, by the function that training calls with samples (E9)."""
+    @cached_property
+    def episodic(self) -> Instance:
+        """An instance whose episodes end, in an absorbing state."""
+        rng = self.rng(56)
+        mdp = random_mdp(rng, int(rng.integers(2, 6)), int(rng.integers(2, 4)), kind="absorbing")
+        return Instance.draw(rng, mdp)
+
+    def surrogate(self, theta: Any, weights: Array | None = None) -> Any:
+        """(1 − γ)(L_π(π_θ) − J(π)), exactly, by the function that training calls with samples (E9).
+
+        Other weights of the pairs (s, a) than ν^π(s) π(a|s) may take their place.
+        """
         batch, old_log_prob = self.batch, self.old_distribution.log_probs.ravel()
-        new = self.policy(theta, batch.observations)
-        return surrogate(new, old_log_prob, batch.actions, batch.advantages, batch.weights)
+        new, weights = self.policy(theta, batch.observations), batch.weights if weights is None else weights
+        return surrogate(new, old_log_prob, batch.actions, batch.advantages, weights)
 
     @cached_property
     def gradient(self) -> Array:

@@ -160,7 +160,7 @@ def stopping(instance: Instance) -> tuple[Comparison, ...]:
 
 
 def predicted_gains(H: Array, g: Array, x: Array) -> Array:
-    """E54: return gᵀΔ of the steps Δ along points x (n, p), each on the boundary ½ΔᵀHΔ = 1, by E30 and E31."""
+    """E54: return gᵀΔ (E31) of steps Δ along points x (n, p), each on the boundary ½ΔᵀHΔ = 1 (E30)."""
     curvatures = np.sum(x * (x @ H), axis=1)
     steps = [natural_step(point, float(c), 1.0) for point, c in zip(x, curvatures, strict=True)]
     return np.array([predicted_improvement(g, step) for step in steps])

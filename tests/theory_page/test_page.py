@@ -148,7 +148,7 @@ def test_the_equations_stand_in_the_order_of_the_derivation_under_its_headings(t
 
 
 def test_the_page_says_what_it_was_made_with(text):
-    assert "All 44 equations hold" in text
+    assert "All 58 equations hold" in text
     assert "20 random instances (seed 1)" in text
     assert "nptrpo verify --html FILE --instances 20 --seed 1" in text
 
@@ -269,7 +269,7 @@ def test_the_page_can_be_read_without_seeing_it(document):
         attributes.get("role") == "img" and attributes.get("aria-label")
         for attributes in document.named("svg")
     )
-    assert len(document.named("svg")) == 44 + 4
+    assert len(document.named("svg")) == 58 + 4
 
 
 def luminance(colour):
@@ -462,7 +462,7 @@ each_view = pytest.mark.parametrize("view", [f"{width} {scheme}" for width in WI
 @each_view
 def test_a_browser_shows_every_equation(view, seen):
     maths = seen[view]["maths"]
-    assert {number for number, _, _ in maths} == {f"E{n}" for n in range(1, 45)}
+    assert {number for number, _, _ in maths} == {f"E{n}" for n in range(1, 59)}
     assert all(width > 20 and height > 10 for _, width, height in maths)
     assert all(0.5 < size < 0.9 for size in seen[view]["indices"])
 
