@@ -162,7 +162,10 @@ def pinsker(instance: Instance) -> tuple[Comparison, ...]:
 
 @measures("E45", Kind.INEQUALITY, ROUNDING, visitation_bound)
 def close_visitations(instance: Instance) -> tuple[Comparison, ...]:
-    """E45: check ‖ν^π' − ν^π‖₁ ≤ 2γ / (1 − γ) · E[D_TV], also where it is nearly attained (E48)."""
+    """E45: check ‖ν^π' − ν^π‖₁ ≤ 2γ / (1 − γ) · E[D_TV], also where it is nearly attained (E48).
+
+    The identity behind it is ν^π' − ν^π = γ (I − γP_π'ᵀ)⁻¹ (P_π' − P_π)ᵀ ν^π.
+    """
     return tuple(AtMost(_moved(p), visitation_bound(p), 1 / (1 - p.gamma)) for p in instance.pairs)
 
 
