@@ -1,5 +1,7 @@
 """E11 to E14, E45 to E51 and E55: how wrong the surrogate can be, and how far apart policies are."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from npTRPO._typing import Array
@@ -112,10 +114,23 @@ def _error(pair: Pair) -> tuple[float, float]:
     return approximation - pair.new.objective, scale
 
 
-def _within(bound: float, pair: Pair, sides: int = 1) -> AtMost:
-    """Check that the surrogate is too large by no more than a bound; with two sides, nor too small."""
-    error, scale = _error(pair)
-    return AtMost(error if sides == 1 else abs(error), bound, scale)
+def _bounded(
+    instance: Instance,
+    bound: Callable[[Pair], float],
+    no_looser_than: Callable[[Pair], float] | None = None,
+    sides: int = 1,
+) -> tuple[Comparison, ...]:
+    """Check that the surrogate of an instance and of its sharp pair is too large by no more than a bound.
+
+    With two sides, nor too small; and that no bound is larger than another one.
+    """
+    comparisons = []
+    for pair in instance.pairs:
+        error, scale = _error(pair)
+        comparisons.append(AtMost(error if sides == 1 else abs(error), bound(pair), scale))
+        if no_looser_than is not None:
+            comparisons.append(AtMost(bound(pair), no_looser_than(pair), scale))
+    return tuple(comparisons)
 
 
 def _moved(pair: Pair) -> float:
@@ -126,7 +141,7 @@ def _moved(pair: Pair) -> float:
 @measures("E11", Kind.INEQUALITY, ROUNDING, worst_case_bound)
 def worst_case(instance: Instance) -> tuple[Comparison, ...]:
     """E11: check J(π') ≥ L_π(π') − 4εγ / (1 − γ)² · α², also where it is nearly attained (E48)."""
-    return tuple(_within(worst_case_bound(pair), pair) for pair in instance.pairs)
+    return _bounded(instance, worst_case_bound)
 
 
 @measures("E12", Kind.INEQUALITY, ROUNDING, penalty, guaranteed)
@@ -146,11 +161,7 @@ def on_average(instance: Instance) -> tuple[Comparison, ...]:
 
     Both also for a pair of policies that nearly attains them (E48).
     """
-    comparisons: list[Comparison] = []
-    for pair in instance.pairs:
-        bound = average_bound(pair)
-        comparisons += _within(bound, pair, sides=2), AtMost(bound, worst_case_bound(pair), _error(pair)[1])
-    return tuple(comparisons)
+    return _bounded(instance, average_bound, worst_case_bound, sides=2)
 
 
 @measures("E14", Kind.INEQUALITY, ROUNDING, mean_total_variation_bound)
@@ -188,11 +199,7 @@ def policy_improvement(instance: Instance) -> tuple[Comparison, ...]:
 @measures("E47", Kind.INEQUALITY, ROUNDING, tighter_worst_case_bound)
 def before_simplification(instance: Instance) -> tuple[Comparison, ...]:
     """E47: check that the bound holds and is no looser than E11, also where it is attained (E48)."""
-    comparisons: list[Comparison] = []
-    for pair in instance.pairs:
-        bound = tighter_worst_case_bound(pair)
-        comparisons += _within(bound, pair), AtMost(bound, worst_case_bound(pair))
-    return tuple(comparisons)
+    return _bounded(instance, tighter_worst_case_bound, worst_case_bound)
 
 
 @measures("E48", Kind.IDENTITY, SOLVED, SharpPair)
@@ -215,11 +222,7 @@ def attained(instance: Instance) -> tuple[Comparison, ...]:
 @measures("E49", Kind.INEQUALITY, ROUNDING, span_bound)
 def half_the_span(instance: Instance) -> tuple[Comparison, ...]:
     """E49: check the bound from both sides of zero, and that it is no looser than E13."""
-    comparisons: list[Comparison] = []
-    for pair in instance.pairs:
-        bound = span_bound(pair)
-        comparisons += _within(bound, pair, sides=2), AtMost(bound, average_bound(pair), _error(pair)[1])
-    return tuple(comparisons)
+    return _bounded(instance, span_bound, average_bound, sides=2)
 
 
 @measures("E50", Kind.INEQUALITY, ROUNDING, squared_total_variation_bound)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from gymnasium import spaces
@@ -63,22 +63,6 @@ class GaussianPair:
     def new(self) -> Any:
         """The new distribution on all states."""
         return self.policy(self.new_theta, self.observations)
-
-
-class Pair(Protocol):
-    """An old and a new policy in an MDP, evaluated."""
-
-    @property
-    def old(self) -> Evaluation:
-        """π."""
-
-    @property
-    def new(self) -> Evaluation:
-        """π'."""
-
-    @property
-    def gamma(self) -> float:
-        """γ."""
 
 
 class SharpPair(NamedTuple):
@@ -266,6 +250,10 @@ class Instance:
     def table(self, theta: Any) -> Any:
         """π_θ(a|s), shape (S, A)."""
         return table(self.policy, theta)
+
+
+Pair: TypeAlias = Instance | SharpPair
+"""An old and a new policy in an MDP, evaluated, with γ."""
 
 
 def complex_step_jacobian(f: Any, x: Array) -> Array:
