@@ -32,8 +32,9 @@ def gae(
     E41: Â_t = Σ_{l≥0} (γλ)ˡ δ_{t+l}, the exponentially weighted mean of the k-step estimators
     Â^(k) = Σ_{l<k} γˡ δ_{t+l} (E40). E42: computed as Â_t = δ_t + γλ Â_{t+1}, restarted wherever an
     episode ends, terminated or truncated, and at the end of the arrays. E43: λ = 0 gives the TD residual
-    (low variance, biased where V is wrong), λ = 1 the discounted return minus V. E44: unbiased for
-    every λ if V is exact.
+    (low variance, biased where V is wrong), λ = 1 the discounted return minus V, whose bias is that of V in
+    s_t alone if the episode runs to a termination: it moves no policy gradient. E44: unbiased for every λ if
+    V is exact.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """The derivation of TRPO on finite MDPs, where every expectation is a sum and every equation can be checked.
 
-The derivation has 44 numbered equations, E1 to E44; the docstring of what computes one has its number, and
+The derivation has 58 numbered equations, E1 to E58; the docstring of what computes one has its number, and
 ``nptrpo verify`` prints them all with what was measured.
 
 >>> import numpy as np

@@ -1,4 +1,4 @@
-"""E20 to E25: the quadratic model of mean KL, and the Fisher information."""
+"""E20 to E25, E52, E53 and E58: the quadratic model of mean KL, and the Fisher information."""
 
 import math
 from collections.abc import Callable
@@ -9,14 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from npTRPO._typing import Array
-from npTRPO.autograd import grad, hvp
+from npTRPO.autograd import grad, hvp, linearize
 from npTRPO.policies.distributions import Bernoulli, Categorical, DiagGaussian, Distribution, MultiCategorical
+from npTRPO.policies.mlp import MLP
 from npTRPO.policies.network import Network
 from npTRPO.policies.policy import Policy
 from npTRPO.theory.checks import DIFFERENCES, KRYLOV, ROUNDING, AtMost, Comparison, Equal, Kind, measures
-from npTRPO.theory.divergences import COMPONENTS, gaussian_nodes, joint_actions
+from npTRPO.theory.divergences import COMPONENTS, gaussian_by_quadrature, gaussian_nodes, joint_actions
 from npTRPO.theory.exact import tabular_policy
-from npTRPO.theory.instances import COMPLEX_STEP, GaussianPair, Instance
+from npTRPO.theory.instances import COMPLEX_STEP, GaussianPair, Instance, complex_step_jacobian
 from npTRPO.trust_region.conjugate_gradient import conjugate_gradient
 from npTRPO.trust_region.fisher import FisherOperator
 from npTRPO.trust_region.objective import mean_kl
@@ -213,3 +214,127 @@ def _undamped_step(instance: Instance, policy: Policy, theta: Array, gradient: A
     fisher = FisherOperator(policy, theta, instance.states, weights=instance.old.visitation)
     x = conjugate_gradient(fisher, gradient, rtol=1e-12, maxiter=4 * len(theta)).x
     return natural_step(x, fisher.quadratic_form(x), instance.target_kl)
+
+
+def third_order_difference(probs: Array, change: Array, weights: Array) -> tuple[float, float]:
+    """E52: return −κ₃/6, and how far KL(θ ‖ θ+Δ) − KL(θ+Δ ‖ θ) may be from it, for logits that change.
+
+    κ₃ is the third cumulant of the change (S, A) under π (S, A), averaged over states. The difference is
+    −1/6 of the cumulant at some point between the two policies (the error of the trapezoidal rule for the
+    cumulant generating function's derivative), and the fourth cumulant of what varies over a range R is at
+    most R⁴ / 8: so they differ by R⁴ / 48 at most.
+    """
+    centred = change - np.sum(probs * change, axis=1, keepdims=True)
+    third = np.sum(probs * centred**3, axis=1)
+    return -float(weights @ third) / 6, float(weights @ np.ptp(change, axis=1) ** 4) / 48
+
+
+@measures("E52", Kind.INEQUALITY, ROUNDING, third_order_difference)
+def both_directions(instance: Instance) -> tuple[Comparison, ...]:
+    """E52: check the difference of the two KLs for logits; for a linear mean with fixed σ there is none."""
+    rng, nu = instance.rng(52), instance.old.visitation
+    logits, direction = rng.standard_normal((2, *instance.mdp.reward.shape))
+    change = 10 ** rng.uniform(-2, 0.5) * direction
+    old, new = Categorical(logits), Categorical(logits + change)
+    expected, allowed = third_order_difference(old.probs, change, nu)
+    difference = float(mean_kl(old, new, nu)) - float(mean_kl(new, old, nu))
+    size = float(np.max(np.abs(old.log_probs))) + float(np.max(np.abs(new.log_probs)))
+    fixed = instance.gaussian.old
+    moved = DiagGaussian(instance.gaussian.new.mean, fixed.log_std)
+    return (
+        AtMost(abs(difference - expected), allowed, size),
+        Equal(fixed.kl(moved), moved.kl(fixed)),
+    )
+
+
+def kl_derivatives(old: Any, new: Any, v: Any) -> tuple[Any, Any]:
+    """E53: return the gradient of KL(old ‖ new) in the new outputs, and K v, its Hessian there times v.
+
+    For logits they are p' − p and M' v. For (μ, log σ) of a Gaussian, with d = μ' − μ, K is
+    [[1/σ'², −2d/σ'²], [−2d/σ'², 2(σ² + d²)/σ'²]], which is M only at the old parameters and needn't be
+    positive semi-definite.
+    """
+    if isinstance(new, Categorical):
+        return new.probs - old.probs, new.fisher_product(v)
+    precision, d = np.exp(-2 * new.log_std), new.mean - old.mean
+    second = (np.exp(2 * old.log_std) + d**2) * precision
+    gradient = d * precision, 1 - second
+    mixed = -2 * d * precision
+    return gradient, (precision * v[0] + mixed * v[1], mixed * v[0] + 2 * second * v[1])
+
+
+@measures("E53", Kind.IDENTITY, ROUNDING, kl_derivatives)
+def away_from_the_old_parameters(instance: Instance) -> tuple[Comparison, ...]:
+    """E53: compare JᵀKJ v and the outputs' own curvature with KL differentiated twice by the engine.
+
+    Half of the instances take the softmax policy, the others the Gaussian one.
+    """
+    rng = instance.rng(53)
+    drawn: Any = instance if rng.random() < 0.5 else instance.gaussian
+    rows = instance.states if drawn is instance else drawn.observations
+    policy, at, v = drawn.policy, drawn.new_theta, rng.standard_normal(drawn.theta.size)
+    old, lin = policy(drawn.theta, rows), linearize(lambda theta: policy.outputs(theta, rows), at)
+    slope, curved = kl_derivatives(old, policy(at, rows), lin.jvp(v))
+
+    def weighted(theta: Any) -> Any:
+        outputs = policy.outputs(theta, rows)
+        pairs = zip(outputs, slope, strict=True) if isinstance(outputs, tuple) else [(outputs, slope)]
+        return sum(np.sum(part * weight) for part, weight in pairs)
+
+    twice = hvp(lambda theta: np.sum(old.kl(policy(theta, rows))), at, v)
+    parts = lin.vjp(curved), hvp(weighted, at, v)
+    return (Equal(parts[0] + parts[1], twice, scale=max(1.0, *(float(np.max(np.abs(x))) for x in parts))),)
+
+
+@dataclass(frozen=True)
+class StateDependentGaussian:
+    """E58: a network whose outputs are the means and the log standard deviations of a Gaussian.
+
+    Attributes
+    ----------
+    network : Network
+        With twice as many outputs as there are action dimensions.
+    bound : float
+        log σ is bound · tanh of the network's output; J carries that derivative.
+    """
+
+    network: Network
+    bound: float
+
+    @property
+    def n_parameters(self) -> int:
+        """Length of θ."""
+        return self.network.n_parameters
+
+    def init(self, rng: np.random.Generator, dtype: npt.DTypeLike = np.float64) -> Array:
+        """Draw θ."""
+        return self.network.init(rng, dtype)
+
+    def __call__(self, theta: Any, x: Any) -> tuple[Any, Any]:
+        """Return means and log standard deviations, each (N, n)."""
+        outputs = self.network(theta, x)
+        half = outputs.shape[1] // 2
+        return outputs[:, :half], self.bound * np.tanh(outputs[:, half:])
+
+
+@measures("E58", Kind.IDENTITY, ROUNDING, FisherOperator, StateDependentGaussian)
+def state_dependent_deviations(instance: Instance) -> tuple[Comparison, ...]:
+    """E58: compare F v with Σ JᵀMJ v / N, each state with its own σ, J by complex steps; and with hvp of KL.
+
+    KL is compared with Gauss–Hermite quadrature, as in E17.
+    """
+    rng, features = instance.rng(58), instance.gaussian.policy.n_features
+    size = instance.gaussian.policy.n_log_std
+    network = StateDependentGaussian(MLP((features, 3, 2 * size), "tanh"), float(rng.uniform(0.5, 2)))
+    policy: Any = replace(instance.gaussian.policy, network=network, n_log_std=0)
+    theta, shift, v = rng.standard_normal((3, policy.n_parameters))
+    rows = instance.gaussian.observations
+    old, new = (policy(t, rows) for t in (theta, theta + 0.3 * shift))
+    J = complex_step_jacobian(lambda t: np.hstack(network(t, rows)), theta)
+    M = np.hstack([np.exp(-2 * old.log_std), np.full_like(old.log_std, 2.0)])
+    ours = FisherOperator(policy, theta, rows) @ v
+    return (
+        Equal(ours, J.T @ (M.ravel() * (J @ v)) / len(rows), scale=1.0),
+        Equal(ours, hvp(lambda t: mean_kl(old, policy(t, rows)), theta, v), scale=1.0),
+        gaussian_by_quadrature(old, new),
+    )

@@ -1,15 +1,10 @@
-"""All checks of the derivation, E1 to E44, each measured in the module of its section."""
+"""All checks of the derivation, each measured in the module of its section."""
 
-from npTRPO.theory import (  # noqa: F401 (importing them registers their checks)
-    bounds,
-    curvature,
-    divergences,
-    estimators,
-    krylov,
-    performance,
-    steps,
-)
+from npTRPO.theory import bounds, curvature, divergences, estimators, krylov, performance, practice, steps
 from npTRPO.theory.checks import registered
+
+SECTIONS = (performance, practice, bounds, divergences, curvature, steps, krylov, estimators)
+"""The modules whose import registers the checks."""
 
 CHECKS = registered()
 """In the order of their numbers."""

@@ -55,4 +55,4 @@ def _read() -> dict[str, Equation]:
 
 
 EQUATIONS = _read()
-"""By number, E1 to E44, in the order of the derivation."""
+"""By number, E1 to E58, in the order of the derivation."""

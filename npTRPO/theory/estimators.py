@@ -10,9 +10,10 @@ import numpy as np
 
 from npTRPO._typing import Array, BoolArray
 from npTRPO.sampling.advantages import gae, td_residuals
-from npTRPO.theory.checks import ROUNDING, SOLVED, Comparison, Equal, Estimate, Kind, measures
+from npTRPO.theory.checks import ROUNDING, SOLVED, AtMost, Comparison, Equal, Estimate, Kind, measures
 from npTRPO.theory.instances import SAMPLES, Instance
-from npTRPO.theory.simulation import Trajectories, all_paths, simulate
+from npTRPO.theory.mdp import Evaluation
+from npTRPO.theory.simulation import Paths, Trajectories, all_paths, simulate
 
 STEPS, COLUMNS = 10, 3
 LONG = 8
@@ -148,9 +149,39 @@ def recursion(instance: Instance) -> tuple[Comparison, ...]:
     return (Equal(ours, expected),)
 
 
-@measures("E43", Kind.IDENTITY, ROUNDING, gae)
+def gae_bias(now: Evaluation, transition: Array, error: Array, gamma: float, lam: float, n: int) -> Array:
+    """E43: return E[Â_t | s, a] − A^π(s, a) of estimates from n steps that are cut there, shape (S, A).
+
+    With e = V − V^π it is −e(s) + γ(1 − λ) Σ_{l≤n−2} (γλ)ˡ E[e(s_{t+l+1})] + γ(γλ)ⁿ⁻¹ E[e(s_{t+n})]. At λ = 1
+    only −e(s) is left, and the cut's γⁿ E[e(s_{t+n})], which depends on the action.
+
+    Parameters
+    ----------
+    now : Evaluation
+        Of the policy π.
+    transition : array, shape (S, A, S)
+        P(s'|s, a).
+    error : array, shape (S,)
+        e; 0 in absorbing states, where an episode has ended.
+    gamma, lam : float
+        γ and λ.
+    n : int
+        Steps until the cut, at least 1.
+    """
+    bias, ahead = -error[:, None], error
+    for step in range(n):
+        weight = gamma * (gamma * lam) ** step * (1.0 if step == n - 1 else 1 - lam)
+        bias, ahead = bias + weight * (transition @ ahead), now.transition @ ahead
+    return bias
+
+
+@measures("E43", Kind.IDENTITY, SOLVED, gae, gae_bias)
 def extremes(instance: Instance) -> tuple[Comparison, ...]:
-    """E43: compare λ = 0 with TD residuals, and λ = 1 with discounted sums of rewards less V."""
+    """E43: compare λ = 0 with TD residuals, λ = 1 with discounted rewards less V, and the bias over paths.
+
+    The paths are those of two or three steps, cut there or terminated before, with a V that is wrong. With
+    the exact V, the variance of the estimates over paths must not fall from one λ to a larger one.
+    """
     some, gamma = Experience.draw(instance, instance.rng(43)), instance.gamma
     expected = np.empty_like(some.rewards)
     for where, rewards, values in some.episodes():
@@ -160,21 +191,50 @@ def extremes(instance: Instance) -> tuple[Comparison, ...]:
     return (
         Equal(some.advantages(gamma, 0.0), some.residuals(gamma)),
         Equal(some.advantages(gamma, 1.0), expected),
+        *_moments_over_paths(instance),
     )
+
+
+def _moments_over_paths(instance: Instance) -> tuple[Comparison, ...]:
+    """Compare the bias of a wrong V with the mean over all short paths, and variances with each other."""
+    mdp, old, rng = instance.mdp, instance.old, instance.rng(143)
+    paths = _short_paths(instance)
+    wrong = np.where(mdp.absorbing, 0.0, rng.standard_normal(mdp.n_states))
+    mean, _ = moments(instance, paths, old.values + wrong, instance.lam)
+    bias = gae_bias(old, mdp.transition, wrong, instance.gamma, instance.lam, len(paths.actions))
+    low, high = (moments(instance, paths, old.values, lam)[1] for lam in np.sort(rng.random(2)))
+    size = float(np.max(np.abs(old.values))) + float(np.max(np.abs(wrong)))
+    return (
+        Equal(mean - old.advantages, bias, size),
+        AtMost(low, high, size**2),
+    )
+
+
+def _short_paths(instance: Instance) -> Paths:
+    """Return all paths of three steps, or of two where there are too many."""
+    few = instance.mdp.reward.size**3 * instance.mdp.n_states <= PATHS
+    return all_paths(instance.mdp, instance.old.policy, 3 if few else 2)
+
+
+def moments(instance: Instance, paths: Paths, values: Array, lam: float) -> tuple[Array, Array]:
+    """E43, E44: return mean and variance over paths of GAE of the first step, for each (s, a): (S, A)."""
+    first = _first_advantage(instance, paths, values, lam)
+    pairs = paths.states[0] * instance.mdp.n_actions + paths.actions[0]
+    mean = np.bincount(pairs, paths.probabilities * first, instance.mdp.reward.size)
+    spread = np.bincount(pairs, paths.probabilities * (first - mean[pairs]) ** 2, len(mean))
+    return mean.reshape(instance.mdp.reward.shape), spread.reshape(instance.mdp.reward.shape)
 
 
 @measures("E44", Kind.STATISTICAL, SOLVED, gae)
 def gae_is_unbiased(instance: Instance) -> tuple[Comparison, ...]:
     """E44: compare the mean of GAE with A^π, over all short paths and over simulated trajectories."""
-    mdp, old = instance.mdp, instance.old
-    n_pairs, n_states = mdp.reward.size, mdp.n_states
-    paths = all_paths(mdp, old.policy, 3 if n_pairs**3 * n_states <= PATHS else 2)
-    pairs = paths.states[0] * mdp.n_actions + paths.actions[0]
-    weighted = paths.probabilities * _first_advantage(instance, paths)
-    exact = np.bincount(pairs, weights=weighted, minlength=n_pairs).reshape(mdp.reward.shape)
-
-    path = simulate(mdp, old.policy, LONG, SAMPLES, instance.rng(44))
-    errors = _first_advantage(instance, path) - old.advantages[path.states[0], path.actions[0]]
+    old = instance.old
+    exact, _ = moments(instance, _short_paths(instance), old.values, instance.lam)
+    path = simulate(instance.mdp, old.policy, LONG, SAMPLES, instance.rng(44))
+    errors = (
+        _first_advantage(instance, path, old.values, instance.lam)
+        - old.advantages[path.states[0], path.actions[0]]
+    )
     (variance, bound), scale = _spread(instance), float(np.max(np.abs(old.values)))
     return (
         Equal(exact, old.advantages, scale),
@@ -182,11 +242,11 @@ def gae_is_unbiased(instance: Instance) -> tuple[Comparison, ...]:
     )
 
 
-def _first_advantage(instance: Instance, path: Trajectories) -> Array:
-    """Return GAE of the first step of every trajectory, with the exact values, shape (n,)."""
-    values = instance.old.values[path.states]
-    never = np.zeros(path.actions.shape, dtype=bool)
-    estimates = gae(path.rewards, values[:-1], values[1:], never, never, instance.gamma, instance.lam)
+def _first_advantage(instance: Instance, path: Trajectories, values: Array, lam: float) -> Array:
+    """Return GAE of the first step of every trajectory, with some V, shape (n,)."""
+    visited, terminated = values[path.states], instance.mdp.absorbing[path.states[1:]]
+    never = np.zeros_like(terminated)
+    estimates = gae(path.rewards, visited[:-1], visited[1:], terminated, never, instance.gamma, lam)
     first: Array = estimates[0]
     return first
 

@@ -95,6 +95,15 @@ def penalty(old: Evaluation, discount: float) -> float:
     return 4 * float(np.max(np.abs(old.advantages))) * discount / (1 - discount) ** 2
 
 
+def guaranteed(old: Evaluation, new: Array, discount: float, divergence: float) -> float:
+    """E12: return L_π(π') − C · max_s KL(π ‖ π'), below which J(π') can't be, for a table (S, A) of π'.
+
+    E51: it is J(π) at π, so that whoever raises it above that doesn't lower J. ``divergence`` is the largest
+    KL of any state, in nats; half of it serves too (E50).
+    """
+    return local_approximation(old, new, discount) - penalty(old, discount) * divergence
+
+
 @dataclass(frozen=True, eq=False)
 class PenalisedStep:
     """The policy that maximises the lower bound of E12.
@@ -115,7 +124,7 @@ class PenalisedStep:
 
 
 def penalised_step(mdp: TabularMDP, policy: Array) -> PenalisedStep:
-    """Maximise L_π(π') − C · max_s KL(π(·|s) ‖ π'(·|s)) over all tabular policies π' (E12).
+    """Maximise L_π(π') − C · max_s KL(π(·|s) ‖ π'(·|s)) over all tabular policies π' (E12, E51).
 
     If no state's KL may exceed κ, states can be treated one by one: the best q for the state's advantages
     a has q_i ∝ p_i / (η − a_i), with η such that KL(p ‖ q) = κ, and its expected advantage rises with κ
@@ -157,13 +166,13 @@ def penalised_step(mdp: TabularMDP, policy: Array) -> PenalisedStep:
     if cost == 0 or excess(LOG_KL[1]) > 0:
         new[moving] = np.eye(mdp.n_actions)[np.argmax(advantages[moving], axis=1)]
         # The bound of E11, as this is far away in KL and no further than 1 in total variation.
-        return PenalisedStep(new, local_approximation(old, new, mdp.discount) - cost, math.inf)
+        return PenalisedStep(new, guaranteed(old, new, mdp.discount, 1.0), math.inf)
     if excess(LOG_KL[0]) < 0:
         return PenalisedStep(old.policy, old.objective, 0.0)
     log_kl = scipy.optimize.brentq(excess, *LOG_KL, xtol=1e-9)
     new[moving], _ = _tilted(p, below, _height(p, below, math.exp(log_kl)))
     max_kl = float(np.max(np.sum(policy * np.log(policy / new), axis=1)))
-    return PenalisedStep(new, local_approximation(old, new, mdp.discount) - cost * max_kl, max_kl)
+    return PenalisedStep(new, guaranteed(old, new, mdp.discount, max_kl), max_kl)
 
 
 def _tilted(p: Array, below: Array, height: Array) -> tuple[Array, Array]:
@@ -206,8 +215,8 @@ def practical_step(mdp: TabularMDP, policy: Policy, theta: Array, **options: Any
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """The results of several steps from one policy.
+class LearningCurve:
+    """The objective over several steps from one policy.
 
     Attributes
     ----------
@@ -221,7 +230,7 @@ class Run:
     policy: Array
 
 
-def penalised_run(mdp: TabularMDP, policy: Array, n_steps: int) -> Run:
+def penalised_run(mdp: TabularMDP, policy: Array, n_steps: int) -> LearningCurve:
     """Take steps of TRPO's Algorithm 1, with which J never falls (E12).
 
     Examples
@@ -237,10 +246,12 @@ def penalised_run(mdp: TabularMDP, policy: Array, n_steps: int) -> Run:
     for _ in range(n_steps):
         policy = penalised_step(mdp, policy).policy
         objectives.append(mdp.evaluate(policy).objective)
-    return Run(np.array(objectives), policy)
+    return LearningCurve(np.array(objectives), policy)
 
 
-def practical_run(mdp: TabularMDP, policy: Policy, theta: Array, n_steps: int, **options: Any) -> Run:
+def practical_run(
+    mdp: TabularMDP, policy: Policy, theta: Array, n_steps: int, **options: Any
+) -> LearningCurve:
     """Take steps of the practical algorithm on exact quantities, until an update leaves θ as it is.
 
     The parameters are those of :func:`practical_step`, and the largest number of steps.
@@ -252,4 +263,4 @@ def practical_run(mdp: TabularMDP, policy: Policy, theta: Array, n_steps: int, *
             break
         theta = moved
         objectives.append(mdp.evaluate(table(policy, theta)).objective)
-    return Run(np.array(objectives), table(policy, theta))
+    return LearningCurve(np.array(objectives), table(policy, theta))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from gymnasium import spaces
@@ -63,6 +63,29 @@ class GaussianPair:
     def new(self) -> Any:
         """The new distribution on all states."""
         return self.policy(self.new_theta, self.observations)
+
+
+class SharpPair(NamedTuple):
+    """E48: a pair of policies whose surrogate is as wrong as the bounds allow.
+
+    Action 1 leads from state 0, the start, to state 1; all else stays. The old policy has V = 0, so that its
+    advantages are the rewards; where it never goes, the new policy does as badly as can be.
+    """
+
+    old: Evaluation
+    new: Evaluation
+    gamma: float
+    alpha: float
+
+    @classmethod
+    def of(cls, alpha: float, gamma: float) -> SharpPair:
+        """Make the pair whose total variation is ``alpha`` in both states; ε is 1 up to α = ½."""
+        transition = np.zeros((2, 3, 2))
+        transition[0, [0, 2], 0] = transition[0, 1, 1] = transition[1, :, 1] = 1
+        c = alpha / (1 - alpha)
+        mdp = TabularMDP(transition, np.array([[c, 1, -1], [-c, 1, -1]]), np.array([1.0, 0.0]), gamma)
+        old = np.array([[1 - alpha, 0, alpha], [1 - alpha, alpha, 0]])
+        return cls(mdp.evaluate(old), mdp.evaluate(old[::-1]), gamma, alpha)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +178,16 @@ class Instance:
         return self.mdp.evaluate(self.new_distribution.probs)
 
     @cached_property
+    def sharp(self) -> SharpPair:
+        """A pair of E48 with the same γ, and α ≤ ½ that may be small, where E11 is nearly attained."""
+        return SharpPair.of(0.5 * float(10 ** self.rng(48).uniform(-3, 0)), self.gamma)
+
+    @cached_property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The instance itself, and its sharp pair."""
+        return self, self.sharp
+
+    @cached_property
     def batch(self) -> ExactBatch:
         """All pairs (s, a), weighted by ν^π(s) π(a|s)."""
         return ExactBatch.of(self.policy, self.old)
@@ -164,11 +197,21 @@ class Instance:
         """Transitions of the old policy, distributed as its visitation."""
         return sample_visitation(self.mdp, self.old.policy, SAMPLES, self.rng(0))
 
-    def surrogate(self, theta: Any) -> Any:
-        """(1 − γ)(L_π(π_θ) − J(π)), exactly, by the function that training calls with samples (E9)."""
+    @cached_property
+    def episodic(self) -> Instance:
+        """An instance whose episodes end, in an absorbing state."""
+        rng = self.rng(56)
+        mdp = random_mdp(rng, int(rng.integers(2, 6)), int(rng.integers(2, 4)), kind="absorbing")
+        return Instance.draw(rng, mdp)
+
+    def surrogate(self, theta: Any, weights: Array | None = None) -> Any:
+        """(1 − γ)(L_π(π_θ) − J(π)), exactly, by the function that training calls with samples (E9).
+
+        Other weights of the pairs (s, a) than ν^π(s) π(a|s) may take their place.
+        """
         batch, old_log_prob = self.batch, self.old_distribution.log_probs.ravel()
-        new = self.policy(theta, batch.observations)
-        return surrogate(new, old_log_prob, batch.actions, batch.advantages, batch.weights)
+        new, weights = self.policy(theta, batch.observations), batch.weights if weights is None else weights
+        return surrogate(new, old_log_prob, batch.actions, batch.advantages, weights)
 
     @cached_property
     def gradient(self) -> Array:
@@ -207,6 +250,10 @@ class Instance:
     def table(self, theta: Any) -> Any:
         """π_θ(a|s), shape (S, A)."""
         return table(self.policy, theta)
+
+
+Pair: TypeAlias = Instance | SharpPair
+"""An old and a new policy in an MDP, evaluated, with γ."""
 
 
 def complex_step_jacobian(f: Any, x: Array) -> Array:

@@ -1,4 +1,4 @@
-"""E33 to E37: conjugate gradients for Hx = g."""
+"""E33 to E37 and E54: conjugate gradients for Hx = g."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from npTRPO._typing import Array
 from npTRPO.theory.checks import COUNTED, KRYLOV, AtMost, Comparison, Equal, Kind, measures
 from npTRPO.theory.instances import Instance
 from npTRPO.trust_region.conjugate_gradient import CGResult, conjugate_gradient
+from npTRPO.trust_region.update import natural_step, predicted_improvement
 
 STEPS = 5
 """Steps of conjugate gradients that are looked at; rounding has not yet bent the directions."""
@@ -155,4 +156,32 @@ def stopping(instance: Instance) -> tuple[Comparison, ...]:
         Equal(steps(g, 0.0, tolerance), first),
         Equal(steps(g, tolerance / size / 2, tolerance), first),
         Equal(steps(g, tolerance / size, tolerance / 2), first),
+    )
+
+
+def predicted_gains(H: Array, g: Array, x: Array) -> Array:
+    """E54: return gᵀΔ (E31) of steps Δ along points x (n, p), each on the boundary ½ΔᵀHΔ = 1 (E30)."""
+    curvatures = np.sum(x * (x @ H), axis=1)
+    steps = [natural_step(point, float(c), 1.0) for point, c in zip(x, curvatures, strict=True)]
+    return np.array([predicted_improvement(g, step) for step in steps])
+
+
+@measures("E54", Kind.IDENTITY, KRYLOV, predicted_gains, needs_gradient=True)
+def truncated_gain(instance: Instance) -> tuple[Comparison, ...]:
+    """E54: compare squared gains of truncated steps with gᵀx_k and with errors; check rate and optimality.
+
+    Δ_k is compared with steps in 16 random directions of its Krylov space, half of them near to its own.
+    """
+    H, g = instance.dense, instance.gradient
+    x, solution = iterates(H, g), np.linalg.solve(H, g)
+    gains = predicted_gains(H, g, x[1:])
+    shares = (gains / predicted_gains(H, g, solution[None])) ** 2
+    norms, rate, _ = errors_and_bounds(H, g, x)
+    others = instance.rng(54).standard_normal((16, len(x) - 1)) @ np.diff(x, axis=0)
+    others[::2] = x[-1] + 1e-2 * np.linalg.norm(x[-1]) * others[::2] / np.linalg.norm(others[::2])
+    return (
+        Equal(shares, x[1:] @ g / (solution @ g)),
+        Equal(shares, 1 - (norms[1:] / norms[0]) ** 2),
+        AtMost(1 - shares, rate[1:] ** 2, scale=1.0),
+        AtMost(predicted_gains(H, g, others), gains[-1]),
     )

@@ -5,8 +5,8 @@ import re
 # Each command and its text; the braces ⦃ and ⦄ become plain ones at the end.
 _COMMANDS = """
 alpha α beta β gamma γ delta δ varepsilon ε theta θ kappa κ lambda λ mu μ nu ν pi π rho ρ sigma σ tau τ
-varphi φ Delta Δ nabla ∇ sum ∑ prod ∏ le ≤ ge ≥ ne ≠ sim \N{TILDE OPERATOR} cdot · dots … mid | parallel ‖ | ‖
-log log exp exp max max min min { ⦃ } ⦄
+varphi φ chi χ partial ∂ Delta Δ nabla ∇ sum ∑ prod ∏ le ≤ ge ≥ ne ≠ sim \N{TILDE OPERATOR} cdot · dots …
+mid | parallel ‖ | ‖ log log exp exp max max min min to → gets ← { ⦃ } ⦄
 """
 _NAMES, _SIGNS = _COMMANDS.split()[::2], _COMMANDS.split()[1::2]
 _SYMBOLS = dict(zip(_NAMES, _SIGNS, strict=True)) | dict.fromkeys(("left", "right", "quad", ","), "")

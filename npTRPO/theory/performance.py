@@ -1,12 +1,10 @@
-"""E1 to E10: how much better the new policy is, and the surrogate for it."""
-
-import math
+"""E1 to E9: how much better the new policy is, and the surrogate for it."""
 
 import numpy as np
 
 from npTRPO._typing import Array
 from npTRPO.sampling.advantages import td_residuals
-from npTRPO.theory.checks import ROUNDING, SOLVED, AtMost, Comparison, Equal, Estimate, Kind, measures
+from npTRPO.theory.checks import SOLVED, AtMost, Comparison, Equal, Estimate, Kind, measures
 from npTRPO.theory.exact import local_approximation
 from npTRPO.theory.instances import COMPLEX_STEP, SAMPLES, Instance
 from npTRPO.theory.mdp import Evaluation, TabularMDP
@@ -184,24 +182,6 @@ def importance_sampling(instance: Instance) -> tuple[Comparison, ...]:
         Equal(old.objective + exact / (1 - gamma), approximation, scale / (1 - gamma)),
         Estimate(estimate, (1 - gamma) * (approximation - old.objective), variance, bound, SAMPLES, scale),
     )
-
-
-@measures("E10", Kind.IDENTITY, ROUNDING, surrogate)
-def sample_surrogate(instance: Instance) -> tuple[Comparison, ...]:
-    """E10: compare a simulated batch's surrogate with a sum of ratios of table entries, one by one."""
-    s, a = instance.sample.states, instance.sample.actions
-    estimates = instance.rng(10).standard_normal(SAMPLES)
-    ours = surrogate(
-        instance.policy(instance.new_theta, instance.states[s]),
-        instance.old_distribution.log_probs[s, a],
-        a,
-        estimates,
-    )
-    terms = [
-        float(instance.new.policy[i, j] / instance.old.policy[i, j] * x)
-        for i, j, x in zip(s, a, estimates, strict=True)
-    ]
-    return (Equal(float(ours), math.fsum(terms) / SAMPLES, scale=max(abs(term) for term in terms)),)
 
 
 def _size(*arrays: Array) -> float:

@@ -15,7 +15,7 @@ from npTRPO.theory.instances import Instance
 from npTRPO.trust_region.conjugate_gradient import conjugate_gradient
 from npTRPO.trust_region.line_search import line_search
 from npTRPO.trust_region.objective import mean_kl
-from npTRPO.trust_region.update import lagrange_multiplier, natural_step, predicted_improvement, update
+from npTRPO.trust_region.update import lagrange_multiplier, natural_step, predicted_improvement
 
 
 def _full_step(instance: Instance) -> tuple[Array, float]:
@@ -30,7 +30,7 @@ def _direct(instance: Instance) -> tuple[Array, float]:
     return x, float(instance.gradient @ x)
 
 
-@measures("E26", Kind.INEQUALITY, KRYLOV, update, natural_step, needs_gradient=True)
+@measures("E26", Kind.INEQUALITY, KRYLOV, natural_step, needs_gradient=True)
 def model_problem(instance: Instance) -> tuple[Comparison, ...]:
     """E26: check that the step is feasible, and no other step on the region's boundary better.
 

@@ -111,6 +111,7 @@ def _article(row: Row, report: Report) -> str:
         kind=row.check.kind.value,
         value=value,
         allowed=allowed,
+        proved="<dt>Identity</dt><dd>proved</dd>" if row.proved else "",
         reason=reason,
         strip=strip(row),
         figure=_figure(equation.number, report),

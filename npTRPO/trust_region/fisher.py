@@ -22,7 +22,8 @@ class FisherOperator(LinearOperator):  # type: ignore[misc]
     """E21, E22: F + λI, with F = 1/N Σ_n J_nᵀ M_n J_n, as a SciPy linear operator.
 
     J_n is the Jacobian of the distribution's outputs in state n with respect to θ, and M_n the Fisher
-    information of the distribution in its outputs, which is known in closed form. The product is
+    information of the distribution in its outputs, which is known in closed form; a Gaussian's may depend
+    on the state through σ (E58). The product is
     exact: no sampling of actions, no differences, and no second differentiation. F is also the
     Hessian at θ of the mean KL divergence from π_θ (E20, E23).
 

@@ -4,12 +4,28 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.integrate
+import scipy.optimize
 from hypothesis import given
 from hypothesis import strategies as st
 
+from npTRPO import DiagGaussian
 from npTRPO.theory import TabularMDP
-from npTRPO.theory.bounds import average_bound, mean_total_variation_bound, total_variation, worst_case_bound
+from npTRPO.theory.bounds import (
+    average_bound,
+    chi_squared,
+    gaussian_chi_squared,
+    mean_total_variation_bound,
+    moved_to_better_actions,
+    span_bound,
+    squared_total_variation_bound,
+    tighter_worst_case_bound,
+    total_variation,
+    visitation_bound,
+    worst_case_bound,
+)
 from npTRPO.theory.exact import local_approximation, penalty
+from npTRPO.theory.instances import SharpPair
 from tests.strategies import instances
 from tests.theory.oracles import assert_holds
 
@@ -82,3 +98,74 @@ def test_total_variation_is_between_0_and_1():
 def test_without_a_discount_all_bounds_are_zero(instance):
     if instance.gamma == 0:
         assert worst_case_bound(instance) == average_bound(instance) == 0
+
+
+@given(st.floats(1e-3, 0.5), st.floats(0, 0.99))
+def test_e45_e47_e48_the_sharp_pair_by_geometric_series(alpha, gamma):
+    """The new policy is still in state 0 after t steps with probability (1 − α)ᵗ; it gains ±2α per step."""
+    pair = SharpPair.of(alpha, gamma)
+    stays, ever = 1 / (1 - gamma * (1 - alpha)), 1 / (1 - gamma)
+    size = 1e-12 * ever**2
+    assert pair.old.objective == pytest.approx(0, abs=size)
+    assert pair.new.objective == pytest.approx(2 * alpha * (2 * stays - ever), abs=size)
+    error = 2 * alpha * ever - pair.new.objective
+    assert tighter_worst_case_bound(pair) == pytest.approx(error, abs=size)
+    moved = 2 * (1 - (1 - gamma) * stays)
+    assert visitation_bound(pair) == pytest.approx(moved * ever / stays, abs=size)
+
+
+def test_e46_the_worse_actions_lose_their_share_to_the_better_ones():
+    now = SimpleNamespace(
+        policy=np.array([[0.2, 0.3, 0.4, 0.1], [0.5, 0.5, 0.0, 0.0]]),
+        advantages=np.array([[1.0, 2.0, -2.0, 0.0], [0.0, 0.0, 1.0, -1.0]]),
+    )
+    moved = moved_to_better_actions(now, 0.5)
+    np.testing.assert_allclose(moved, [[0.28, 0.42, 0.2, 0.1], [0.5, 0.5, 0.0, 0.0]], rtol=1e-14)
+
+
+def test_e49_a_constant_in_all_states_changes_nothing():
+    def bound(constant):
+        old = SimpleNamespace(
+            policy=np.array([[0.5, 0.5], [0.5, 0.5]]),
+            advantages=np.array([[3.0, 3.0], [1.0, 1.0]]) + constant,
+            visitation=np.array([0.5, 0.5]),
+        )
+        return span_bound(SimpleNamespace(old=old, new=SimpleNamespace(policy=np.eye(2)), gamma=0.5))
+
+    assert bound(0.0) == bound(100.0) == pytest.approx(0.5 / 0.25 * 2 * 0.5)
+
+
+def test_e50_each_bound_is_attained_where_it_is_the_better_one():
+    """Near (½, ½) TV² is KL / 2; for (1, 0) and (q, 1 − q) with a small q it is nearly 1 − exp(−KL)."""
+    near = np.log(0.25 / (0.25 - 1e-8)) / 2
+    assert squared_total_variation_bound(np.array(near)) == pytest.approx(1e-8, rel=1e-6)
+    q = 1e-6
+    assert squared_total_variation_bound(np.array(-np.log(q))) == pytest.approx((1 - q) ** 2, rel=2 * q)
+    crossing = scipy.optimize.brentq(lambda kl: kl / 2 - 1 + np.exp(-kl), 1, 2)
+    assert crossing == pytest.approx(1.594, abs=1e-3)
+    for kl, right in ((crossing - 0.1, "pinsker"), (crossing + 0.1, "bretagnolle")):
+        expected = kl / 2 if right == "pinsker" else 1 - np.exp(-kl)
+        assert squared_total_variation_bound(np.array(kl)) == pytest.approx(expected)
+
+
+def test_e55_chi_squared_by_hand_and_by_scipys_integration():
+    assert chi_squared(np.array([[0.5, 0.5]]), np.array([[0.2, 0.8]])).item() == pytest.approx(0.09 / 0.16)
+    old, new = (
+        DiagGaussian(np.array([[0.3]]), np.array([-0.2])),
+        DiagGaussian(np.array([[0.6]]), np.array([0.05])),
+    )
+
+    def ratio_squared(action):
+        at = np.array([[action]])
+        return np.exp(2 * new.log_prob(at) - old.log_prob(at)).item()
+
+    integral, _ = scipy.integrate.quad(ratio_squared, -40, 40, points=[0.0, 1.0], limit=200)
+    assert gaussian_chi_squared(new, old).item() == pytest.approx(integral - 1, rel=1e-8)
+
+
+def test_e55_gaussian_weights_have_no_variance_once_kl_is_half_of_log_2_less_a_quarter():
+    old, edge = DiagGaussian(np.zeros((1, 1)), np.zeros(1)), np.log(2) / 2
+    for log_std, infinite in ((edge - 1e-6, False), (edge + 1e-6, True)):
+        new = DiagGaussian(np.zeros((1, 1)), np.array([log_std]))
+        assert np.isinf(gaussian_chi_squared(new, old).item()) == infinite
+        assert old.kl(new).item() == pytest.approx(edge - 0.25, abs=1e-5)

@@ -1,10 +1,20 @@
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 
-from npTRPO import FisherOperator, conjugate_gradient
+from npTRPO import Categorical, DiagGaussian, FisherOperator, conjugate_gradient
 from npTRPO.autograd import grad, hessian
-from npTRPO.theory.curvature import Reparametrised, cubic_bound
+from npTRPO.policies.mlp import MLP
+from npTRPO.theory.curvature import (
+    Reparametrised,
+    StateDependentGaussian,
+    cubic_bound,
+    kl_derivatives,
+    third_order_difference,
+)
 from npTRPO.theory.instances import GaussianPair, complex_step_jacobian
 from npTRPO.trust_region import mean_kl, natural_step
 from tests.strategies import generators, instances
@@ -55,23 +65,24 @@ def test_e21_the_dense_matrix_is_the_operator_column_by_column(instance):
     np.testing.assert_allclose(instance.damped @ identity, instance.dense, rtol=0, atol=1e-12)
 
 
+def by_quadrature(policy, theta, observations):
+    """F of a Gaussian policy, by scores that are found by complex steps and weighted sums over actions."""
+    now = policy(theta, observations)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(4)
+    size = now.mean.shape[1]
+    total = np.zeros((theta.size,) * 2)
+    for chosen in itertools.product(range(4), repeat=size):
+        actions = now.mean + np.exp(now.log_std) * nodes[list(chosen)]
+        scores = complex_step_jacobian(lambda t, a=actions: policy(t, observations).log_prob(a), theta)
+        total += np.prod(weights[list(chosen)] / np.sum(weights)) * scores.T @ scores / len(scores)
+    return total
+
+
 @given(instances())
 @settings(max_examples=25)
 def test_e21_for_gaussians_by_quadrature_over_actions(instance):
     gaussian = instance.gaussian
-    nodes, weights = np.polynomial.hermite_e.hermegauss(4)
-    grid = np.stack(np.meshgrid(*[nodes] * gaussian.old.mean.shape[1], indexing="ij"), axis=-1)
-    grid = grid.reshape(-1, gaussian.old.mean.shape[1])
-    w = np.prod(np.stack(np.meshgrid(*[weights] * grid.shape[1], indexing="ij")), axis=0).ravel()
-    total = np.zeros((gaussian.theta.size,) * 2)
-    for z, weight in zip(grid, w / np.sum(w), strict=True):
-        actions = gaussian.old.mean + np.exp(gaussian.old.log_std) * z
-
-        def log_prob(theta, actions=actions):
-            return gaussian.policy(theta, gaussian.observations).log_prob(actions)
-
-        scores = complex_step_jacobian(log_prob, gaussian.theta)
-        total += weight * scores.T @ scores / len(scores)
+    total = by_quadrature(gaussian.policy, gaussian.theta, gaussian.observations)
     operator = FisherOperator(gaussian.policy, gaussian.theta, gaussian.observations)
     scale = 1 + np.max(np.abs(total))
     np.testing.assert_allclose(operator @ np.eye(len(total)), total, rtol=0, atol=1e-12 * scale)
@@ -144,3 +155,45 @@ def test_weighted_fisher_information_is_that_of_repeated_states():
     assert weighted.quadratic_form(v) == pytest.approx(repeated.quadratic_form(v))
     single = (x.astype(np.float32) for x in (theta, rows))
     assert (FisherOperator(policy, *single, weights=counts / 12) @ v).dtype == np.float32
+
+
+def test_e52_two_actions_by_hand_and_half_of_what_is_allowed_in_the_middle():
+    p, change = 0.3, np.array([[0.0, 0.5]])
+    third, _ = third_order_difference(np.array([[1 - p, p]]), change, np.ones(1))
+    assert third == pytest.approx(-p * (1 - p) * (1 - 2 * p) * 0.5**3 / 6)
+    # At ½ the third cumulant is 0 and the fourth −R⁴/8: the difference is R⁴/96 to leading order.
+    old, new = Categorical(np.zeros((1, 2))), Categorical(np.array([[0.0, 0.1]]))
+    third, allowed = third_order_difference(old.probs, np.array([[0.0, 0.1]]), np.ones(1))
+    assert third == 0
+    assert abs((old.kl(new) - new.kl(old)).item()) == pytest.approx(allowed / 2, rel=0.01)
+
+
+def test_e53_in_mean_and_log_deviation_by_differentiating_the_formula_of_e17():
+    old = DiagGaussian(np.array([[0.3]]), np.array([[0.1]]))
+
+    def divergence(outputs):
+        mean, log_std = outputs[0], outputs[1]
+        squares = np.exp(2 * 0.1) + (mean - 0.3) ** 2
+        return log_std - 0.1 + squares * np.exp(-2 * log_std) / 2 - 0.5
+
+    at = np.array([1.9, -0.2])
+    new = DiagGaussian(at[None, :1], at[None, 1:])
+    columns = [kl_derivatives(old, new, (np.array([[a]]), np.array([[b]]))) for a, b in ((1, 0), (0, 1))]
+    np.testing.assert_allclose(np.ravel(columns[0][0]), grad(divergence)(at), rtol=1e-12)
+    K = np.array([np.ravel(product) for _, product in columns])
+    np.testing.assert_allclose(K, hessian(divergence)(at), rtol=1e-12)
+    assert np.min(np.linalg.eigvalsh(K)) < 0  # d² > σ²
+
+
+@pytest.mark.parametrize("bound", [0.5, 2.0])
+def test_e58_by_quadrature_over_actions(bound):
+    rng = np.random.default_rng(58)
+    gaussian = GaussianPair.draw(rng, ())
+    network = StateDependentGaussian(MLP((gaussian.policy.n_features, 3, 2)), bound)
+    policy = replace(gaussian.policy, network=network, n_log_std=0)
+    theta = 0.3 * rng.standard_normal(policy.n_parameters)
+    ours = FisherOperator(policy, theta, gaussian.observations) @ np.eye(theta.size)
+    np.testing.assert_allclose(ours, by_quadrature(policy, theta, gaussian.observations), rtol=0, atol=1e-12)
+    spread = policy(theta, gaussian.observations).log_std
+    assert np.ptp(spread) > 0.01
+    assert np.max(np.abs(spread)) <= bound

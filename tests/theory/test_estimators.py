@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npTRPO import gae
-from npTRPO.theory.estimators import Experience, k_step_estimates
+from npTRPO.theory import TabularMDP
+from npTRPO.theory.estimators import Experience, gae_bias, k_step_estimates
 from npTRPO.theory.simulation import all_paths, simulate
 from tests.strategies import fractions, instances
 
@@ -51,6 +52,7 @@ def test_e44_with_wrong_values_only_the_full_return_is_unbiased(instance):
 
 
 @given(instances())
+@settings(max_examples=5)
 def test_drawn_experience_has_every_kind_of_end_and_is_what_the_policy_did(instance):
     kinds = set()
     for number in range(30):
@@ -60,3 +62,22 @@ def test_drawn_experience_has_every_kind_of_end_and_is_what_the_policy_did(insta
     assert kinds == {(False, False), (False, True), (True, False), (True, True)}
     path = simulate(instance.mdp, instance.old.policy, 3, 4, instance.rng(0))
     assert path.states.shape == (4, 4)
+
+
+@given(instances(max_states=3, max_actions=2), fractions, st.integers(1, 5))
+def test_e43_the_bias_of_a_constant_error_by_its_geometric_series(instance, lam, n):
+    """An error of 5 in every V moves each TD residual by 5(γ − 1), and the bias is their discounted sum."""
+    gamma, error = instance.gamma, np.full(instance.mdp.n_states, 5.0)
+    bias = gae_bias(instance.old, instance.mdp.transition, error, gamma, lam, n)
+    expected = 5 * (gamma - 1) * np.sum((gamma * lam) ** np.arange(n))
+    np.testing.assert_allclose(bias, expected, rtol=0, atol=1e-13)
+
+
+def test_e43_at_lambda_1_only_a_cut_makes_the_bias_depend_on_the_action():
+    """Action 0 stays in state 0, action 1 leads to state 1 and its wrong value."""
+    transition = np.zeros((2, 2, 2))
+    transition[0, 0, 0] = transition[0, 1, 1] = transition[1, :, 1] = 1
+    mdp = TabularMDP(transition, np.zeros((2, 2)), np.array([1.0, 0.0]), 0.5)
+    now, error = mdp.evaluate(np.array([[1.0, 0.0], [1.0, 0.0]])), np.array([1.0, 3.0])
+    biases = [gae_bias(now, transition, error, 0.5, 1.0, n)[0] for n in (1, 2, 60)]
+    np.testing.assert_allclose(biases, [[-0.5, 0.5], [-0.75, -0.25], [-1, -1]], atol=1e-15)

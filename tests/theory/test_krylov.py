@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from npTRPO.theory.krylov import best_in_krylov_space, iterates
+from npTRPO.theory.krylov import best_in_krylov_space, iterates, predicted_gains
 from tests.strategies import systems
 
 
@@ -30,3 +30,11 @@ def test_iterates_begin_at_zero_and_stop_in_time(s):
     assert len(points) <= 3
     steepest = s.b * (s.b @ s.b) / (s.b @ s.A @ s.b)
     assert points[1] == pytest.approx(steepest, rel=1e-12)
+
+
+@given(systems(max_size=5, min_size=2, max_condition=10.0))
+def test_e54_a_truncated_step_gains_what_the_best_of_its_krylov_space_does(s):
+    """The best gain within ½ΔᵀHΔ ≤ 1 over the space is √(2 gᵀx) for its best point x, by a direct solve."""
+    best = best_in_krylov_space(s.A, s.b, 3)[1:]
+    gains = predicted_gains(s.A, s.b, iterates(s.A, s.b, steps=len(best))[1:])
+    np.testing.assert_allclose(gains, np.sqrt(2 * best[: len(gains)] @ s.b), rtol=1e-9)

@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from npTRPO.theory import TabularMDP, policy_iteration, value_iteration
 from tests.strategies import generators, mdps
@@ -10,6 +10,7 @@ from tests.theory.oracles import random_policy
 
 
 @given(mdps(max_states=3, max_actions=3))
+@settings(max_examples=20)
 def test_no_deterministic_policy_is_better(mdp):
     tables = [
         np.eye(mdp.n_actions)[list(actions)]
@@ -24,6 +25,7 @@ def test_no_deterministic_policy_is_better(mdp):
 
 
 @given(mdps(), generators())
+@settings(max_examples=20)
 def test_no_policy_is_better_than_the_gap_allows(mdp, rng):
     some = mdp.evaluate(random_policy(mdp, rng)).values
     for found in (value_iteration(mdp, tolerance=1e-6), policy_iteration(mdp)):

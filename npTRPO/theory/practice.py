@@ -1,0 +1,146 @@
+"""E10, E56 and E57: what is trained in practice, on batches of episodes and normalised observations."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from npTRPO._typing import Array
+from npTRPO.autograd import grad
+from npTRPO.policies.mlp import MLP
+from npTRPO.sampling.normalization import Moments, standardize
+from npTRPO.theory.checks import ROUNDING, SOLVED, AtMost, Comparison, Equal, Kind, measures
+from npTRPO.theory.exact import ExactBatch, local_approximation, table, tabular_policy
+from npTRPO.theory.instances import Instance
+from npTRPO.theory.mdp import Evaluation, TabularMDP
+from npTRPO.theory.simulation import simulate
+from npTRPO.trust_region.objective import mean_kl, surrogate
+
+STEPS, EPISODES = 6, 20
+
+
+def expected_visits(mdp: TabularMDP, now: Evaluation, discount: float) -> Array:
+    """Return E_π[Σ_{t<T} discountᵗ 1(s_t = s)] of episodes that end in absorbing states, shape (S,).
+
+    E10: with γ for the discount it is what weights γᵗ count, and its sum is E_π[Σ_{t<T} γᵗ]. E56: with a
+    discount of 1 it counts visits, and its sum is the mean length of episodes, E_π[T], which must be finite.
+    """
+    going_on = now.transition * ~mdp.absorbing
+    visits: Array = np.linalg.solve(np.eye(mdp.n_states) - discount * going_on.T, mdp.start)
+    return visits
+
+
+def state_weights(mdp: TabularMDP, now: Evaluation, discount: float) -> Array:
+    """E10, E56: return the weight that a long batch of episodes gives to each state, with sum 1, shape (S,).
+
+    With γ for the discount it is that of weights w_n ∝ γᵗ, with 1 that of equal ones, d^π.
+    """
+    visits = expected_visits(mdp, now, discount)
+    weights: Array = visits / np.sum(visits)
+    return weights
+
+
+def batch_weights(states: Array, policy: Array) -> Array:
+    """Return the weights of all pairs (s, a) in an :class:`ExactBatch`, given the states', shape (S·A,)."""
+    return np.ravel(states[:, None] * policy)
+
+
+@measures("E10", Kind.IDENTITY, SOLVED, surrogate, expected_visits, state_weights)
+def sample_surrogate(instance: Instance) -> tuple[Comparison, ...]:
+    """E10: compare the surrogate of simulated steps with weights γᵗ with a sum of ratios, one by one.
+
+    In the limit of many episodes, compare it with (L_π(π') − J(π)) / E[Σ γᵗ], and its gradient with ∇J
+    divided by the same.
+    """
+    path = simulate(instance.mdp, instance.old.policy, STEPS, EPISODES, instance.rng(10))
+    s, a = path.states[:-1].ravel(), path.actions.ravel()
+    estimates = instance.rng(110).standard_normal(s.size)
+    weights = np.repeat(instance.gamma ** np.arange(STEPS), EPISODES)
+    weights = weights / np.sum(weights)
+    old_log_prob = instance.old_distribution.log_probs[s, a]
+    ours = surrogate(
+        instance.policy(instance.new_theta, instance.states[s]), old_log_prob, a, estimates, weights
+    )
+    terms = [
+        float(w * instance.new.policy[i, j] / instance.old.policy[i, j] * x)
+        for i, j, w, x in zip(s, a, weights, estimates, strict=True)
+    ]
+
+    episodic = instance.episodic
+    old, gamma = episodic.old, episodic.gamma
+    in_the_limit = batch_weights(state_weights(episodic.mdp, old, gamma), old.policy)
+    total = float(np.sum(expected_visits(episodic.mdp, old, gamma)))
+    gradient = episodic.mdp.policy_gradient(episodic.table, episodic.theta)
+    size = float(np.max(np.abs(old.values)))
+    gain = local_approximation(old, episodic.new.policy, gamma) - old.objective
+    return (
+        Equal(float(ours), math.fsum(terms), scale=max(abs(term) for term in terms)),
+        Equal(float(episodic.surrogate(episodic.new_theta, in_the_limit)), gain / total, size),
+        Equal(
+            grad(lambda theta: episodic.surrogate(theta, in_the_limit))(episodic.theta),
+            gradient / total,
+            size,
+        ),
+    )
+
+
+@measures("E56", Kind.IDENTITY, SOLVED, expected_visits, state_weights)
+def weighted_by_visits(instance: Instance) -> tuple[Comparison, ...]:
+    """E56: compare the surrogate weighted by visits with the sum over time of where the policy is.
+
+    The gradient of a softmax table must not point against ∇J.
+    """
+    mdp, old = instance.episodic.mdp, instance.episodic.old
+    weights = state_weights(mdp, old, 1.0)
+    going_on, visits = (old.transition * ~mdp.absorbing).T, mdp.start
+    for _ in range(50):  # doubles the number of steps
+        visits, going_on = visits + going_on @ visits, going_on @ going_on
+    gains = np.sum(instance.episodic.new.policy * old.advantages, axis=1)
+    size = float(np.max(np.abs(old.values)))
+
+    policy, logits = tabular_policy(mdp), np.log(old.policy).ravel()
+    theta = np.append(logits, np.zeros(mdp.n_actions))
+    batch = ExactBatch.of(policy, old)
+    old_log_prob, pairs = np.log(old.policy).ravel(), batch_weights(weights, old.policy)
+    by_visits = grad(
+        lambda t: surrogate(
+            policy(t, batch.observations), old_log_prob, batch.actions, batch.advantages, pairs
+        )
+    )(theta)
+    exact = mdp.policy_gradient(lambda t: table(policy, t), theta)
+    of_states = slice(logits.size)  # the biases are the states' common part
+    return (
+        Equal(
+            float(
+                instance.episodic.surrogate(instance.episodic.new_theta, batch_weights(weights, old.policy))
+            ),
+            float(visits @ gains / np.sum(visits)),
+            size,
+        ),
+        AtMost(0.0, float(by_visits[of_states] @ exact[of_states]), size**2),
+    )
+
+
+@measures("E57", Kind.IDENTITY, ROUNDING, MLP.absorb, Moments.change)
+def renewed_moments(instance: Instance) -> tuple[Comparison, ...]:
+    """E57: compare the outputs of a policy for raw observations before and after its moments are renewed.
+
+    One feature in three hadn't varied before, so that its divisor was 1. The mean KL of the two is 0.
+    """
+    rng = instance.rng(57)
+    policy: Any = instance.gaussian.policy
+    d = policy.n_features
+    variance = np.exp(rng.standard_normal(d)) * (rng.random(d) < 2 / 3)
+    before = Moments(10 * rng.standard_normal(d), variance, 100)
+    raw = before.mean + before.scale * rng.uniform(-3, 3, (6, d))
+    shifted = before.mean + 0.3 * before.scale * rng.standard_normal(d)
+    after = Moments(shifted, before.scale**2 * np.exp(rng.uniform(-1, 1, d)), 200)
+    theta = instance.gaussian.theta
+    split = theta.size - policy.n_log_std
+    renewed = np.append(policy.network.absorb(theta[:split], *before.change(after)), theta[split:])
+    old, new = (
+        policy(parameters, standardize(raw, moments.normalizer(np.float64)))
+        for parameters, moments in ((theta, before), (renewed, after))
+    )
+    size = float(np.max(np.abs(theta))) * 30
+    return Equal(old.mean, new.mean, size), Equal(float(mean_kl(old, new)), 0.0, scale=1.0)
