@@ -9,7 +9,7 @@ array([0.5, 0.5, 0.5])
 import npTRPO.autograd.compositions  # noqa: F401 (registers them)
 from npTRPO.autograd.checks import check_derivatives
 from npTRPO.autograd.rules import log_softmax, logsumexp
-from npTRPO.autograd.tracer import LinearMap, define_rule, primitive
+from npTRPO.autograd.tracer import LinearMap, define_rule, primitive, supported_functions
 from npTRPO.autograd.transforms import (
     Linearization,
     grad,
@@ -36,6 +36,7 @@ __all__ = [
     "log_softmax",
     "logsumexp",
     "primitive",
+    "supported_functions",
     "value_and_grad",
     "vjp",
 ]

@@ -1,7 +1,7 @@
 """NumPy functions that need no rule of their own: compositions, constants, and methods of arrays.
 
-A function that others express is traced as that composition; one that is locally constant, or only
-depends on shapes, gives a plain array.
+A function that can be written with others is traced as that composition; one that is locally
+constant, or only depends on shapes, gives a plain array.
 """
 
 import operator
@@ -108,7 +108,7 @@ define_constants(
 )
 
 
-# --- what an array can do with a dot ---------------------------------------------------------------
+# --- methods of arrays -----------------------------------------------------------------------------
 
 
 def _method(function: Any) -> Any:

@@ -1,7 +1,7 @@
-"""One rule per NumPy function, each in NumPy calls that have rules themselves.
+"""One rule per NumPy function, each written in NumPy calls that have rules themselves.
 
 Functions that work element by element state their partial derivatives; structural functions state a
-linear map and its transpose. ``compositions.py`` expresses everything else by these.
+linear map and its transpose. ``compositions.py`` writes everything else with these.
 """
 
 import functools
@@ -257,7 +257,7 @@ define_rule(np.broadcast_to, _broadcast_to_rule)
 
 
 def _is_basic(index: Any) -> bool:
-    """Tell whether an index gives a view, in which no element is twice (slices, integers, None)."""
+    """Return whether an index gives a view, which has no element twice (slices, integers, None)."""
     parts = index if isinstance(index, tuple) else (index,)
     return all(p is None or p is Ellipsis or isinstance(p, (slice, int, np.integer)) for p in parts)
 

@@ -1,10 +1,10 @@
-"""Boxes, nodes and levels: how plain NumPy code is recorded while it runs.
+"""Boxes, tapes and levels: how plain NumPy code is recorded while it runs.
 
 A :class:`Box` stands in for an array. NumPy hands every call that meets one to the box
 (``__array_ufunc__`` and ``__array_function__``), and the box evaluates the call on the value it
-holds and writes one :class:`Node` on the tape of its :class:`Trace`: who the parents were and which
-linear map leads from each of them to the result. Nothing in this file knows any NumPy function; the
-linear maps come from the rules registered with :func:`define_rule`.
+holds and writes one entry on the tape of its :class:`Trace`: which earlier entries the arguments
+came from, and which linear map leads from each of them to the result. Nothing in this file knows
+any NumPy function; the linear maps come from the rules registered with :func:`define_rule`.
 
 Derivatives of derivatives need no code of their own. Every differentiation opens a trace with a
 level higher than all before it; a call is recorded by the trace with the highest level among its
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-__all__ = ["Box", "Edges", "LinearMap", "Trace", "define_rule", "primitive"]
+__all__ = ["Box", "Edges", "LinearMap", "Trace", "define_rule", "primitive", "supported_functions"]
 
 _levels = itertools.count()
 
@@ -254,7 +254,7 @@ def define_rule(function: Callable[..., Any], *derivatives: Callable[..., Any] |
 
 
 def define_variadic_rule(function: Callable[..., Any], derivative: Callable[..., LinearMap]) -> None:
-    """As :func:`define_rule`, for any number of arguments; ``derivative`` is also told the position."""
+    """Define the derivative of a function of any number of arguments, which also gets the position."""
     _rules[function] = lambda position, answer, args, kwargs: derivative(position, answer, *args, **kwargs)
 
 
@@ -271,6 +271,21 @@ def define_composition(function: Callable[..., Any]) -> Callable[[_F], _F]:
 def define_constants(*functions: Callable[..., Any]) -> None:
     """Declare functions as locally constant, or as functions of shapes alone: their results aren't traced."""
     _constants.update(functions)
+
+
+def supported_functions() -> dict[str, Callable[..., Any]]:
+    """Return the NumPy and SciPy functions that derivatives pass through, by name.
+
+    Those that are locally constant, such as np.sign, or only look at shapes are among them.
+
+    Examples
+    --------
+    >>> from npTRPO.autograd import supported_functions
+    >>> "np.tanh" in supported_functions()
+    True
+    """
+    named = {_name(function): function for function in {*_rules, *_compositions, *_constants}}
+    return {name: named[name] for name in sorted(named) if name.startswith(("np.", "scipy."))}
 
 
 def primitive(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -303,7 +318,7 @@ def primitive(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def as_operand(argument: Any) -> Any:
-    """Convert a list to an array, as operators do; a number stays a number, and changes no dtype."""
+    """Convert a list to an array, as operators do; a number stays one, so that it changes no dtype."""
     return np.asarray(argument) if isinstance(argument, (list, tuple)) else argument
 
 

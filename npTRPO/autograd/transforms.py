@@ -33,9 +33,8 @@ class Linearization:
     value: Any
     _shapes: tuple[tuple[int, ...], ...]  # of the inputs
     _outputs: tuple[tuple[int | None, tuple[int, ...], Any], ...]  # tape position (or None), shape, dtype
-    _steps: tuple[
-        tuple[int, Edges, set[int]], ...
-    ]  # that lead to an output: position, edges, parents done with
+    # The calls that lead to an output: position, edges, and parents that no later call needs.
+    _steps: tuple[tuple[int, Edges, set[int]], ...]
     _tuple_in: bool
     _tuple_out: bool
 
@@ -250,7 +249,7 @@ def _floating(x: Any) -> Any:
 def _checked(
     product: str, given: Any, is_tuple: bool, shapes: tuple[tuple[int, ...], ...]
 ) -> tuple[Any, ...]:
-    """Return the parts of a tangent or cotangent, if they have the shapes they must have."""
+    """Return the parts of a tangent or cotangent, after checking their shapes."""
     parts = tuple(given) if is_tuple else (given,)
     parts = tuple(part if isinstance(part, Box) else np.asarray(part) for part in parts)
     came = tuple(part.shape for part in parts)

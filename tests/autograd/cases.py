@@ -11,7 +11,7 @@ import scipy.special
 from npTRPO.autograd import log_softmax, logsumexp
 from npTRPO.policies.mlp import affine
 
-__all__ = ["CASES", "COMPLEX_CASES", "POINT", "Case"]
+__all__ = ["CASES", "COMPLEX_CASES", "CONSTANTS", "POINT", "Case"]
 
 # Distinct numbers in (1/2, 2), 1/8 from each other and at least 1/32 from the constants below.
 POINT = 0.53 + np.random.default_rng(0).permutation(12).reshape(3, 4) / 8
@@ -142,3 +142,42 @@ CASES = [
     Case("x.clip", lambda x: x.clip(0.84, 1.6).dot(x.T)),
 ]
 COMPLEX_CASES = [case for case in CASES if case.is_complex]
+# Functions that are locally constant or only look at shapes; they give plain arrays.
+CONSTANTS = {
+    "x > y": lambda x: x > x[0],
+    "x >= 1": lambda x: x >= 1,
+    "1 > x": lambda x: 1 > x,  # noqa: SIM300 (the reflected operator is what is tested)
+    "x <= y": lambda x: x <= x[:, :1],
+    "x == y": lambda x: x == x[0],
+    "x != y": lambda x: x != x[0],
+    "logical_and": lambda x: np.logical_and(x, x > 1),
+    "logical_or": lambda x: np.logical_or(x > 1, x),
+    "logical_not": np.logical_not,
+    "isfinite": np.isfinite,
+    "isnan": np.isnan,
+    "isinf": np.isinf,
+    "sign": lambda x: np.sign(x - 1),
+    "signbit": np.signbit,
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "rint": np.rint,
+    "argmax": lambda x: np.argmax(x, axis=1),
+    "argmin": np.argmin,
+    "argsort": lambda x: np.argsort(x, axis=0),
+    "zeros_like": np.zeros_like,
+    "ones_like": lambda x: np.ones_like(x, dtype=int),
+    "all": lambda x: np.all(x > 1),
+    "any": lambda x: np.any(x),
+    "isclose": lambda x: np.isclose(x, x[0]),
+    "isclose to a list": lambda x: np.isclose(x, [1.03, 1.0, 1.28, 0.0]),
+    "allclose": lambda x: np.allclose(x, x),
+    "array_equal": lambda x: np.array_equal(x, x),
+    "shape": np.shape,
+    "ndim": np.ndim,
+    "size": np.size,
+    "empty_like": lambda x: np.empty_like(x).shape,
+    "iscomplexobj": np.iscomplexobj,
+    "x.shape": lambda x: x.shape,
+    "x.ndim": lambda x: x.ndim,
+    "x.size": lambda x: x.size,
+}

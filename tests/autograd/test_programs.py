@@ -9,9 +9,8 @@ import scipy.special
 
 from npTRPO.autograd import grad, hvp, linearize, log_softmax, logsumexp
 from npTRPO.policies.mlp import affine
-from tests.autograd.oracles import assert_same_bits
+from tests.autograd.oracles import along, assert_same_bits, dot, each, parts
 
-STEP = 1e-100
 EPS = np.finfo(float).eps
 # All axes have length 1 or 3, so that any two arrays broadcast.
 SHAPES = [(), (3,), (1, 3), (3, 1), (3, 3), (1, 3, 3)]
@@ -120,24 +119,6 @@ def program(seed: int) -> tuple[Callable[..., Any], Any]:
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     return f, (xs[0] if single else xs)
-
-
-def parts(tree: Any) -> tuple[Any, ...]:
-    return tree if isinstance(tree, tuple) else (tree,)
-
-
-def each(function: Callable[..., Any], *trees: Any) -> Any:
-    mapped = tuple(function(*arrays) for arrays in zip(*map(parts, trees), strict=True))
-    return mapped if isinstance(trees[0], tuple) else mapped[0]
-
-
-def dot(left: Any, right: Any) -> Any:
-    return sum(np.sum(a * b) for a, b in zip(parts(left), parts(right), strict=True))
-
-
-def along(f: Callable[[Any], Any], x: Any, v: Any) -> Any:
-    """Derivative of f at x along v, by the complex step."""
-    return each(lambda part: np.imag(part) / STEP, f(each(lambda a, b: a + 1j * STEP * b, x, v)))
 
 
 def check(seed: int) -> None:

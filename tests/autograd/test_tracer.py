@@ -19,7 +19,7 @@ from npTRPO.autograd import (
     primitive,
     vjp,
 )
-from tests.autograd.oracles import assert_same_bits
+from tests.autograd.oracles import assert_same_bits, each_of
 
 X = np.array([[1.0, 2.0], [3.0, 4.0]])
 
@@ -84,22 +84,22 @@ UNKNOWN_OPTIONS = [
     ("np.concatenate", "dtype", lambda x: np.concatenate([x, x], dtype=np.float32)),
 ]
 PLAIN = "can't be turned into a plain one .* use np.stack"
-TYPE_ERRORS = [
-    ("out=", lambda x: np.exp(x, out=np.ones((2, 2))), "np.exp would write into .* do without out="),
-    ("x += 1", write_into, r"np.add would write into .* x = x \+ y instead of x \+= y"),
-    ("plain += x", add_to_plain, "np.add would write into an existing array"),
-    ("x[0] = 1", assign, "can't be assigned to in place: .* np.where, np.concatenate or np.stack"),
-    ("plain[:] = x", assign_to_plain, PLAIN),
-    ("np.asarray", np.asarray, PLAIN),
-    ("np.array", np.array, PLAIN),
-    ("np.array of parts", lambda x: np.array([x[0, 0], x[1, 1]]), PLAIN),
-    ("a SciPy function", scipy.special.logsumexp, PLAIN),
-    ("float()", lambda x: float(x[0, 0]), r"float\(\) .* would lose its derivative"),
-    ("complex()", lambda x: complex(x[0, 0]), "would lose its derivative"),
-    ("int()", lambda x: int(x[0, 0]), "int"),
-    ("len of a scalar", lambda x: len(x[0, 0]), "len"),
-    ("iteration over a scalar", lambda x: list(x[0, 0]), "len"),
-]
+TYPE_ERRORS = {
+    "out=": (lambda x: np.exp(x, out=np.ones((2, 2))), "np.exp would write into .* do without out="),
+    "x += 1": (write_into, r"np.add would write into .* x = x \+ y instead of x \+= y"),
+    "plain += x": (add_to_plain, "np.add would write into an existing array"),
+    "x[0] = 1": (assign, "can't be assigned to in place: .* np.where, np.concatenate or np.stack"),
+    "plain[:] = x": (assign_to_plain, PLAIN),
+    "np.asarray": (np.asarray, PLAIN),
+    "np.array": (np.array, PLAIN),
+    "np.array of parts": (lambda x: np.array([x[0, 0], x[1, 1]]), PLAIN),
+    "a SciPy function": (scipy.special.logsumexp, PLAIN),
+    "float()": (lambda x: float(x[0, 0]), r"float\(\) .* would lose its derivative"),
+    "complex()": (lambda x: complex(x[0, 0]), "would lose its derivative"),
+    "int()": (lambda x: int(x[0, 0]), "int"),
+    "len of a scalar": (lambda x: len(x[0, 0]), "len"),
+    "iteration over a scalar": (lambda x: list(x[0, 0]), "len"),
+}
 nested = pytest.mark.parametrize(
     "nest", [lambda f: f, lambda f: lambda x: run(f, x).value], ids=["", "nested"]
 )
@@ -122,9 +122,7 @@ def test_an_option_that_a_rule_does_not_know_is_refused_by_name(nest, name, opti
         run(nest(f))
 
 
-@pytest.mark.parametrize(
-    ("f", "message"), [pytest.param(f, message, id=name) for name, f, message in TYPE_ERRORS]
-)
+@each_of("f, message", TYPE_ERRORS)
 @nested
 def test_what_would_lose_derivatives_is_refused(nest, f, message):
     with pytest.raises(TypeError, match=message):
@@ -185,18 +183,18 @@ def test_numpy_hands_reflected_operations_to_the_box():
         np.testing.assert_array_equal(lin.vjp(np.ones((2, 2))), 2 + 2 / X / X)
 
 
-ESCAPES = [
-    ("x + 1", lambda x: x + 1),
-    ("1 - x", lambda x: 1 - x),
-    ("x @ y", lambda x: x @ X),
-    ("x[0]", lambda x: x[0]),
-    ("np.sum", np.sum),
-    ("np.stack", lambda x: np.stack([X, x])),
-    ("x.T", lambda x: x.T),
-]
+ESCAPES = {
+    "x + 1": lambda x: x + 1,
+    "1 - x": lambda x: 1 - x,
+    "x @ y": lambda x: x @ X,
+    "x[0]": lambda x: x[0],
+    "np.sum": np.sum,
+    "np.stack": lambda x: np.stack([X, x]),
+    "x.T": lambda x: x.T,
+}
 
 
-@pytest.mark.parametrize("use", [pytest.param(use, id=name) for name, use in ESCAPES])
+@each_of("use", ESCAPES)
 def test_a_box_that_outlives_its_trace_is_refused(use):
     escaped = []
     run(lambda x: escaped.append(x) or x)
