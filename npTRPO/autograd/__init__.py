@@ -6,9 +6,11 @@
 array([0.5, 0.5, 0.5])
 """
 
-import npTRPO.autograd.compositions  # noqa: F401 (registers them)
+import npTRPO.autograd.compositions
+import npTRPO.autograd.linear_algebra
+import npTRPO.autograd.methods  # noqa: F401 (the three register what they know)
 from npTRPO.autograd.checks import check_derivatives
-from npTRPO.autograd.rules import log_softmax, logsumexp
+from npTRPO.autograd.softmax import log_softmax, logsumexp, softmax
 from npTRPO.autograd.tracer import LinearMap, define_rule, primitive, supported_functions
 from npTRPO.autograd.transforms import (
     Linearization,
@@ -36,6 +38,7 @@ __all__ = [
     "log_softmax",
     "logsumexp",
     "primitive",
+    "softmax",
     "supported_functions",
     "value_and_grad",
     "vjp",

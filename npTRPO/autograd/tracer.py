@@ -22,7 +22,16 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-__all__ = ["Box", "Edges", "LinearMap", "Trace", "define_rule", "primitive", "supported_functions"]
+__all__ = [
+    "Box",
+    "Edges",
+    "LinearMap",
+    "LostDerivativeError",
+    "Trace",
+    "define_rule",
+    "primitive",
+    "supported_functions",
+]
 
 _levels = itertools.count()
 
@@ -52,6 +61,10 @@ _compositions: dict[Callable[..., Any], Callable[..., Any]] = {}
 _constants: set[Callable[..., Any]] = set()
 
 
+class LostDerivativeError(TypeError):
+    """A traced array was to become a plain one."""
+
+
 class Trace:
     """The tape of one differentiation."""
 
@@ -71,11 +84,11 @@ class Trace:
 class Box(np.lib.mixins.NDArrayOperatorsMixin):
     """An array that is being differentiated through; it looks like the array it holds."""
 
-    __slots__ = ("index", "trace", "value")
+    __slots__ = ("index", "recorder", "value")
 
     def __init__(self, value: Any, trace: Trace, index: int) -> None:
         self.value = value
-        self.trace = trace
+        self.recorder = trace
         self.index = index
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
@@ -101,9 +114,11 @@ class Box(np.lib.mixins.NDArrayOperatorsMixin):
         return apply(func, args, kwargs)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
-        raise TypeError(
-            "an array that is being differentiated can't be turned into a plain one (np.asarray, np.array, "
-            "a C function): use np.stack to build an array from traced parts"
+        raise LostDerivativeError(
+            "an array that is being differentiated can't be turned into a plain one (by np.asarray, np.array,"
+            " an assignment to a plain array, or a function that does so inside): use np.stack to build "
+            "an array from traced parts, and logsumexp, log_softmax and softmax of npTRPO.autograd, "
+            "not those of SciPy"
         )
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -113,7 +128,17 @@ class Box(np.lib.mixins.NDArrayOperatorsMixin):
         )
 
     def __float__(self) -> float:
-        raise TypeError("float() of an array that is being differentiated would lose its derivative")
+        raise LostDerivativeError(
+            "float() of an array that is being differentiated would lose its derivative: use NumPy's "
+            "functions instead of those of math, and instead of assigning to an element of a plain array "
+            "build the result with np.stack, np.where or np.concatenate"
+        )
+
+    def __int__(self) -> int:
+        raise LostDerivativeError("int() of an array that is being differentiated would lose its derivative")
+
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec)
 
     def __bool__(self) -> bool:
         return bool(self.value)
@@ -163,8 +188,8 @@ def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
         return _without_rule(function, args, kwargs)
     trace: Trace | None = None
     for a in args:
-        if isinstance(a, Box) and (trace is None or a.trace.level > trace.level):
-            trace = a.trace
+        if isinstance(a, Box) and (trace is None or a.recorder.level > trace.level):
+            trace = a.recorder
     if trace is None or (kwargs and any(isinstance(v, Box) for v in kwargs.values())):
         raise _no_rule(function)
     if not trace.open:
@@ -172,14 +197,14 @@ def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
             f"{_name(function)} met an array of a differentiation that has already ended: "
             f"return values from the function instead of storing them while it is differentiated"
         )
-    values = tuple([a.value if isinstance(a, Box) and a.trace is trace else a for a in args])
+    values = tuple([a.value if isinstance(a, Box) and a.recorder is trace else a for a in args])
     answer = function(*values, **kwargs)
     if not isinstance(answer, (np.ndarray, np.generic, Box)):
         answer = np.asarray(answer)  # a primitive may return a Python number
     edges = [
         (argument.index, rule(position, answer, values, kwargs))
         for position, argument in enumerate(args)
-        if isinstance(argument, Box) and argument.trace is trace
+        if isinstance(argument, Box) and argument.recorder is trace
     ]
     return trace.box(answer, tuple(edges))
 
@@ -197,7 +222,7 @@ def _without_rule(function: Callable[..., Any], args: tuple[Any, ...], kwargs: d
                 f"no derivative rule for this call of {_name(function)}: {error}"
             ) from None
     if function in _constants:
-        return function(*(_plain(a) for a in args), **{k: _plain(v) for k, v in kwargs.items()})
+        return function(*map(as_plain, args), **{name: as_plain(value) for name, value in kwargs.items()})
     raise _no_rule(function)
 
 
@@ -258,11 +283,11 @@ def define_variadic_rule(function: Callable[..., Any], derivative: Callable[...,
     _rules[function] = lambda position, answer, args, kwargs: derivative(position, answer, *args, **kwargs)
 
 
-def define_composition(function: Callable[..., Any]) -> Callable[[_F], _F]:
-    """Trace ``function`` as the decorated function, which expresses it by functions that have rules."""
+def define_composition(*functions: Callable[..., Any]) -> Callable[[_F], _F]:
+    """Trace functions as the decorated one, which writes them with functions that have rules."""
 
     def register(composition: _F) -> _F:
-        _compositions[function] = composition
+        _compositions.update(dict.fromkeys(functions, composition))
         return composition
 
     return register
@@ -350,12 +375,12 @@ def _elementwise(partial: Any, argument: Any, answer: Any) -> LinearMap:
     return LinearMap(lambda t: broadcast(t * partial, outer), lambda g: unbroadcast(g * partial, inner))
 
 
-def _plain(argument: Any) -> Any:
-    """Return the array inside all boxes."""
+def as_plain(argument: Any) -> Any:
+    """Return the array inside all boxes, for what doesn't depend on it or is constant around it."""
     while isinstance(argument, Box):
         argument = argument.value
     if isinstance(argument, (list, tuple)):
-        return type(argument)(_plain(a) for a in argument)
+        return type(argument)(as_plain(a) for a in argument)
     return argument
 
 

@@ -7,13 +7,13 @@ that returns one array (or a tuple of arrays), and all of them can be nested.
 import functools
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from npTRPO.autograd.tracer import Box, Edges, LinearMap, Trace
+from npTRPO.autograd.tracer import Box, Edges, LinearMap, LostDerivativeError, Trace
 
 __all__ = ["Linearization", "grad", "hessian", "hvp", "jacobian", "jvp", "linearize", "value_and_grad", "vjp"]
 
@@ -40,16 +40,18 @@ class Linearization:
 
     def jvp(self, v: Any) -> Any:
         """Compute the Jacobian-vector product J v, the derivative of f at x along ``v`` (shaped as x)."""
-        tangents = dict(enumerate(_checked("jvp", v, self._tuple_in, self._shapes)))
+        given = _checked("jvp", v, self._tuple_in, self._shapes)
+        tangents = dict(enumerate(given))
         for index, edges, done in self._steps:
             parts = (linear.jvp(tangents[parent]) for parent, linear in edges)
             tangents[index] = functools.reduce(operator.add, parts)
             for parent in done:  # to keep them would cost 4 % of a Fisher product, as caches are small
                 del tangents[parent]
-        results = tuple(
+        found = (
             tangents[index] if index in tangents else np.zeros(shape, dtype)
             for index, shape, dtype in self._outputs
         )
+        results = _unshared(found, given)
         return results if self._tuple_out else results[0]
 
     def vjp(self, u: Any, visit: Callable[[LinearMap, Any], bool] | None = None) -> Any:
@@ -72,10 +74,11 @@ class Linearization:
                 if visit is None or not visit(linear, g):
                     _add(cotangents, parent, linear.vjp(g))
         dtype = given[0].dtype if given else None
-        results = tuple(
+        found = (
             cotangents[i] if i in cotangents else np.zeros(shape, dtype)
             for i, shape in enumerate(self._shapes)
         )
+        results = _unshared(found, given)
         return results if self._tuple_in else results[0]
 
 
@@ -109,15 +112,18 @@ def linearize(f: Function, x: Any) -> Linearization:
     boxes = tuple(trace.box(part, ()) for part in inputs)
     try:
         result = f(boxes if tuple_in else boxes[0])
+    except ValueError as error:
+        if isinstance(error.__cause__, LostDerivativeError):
+            raise error.__cause__ from None  # of a[0] = x, NumPy only says that x is a sequence
+        raise
     finally:
         trace.open = False
     tuple_out = isinstance(result, tuple)
     positions, values = [], []
     for part in result if tuple_out else (result,):
-        traced = isinstance(part, Box) and part.trace is trace
+        traced = isinstance(part, Box) and part.recorder is trace
         positions.append(part.index if traced else None)
-        value = part.value if traced else part
-        values.append(value if isinstance(value, Box) else np.asarray(value))
+        values.append(_returned(part.value if traced else part))
     needed = {index for index in positions if index is not None}
     steps = []
     for index in reversed(range(len(inputs), len(trace.tape))):
@@ -236,14 +242,48 @@ def hessian(f: Function) -> Function:
 
 
 def _floating(x: Any) -> Any:
-    """Return the array to differentiate in; integers have no derivatives."""
-    array = x if isinstance(x, Box) else np.asarray(x)
+    """Return the array to differentiate in, copied, so that changing x later changes no derivative."""
+    if isinstance(x, (dict, tuple, list)) and _holds_arrays(x):
+        raise TypeError(
+            f"derivatives need an array or a tuple of arrays, but x is or holds a {type(x).__name__}: "
+            f"give all arrays in one tuple, and put them in their places inside the function, as in "
+            f"grad(lambda arrays: f(dict(zip(x, arrays))))(tuple(x.values())) for a dict x"
+        )
+    array = x if isinstance(x, Box) else np.array(x)
     if array.dtype.kind not in "fc":
         raise TypeError(
             f"derivatives need floating-point numbers, but x has dtype {array.dtype}: "
             f"use np.asarray(x, float)"
         )
     return array
+
+
+def _holds_arrays(x: Any) -> bool:
+    """Return whether a container is more than a list of numbers."""
+    return not isinstance(x, list) or any(isinstance(part, (Box, np.ndarray, dict, tuple)) for part in x)
+
+
+def _returned(value: Any) -> Any:
+    """Return what a function gave as an array, copied, as rules may look at it again."""
+    if isinstance(value, Box):
+        return value
+    array = None if isinstance(value, (dict, tuple)) else np.array(value)
+    if array is None or array.dtype.kind not in "biufc":
+        raise TypeError(
+            f"a function to differentiate must return an array or a tuple of arrays, "
+            f"but this one returned a {type(value).__name__}"
+        )
+    return array
+
+
+def _unshared(results: Iterable[Any], given: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Copy arrays that are views, were given or come twice, so that each result can be written into."""
+    taken, own = {id(part) for part in given}, []
+    for result in results:
+        shared = isinstance(result, np.ndarray) and (not result.flags.owndata or id(result) in taken)
+        own.append(result.copy() if shared else result)
+        taken.add(id(result))
+    return tuple(own)
 
 
 def _checked(

@@ -21,7 +21,7 @@ __all__ = ["ACTIVATIONS", "MLP", "LayerMap"]
 
 def relu(z: Any) -> Any:
     """Rectified linear unit, max(z, 0)."""
-    return np.maximum(z, 0)
+    return np.where(z <= 0, 0, z)  # with derivative 0 at 0, where that of np.maximum is 1/2
 
 
 def sigmoid(z: Any) -> Any:

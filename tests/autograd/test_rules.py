@@ -19,6 +19,7 @@ from npTRPO.autograd import (
     logsumexp,
     supported_functions,
 )
+from npTRPO.policies.mlp import relu
 from tests.autograd.cases import CASES, COMPLEX_CASES, CONSTANTS, POINT
 from tests.autograd.oracles import assert_near, assert_same_bits, each_of
 from tests.strategies import generators
@@ -131,10 +132,14 @@ def test_logsumexp_of_a_case_ruled_out_by_minus_infinity():
 
 CONVENTIONS = {
     "abs at 0": (abs, [0.0], [0.0]),
-    "maximum with the traced argument first": (lambda x: np.maximum(x, 1.0), [1.0], [1.0]),
-    "maximum with the traced argument second": (lambda x: np.maximum(1.0, x), [1.0], [0.0]),
-    "minimum with the traced argument first": (lambda x: np.minimum(x, 1.0), [1.0], [1.0]),
-    "minimum with the traced argument second": (lambda x: np.minimum(1.0, x), [1.0], [0.0]),
+    "maximum with the traced argument first": (lambda x: np.maximum(x, 1.0), [1.0], [0.5]),
+    "maximum with the traced argument second": (lambda x: np.maximum(1.0, x), [1.0], [0.5]),
+    "minimum with the traced argument first": (lambda x: np.minimum(x, 1.0), [1.0], [0.5]),
+    "minimum with the traced argument second": (lambda x: np.minimum(1.0, x), [1.0], [0.5]),
+    "fmax of equals": (lambda x: np.fmax(x, 1.0), [1.0, 2.0, 0.0], [0.5, 1.0, 0.0]),
+    "fmax and fmin beside not-a-number": (lambda x: np.fmax(x, np.nan) + np.fmin(np.nan, x), [1.0], [2.0]),
+    "the softplus in its stable form": (lambda x: np.maximum(x, 0) + np.log1p(np.exp(-abs(x))), [0.0], [0.5]),
+    "relu at 0": (relu, [0.0, -1.0, 1.0], [0.0, 0.0, 1.0]),
     "maximum of itself": (lambda x: np.maximum(x, x), [1.0, -2.0], [1.0, 1.0]),
     "minimum of itself": (lambda x: np.minimum(x, x), [1.0, -2.0], [1.0, 1.0]),
     "clip at its bounds": (lambda x: np.clip(x, -1.0, 1.0), [-1.0, 1.0, -1.5, 1.5, 0], [1.0, 1.0, 0, 0, 1]),
@@ -144,6 +149,35 @@ CONVENTIONS = {
         lambda x: np.max(x.reshape(2, 2), axis=1),
         [1.0, 1.0, 0, 3],
         [0.5, 0.5, 0, 1],
+    ),
+    "clip's lower bound at its bound": (lambda x: np.clip(1.0, x, 2.0), [1.0, 1.5], [0.0, 1.0]),
+    "max and its initial value": (lambda x: np.max(x, initial=2.0), [2.0, 1.0], [0.5, 0.0]),
+    "abs and fabs at 0": (lambda x: np.fabs(x) + np.hypot(x, 0.0), [0.0], [0.0]),
+    "the norm of 0": (
+        lambda x: np.linalg.norm(x) + np.linalg.norm(x, 3) + np.linalg.norm(x, 1),
+        [0.0] * 2,
+        [0.0] * 2,
+    ),
+    "the deviation of equals": (lambda x: np.std(x), [2.0, 2.0], [0.0, 0.0]),
+    "logaddexp of the same infinities": (lambda x: np.logaddexp(x[:1], x[1:]), [-np.inf] * 2, [0.5, 0.5]),
+    "logaddexp of unequal infinities": (lambda x: np.logaddexp(x[:1], x[1:]), [np.inf, -np.inf], [1.0, 0.0]),
+    "0 log 0": (
+        lambda x: scipy.special.xlogy(x[0], x[1]) + scipy.special.xlogy(x[0], x[2]),
+        [0.0, 0.0, np.e],
+        [1.0, 0.0, 0.0],
+    ),
+    "products with zeros": (
+        lambda x: np.prod(x[:3]) + np.prod(x[3:]),
+        [2.0, 0.0, 3.0, 0.0, 0.0],
+        [0.0, 6.0, 0, 0, 0],
+    ),
+    "sorting equals": (np.sort, [1.0, 1.0], [1.0, 1.0]),
+    "logsumexp of +∞": (logsumexp, [np.inf, 1e4, np.inf], [0.5, 0.0, 0.5]),
+    "logsumexp of −∞": (logsumexp, [-np.inf, -np.inf], [0.0, 0.0]),
+    "logsumexp of rows": (
+        lambda x: logsumexp(x.reshape(2, 2), 1),
+        [-np.inf, 0, np.inf, 1],
+        [0, 1.0, 1.0, 0.0],
     ),
     "x ** 0 at 0": (lambda x: x**0, [0.0, 2.0], [0.0, 0.0]),
     "x ** 1 at 0": (lambda x: x**1, [0.0, 2.0], [1.0, 1.0]),
@@ -174,11 +208,17 @@ def test_powers_of_numpys_scalars_are_its_own_to_the_bit(power, rng):
             assert_same_bits(linearize(f, x).value, f(x))
 
 
+@pytest.mark.parametrize(
+    ("x", "y"), [(2.0, 0.0), (0.5, 0.0), (2.0, 1.0), (3.0, -1.0), (0.0, 2.0), (0.0, 3.0)]
+)
+def test_powers_have_mixed_second_derivatives_at_exponents_and_bases_of_zero(x, y):
+    log, power = (np.log(x), x**y) if x else (0.0, 0.0)  # x² log x and x log x have the limit 0
+    mixed = x ** (y - 1) * (1 + y * log)
+    expected = [[y * (y - 1) * x ** (y - 2), mixed], [mixed, power * log**2]]
+    ours = hessian(lambda xy: xy[0] ** xy[1])(np.array([x, y]))
+    np.testing.assert_allclose(ours, expected, rtol=1e-14)
+
+
 def test_powers_have_second_derivatives_at_zero():
     slopes = hessian(lambda x: np.sum(x ** np.arange(4)))(np.zeros(4))
     np.testing.assert_array_equal(slopes, np.diag([0.0, 0, 2, 0]))
-
-
-def test_dot_with_a_right_operand_of_three_axes_is_refused():
-    with pytest.raises(NotImplementedError, match=r"np\.dot has no derivative rule for a right operand"):
-        grad(lambda x: np.sum(np.dot(x, np.ones((2, 3, 2)))))(np.ones(3))

@@ -18,7 +18,7 @@ from npTRPO.autograd import (
     value_and_grad,
     vjp,
 )
-from tests.autograd.oracles import assert_near, assert_same_bits, complex_step, each_of
+from tests.autograd.oracles import assert_near, assert_same_bits, complex_step, each, each_of, parts
 from tests.strategies import arrays, generators
 
 # --- nesting --------------------------------------------------------------------------------------
@@ -109,6 +109,33 @@ def test_a_linearization_cannot_be_changed():
     lin = linearize(np.sin, 1.0)
     with pytest.raises(AttributeError):
         lin.value = 2.0
+
+
+def test_what_is_changed_afterwards_changes_no_derivative():
+    x, v, u = np.array([0.5, 1.5]), np.array([1.0, 2.0]), np.array([3.0, 4.0])
+    lin = linearize(lambda x: np.exp(x) * x, x)
+    before = lin.jvp(v), lin.vjp(u)
+    x[:], lin.value[:] = np.nan, np.nan
+    assert_same_bits(lin.jvp(v), before[0])
+    assert_same_bits(lin.vjp(u), before[1])
+
+
+@each_of(
+    "f",
+    {
+        "the same": lambda xy: xy,
+        "a sum": lambda xy: xy[0] + xy[1],
+        "twice": lambda xy: (xy[0], xy[0]),
+        "views": lambda xy: (xy[0].T, xy[1][1:], np.sum(xy[0])),
+    },
+)
+def test_every_result_can_be_written_into_and_shares_no_memory(f):
+    x = (np.ones((2, 2)), np.ones((2, 2)))
+    lin = linearize(f, x)
+    u = each(np.ones_like, lin.value)
+    arrays = [*x, *parts(lin.value), *parts(u), *parts(lin.jvp(x)), *parts(lin.vjp(u))]
+    assert all(part.flags.writeable for part in arrays if isinstance(part, np.ndarray))
+    assert not any(np.shares_memory(a, b) for a, b in itertools.combinations(arrays, 2))
 
 
 # --- fan-out: an argument that is used several times ----------------------------------------------
@@ -304,6 +331,24 @@ MISTAKES = {
     "the jacobian in a tuple": (lambda: jacobian(lambda xy: xy[0])((X, X)), TypeError, "one array"),
     "the jacobian of a tuple": (lambda: jacobian(lambda x: (x, x))(X), TypeError, "one array"),
     "a list of results": (lambda: linearize(lambda x: [x[0], x[1]], X), TypeError, r"use np\.stack"),
+    "a dict of results": (lambda: linearize(lambda x: {"x": x}, X), TypeError, "this one returned a dict"),
+    "a tuple in the results": (lambda: linearize(lambda x: ((x, x), x), X), TypeError, "returned a tuple"),
+    "no result": (lambda: linearize(lambda x: None, X), TypeError, "this one returned a NoneType"),
+    "a dict of parameters": (
+        lambda: grad(lambda p: np.sum(p["W"]))({"W": X}),
+        TypeError,
+        r"x is or holds a dict: give all arrays in one tuple, .* f\(dict\(zip\(x, arrays\)\)\)",
+    ),
+    "tuples in a tuple": (
+        lambda: grad(lambda p: np.sum(p[0][0]))(((X, X), X)),
+        TypeError,
+        "holds a tuple: give",
+    ),
+    "a list of parameters": (
+        lambda: grad(lambda p: np.sum(p[0]))([X, X[0]]),
+        TypeError,
+        "holds a list: give",
+    ),
 }
 
 
