@@ -4,6 +4,11 @@
 >>> from npTRPO.autograd import grad
 >>> grad(lambda x: np.sum(np.log(1 + np.exp(x))))(np.zeros(3))
 array([0.5, 0.5, 0.5])
+
+NumPy's arithmetic, elementary functions, reductions, products of arrays, linear algebra and what
+moves, joins, splits and chooses elements are covered, and special functions of SciPy;
+:func:`supported_functions` lists them. All others say so when they are called. Functions that are
+analytic can also be differentiated at complex points.
 """
 
 import npTRPO.autograd.compositions

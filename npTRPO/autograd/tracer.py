@@ -99,10 +99,7 @@ class Box(np.lib.mixins.NDArrayOperatorsMixin):
             )
         if kwargs:
             if "out" in kwargs:
-                raise TypeError(
-                    f"{_name(ufunc)} would write into an existing array, which can't be traced: "
-                    f"write x = x + y instead of x += y, and do without out="
-                )
+                raise _writes(ufunc)
             raise NotImplementedError(
                 f"{_name(ufunc)} with {', '.join(sorted(kwargs))} has no derivative rule"
             )
@@ -213,6 +210,8 @@ def _without_rule(function: Callable[..., Any], args: tuple[Any, ...], kwargs: d
     """Evaluate a function that is expressed by others, or is locally constant."""
     composition = _compositions.get(function)
     if composition is not None:
+        if kwargs.get("out") is not None:
+            raise _writes(function)
         try:
             return composition(*args, **kwargs)
         except TypeError as error:
@@ -224,6 +223,13 @@ def _without_rule(function: Callable[..., Any], args: tuple[Any, ...], kwargs: d
     if function in _constants:
         return function(*map(as_plain, args), **{name: as_plain(value) for name, value in kwargs.items()})
     raise _no_rule(function)
+
+
+def _writes(function: Callable[..., Any]) -> TypeError:
+    return TypeError(
+        f"{_name(function)} would write into an existing array, which can't be traced: "
+        f"write x = x + y instead of x += y, and do without out="
+    )
 
 
 def _no_rule(function: Callable[..., Any]) -> NotImplementedError:

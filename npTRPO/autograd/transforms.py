@@ -98,6 +98,11 @@ def linearize(f: Function, x: Any) -> Linearization:
         With ``value``, ``jvp(v)`` and ``vjp(u)``, which can be applied any number of times; neither
         runs ``f`` again.
 
+    Notes
+    -----
+    ``x`` is copied, and no result shares memory with it or with another. Other arrays that ``f`` uses
+    are not copied: leave them as they are for as long as the products are needed.
+
     Examples
     --------
     >>> import numpy as np

@@ -93,6 +93,14 @@ COMPUTATIONS: list[Callable[..., Any]] = [
     lambda x, y, k, m: square(x)[[0, 0, 1], [1, 1, k % 3]],
     lambda x, y, k, m: square(x)[np.eye(3) == 1],
     lambda x, y, k, m: np.take_along_axis(square(x), np.array([[1, 0, 1]] * 3), axis=k % 2),
+    lambda x, y, k, m: np.einsum("ij,kj->ik", square(x), square(y)),
+    lambda x, y, k, m: np.tensordot(square(x), y, 0)[0] if y.ndim < 2 else np.outer(x, y[0]),
+    lambda x, y, k, m: np.prod(square(x), axis=k % 2) + np.cumsum(square(y), axis=k % 2),
+    lambda x, y, k, m: np.roll(square(x), k, axis=0) * np.flip(y),
+    lambda x, y, k, m: np.pad(square(x), 1)[1:4, k : k + 3] - np.tril(square(y)),
+    lambda x, y, k, m: np.sort(square(x), axis=k % 2) + np.diag(square(y)),
+    lambda x, y, k, m: np.linalg.solve(square(x) + 4 * np.eye(3), square(y)),
+    lambda x, y, k, m: np.hstack([np.ravel(x)[:1], np.split(square(y), 3)[k % 3][0, :2]]),
     lambda x, y, k, m: np.full_like(x, 2.0) * np.full_like(square(y), square(x)[0, 0]),
 ]
 STEPS = 5

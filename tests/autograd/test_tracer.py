@@ -90,12 +90,16 @@ WITHOUT_RULE = [
 UNKNOWN_OPTIONS = [
     ("np.max", "where", lambda x: np.max(x, where=x > 1, initial=0)),
     ("np.einsum", "dtype", lambda x: np.einsum("ij->i", x, dtype=np.float32)),
-    ("np.mean", "out", lambda x: np.mean(x, 0, out=np.ones(2))),
     ("np.concatenate", "dtype", lambda x: np.concatenate([x, x], dtype=np.float32)),
 ]
 PLAIN = "can't be turned into a plain one .* use np.stack"
 TYPE_ERRORS = {
     "out=": (lambda x: np.exp(x, out=np.ones((2, 2))), "np.exp would write into .* do without out="),
+    "out= of a reduction": (
+        lambda x: np.mean(x, 0, out=np.ones(2)),
+        "np.mean would write into .* without out=",
+    ),
+    "out= of a rearrangement": (lambda x: np.take(x, [0], out=np.ones(1)), "np.take would write into"),
     "x += 1": (write_into, r"np.add would write into .* x = x \+ y instead of x \+= y"),
     "plain += x": (add_to_plain, "np.add would write into an existing array"),
     "x[0] = 1": (assign, "can't be assigned to in place: .* np.where, np.concatenate or np.stack"),
