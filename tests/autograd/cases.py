@@ -236,7 +236,8 @@ CASES = [
     Case(
         "einsum, a diagonal", lambda x: np.einsum("iij->ji", x.reshape(2, 2, 3)) * np.einsum("ii", x[:, :3])
     ),
-    Case("einsum, a sum of one", lambda x: np.einsum("ij,k->k", x, x[0]) * np.einsum("ij->", x)),
+    Case("einsum, a sum of one", lambda x: np.einsum("ij,k->k", x, np.ones(3, x.dtype))),
+    Case("einsum, sums of two", lambda x: np.einsum("ij,k->k", x, x[0]) * np.einsum("ij->", x)),
     Case("einsum, broadcast", lambda x: np.einsum("ij,ij->j", x[:1], x) * np.einsum("ij,ij->", x[:, :1], x)),
     Case(
         "einsum by lists",

@@ -113,7 +113,7 @@ def test_a_linearization_cannot_be_changed():
 
 def test_what_is_changed_afterwards_changes_no_derivative():
     x, v, u = np.array([0.5, 1.5]), np.array([1.0, 2.0]), np.array([3.0, 4.0])
-    lin = linearize(lambda x: np.exp(x) * x, x)
+    lin = linearize(lambda x: np.exp(x * x), x)
     before = lin.jvp(v), lin.vjp(u)
     x[:], lin.value[:] = np.nan, np.nan
     assert_same_bits(lin.jvp(v), before[0])
