@@ -94,7 +94,7 @@ COMPUTATIONS: list[Callable[..., Any]] = [
     lambda x, y, k, m: square(x)[np.eye(3) == 1],
     lambda x, y, k, m: np.take_along_axis(square(x), np.array([[1, 0, 1]] * 3), axis=k % 2),
     lambda x, y, k, m: np.einsum("ij,kj->ik", square(x), square(y)),
-    lambda x, y, k, m: np.tensordot(square(x), y, 0)[0] if y.ndim < 2 else np.outer(x, y[0]),
+    lambda x, y, k, m: np.tensordot(square(x)[k], square(y), 0)[k] + np.outer(square(x)[k], square(y)[0]),
     lambda x, y, k, m: np.prod(square(x), axis=k % 2) + np.cumsum(square(y), axis=k % 2),
     lambda x, y, k, m: np.roll(square(x), k, axis=0) * np.flip(y),
     lambda x, y, k, m: np.pad(square(x), 1)[1:4, k : k + 3] - np.tril(square(y)),
@@ -160,7 +160,10 @@ def check(seed: int) -> None:
     assert_near(hvp(lambda z: dot(f(z), u), x, v), curvature, 16**2 * rounding)
 
 
-@pytest.mark.parametrize("first", range(0, 300, 50))
+SLOW = [pytest.param(first, marks=pytest.mark.slow) for first in range(150, 600, 50)]
+
+
+@pytest.mark.parametrize("first", [*range(0, 150, 50), *SLOW])
 def test_random_programs_have_the_derivatives_of_the_complex_step(first: int) -> None:
     for seed in range(first, first + 50):
         check(seed)
