@@ -155,10 +155,8 @@ def _np_take_along_axis(arr: Any, indices: Any, axis: int | None = -1) -> Any:
 def _np_pad(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> Any:
     if mode == "constant":
         frame = np.pad(np.zeros(array.shape, array.dtype), pad_width, mode, **kwargs)
-        inside = np.argwhere(np.pad(np.ones(array.shape, bool), pad_width))
-        if not len(inside):
-            return frame + scattered(array, (slice(0, 0),) * array.ndim, frame.shape)
-        index = tuple(slice(a, b + 1) for a, b in zip(inside[0], inside[-1], strict=True))
+        [start] = np.argwhere(np.pad(np.ones((1,) * array.ndim, bool), pad_width))
+        index = tuple(slice(i, i + n) for i, n in zip(start, array.shape, strict=True))
         return frame + scattered(array, index, frame.shape)
     if callable(mode) or mode in ("linear_ramp", "maximum", "mean", "median", "minimum", "empty"):
         raise NotImplementedError(f"np.pad has no derivative rule for mode={mode!r}")
@@ -167,6 +165,8 @@ def _np_pad(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -
 
 @define_composition(np.diag)
 def _np_diag(v: Any, k: int = 0) -> Any:
+    if v.ndim > 2:
+        raise ValueError(f"np.diag needs a vector or a matrix, but it has {v.ndim} axes")
     if v.ndim != 1:
         return np.diagonal(v, k)
     row, column = np.nonzero(np.diag(np.ones(len(v)), k))
@@ -180,12 +180,12 @@ def _np_trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
 
 @define_composition(np.tril)
 def _np_tril(m: Any, k: int = 0) -> Any:
-    return np.where(np.tri(m.shape[-2], m.shape[-1], k, dtype=bool), m, 0)
+    return np.where(np.tril(np.ones(m.shape[-2:], bool), k), m, 0)
 
 
 @define_composition(np.triu)
 def _np_triu(m: Any, k: int = 0) -> Any:
-    return np.where(np.tri(m.shape[-2], m.shape[-1], k - 1, dtype=bool), 0, m)
+    return np.where(np.triu(np.ones(m.shape[-2:], bool), k), m, 0)
 
 
 @define_composition(np.diff)

@@ -48,15 +48,19 @@ def _log(x: Any) -> Any:
 define_rule(np.add, lambda ans, x, y: 1, lambda ans, x, y: 1)
 define_rule(np.subtract, lambda ans, x, y: 1, lambda ans, x, y: -1)
 define_rule(np.multiply, lambda ans, x, y: y, lambda ans, x, y: x)
-define_rule(np.divide, lambda ans, x, y: 1 / y, lambda ans, x, y: -ans / y)
-define_rule(np.remainder, lambda ans, x, y: 1, lambda ans, x, y: -np.floor(x / y))
-define_rule(np.fmod, lambda ans, x, y: 1, lambda ans, x, y: -np.trunc(x / y))
+define_rule(np.divide, lambda ans, x, y: _inverse(ans, y), lambda ans, x, y: -ans / y)
+define_rule(np.remainder, lambda ans, x, y: 1, lambda ans, x, y: -np.floor_divide(x, y))
+define_rule(np.fmod, lambda ans, x, y: 1, lambda ans, x, y: -np.rint((x - ans) / y))
 define_rule(np.positive, lambda ans, x: 1)
 define_rule(np.negative, lambda ans, x: -1)
 define_rule(np.square, lambda ans, x: 2 * x)
 define_rule(np.reciprocal, lambda ans, x: -ans * ans)
 define_rule(np.sqrt, lambda ans, x: 0.5 / ans)
 define_rule(np.cbrt, lambda ans, x: 1 / (3 * ans * ans))
+
+
+def _inverse(ans: Any, y: Any) -> Any:
+    return ans.dtype.type(1) / y if isinstance(y, (int, float)) and y == 0 else 1 / y  # Python would raise
 
 
 def _power_of_x(ans: Any, x: Any, y: Any) -> Any:
@@ -118,7 +122,11 @@ define_rule(np.tanh, lambda ans, x: 1 - ans * ans)
 define_rule(np.arcsinh, lambda ans, x: 1 / np.sqrt(1 + x * x))
 define_rule(np.arccosh, lambda ans, x: 1 / (np.sqrt(x - 1) * np.sqrt(x + 1)))
 define_rule(np.arctanh, lambda ans, x: 1 / (1 - x * x))
-define_rule(np.arctan2, lambda ans, y, x: x / (x * x + y * y), lambda ans, y, x: -y / (x * x + y * y))
+define_rule(
+    np.arctan2,
+    lambda ans, y, x: _over(_over(x, np.hypot(x, y)), np.hypot(x, y)),
+    lambda ans, y, x: -_over(_over(y, np.hypot(x, y)), np.hypot(x, y)),
+)
 define_rule(np.hypot, lambda ans, x, y: _over(x, ans), lambda ans, x, y: _over(y, ans))
 _convert: Any
 for _convert in (np.radians, np.deg2rad):
@@ -135,7 +143,7 @@ def _share(x: Any, y: Any, scale: float) -> Any:
 
 
 def _over(x: Any, length: Any) -> Any:
-    """Divide by a length; where that is 0, x is 0 as well, and so is the result."""
+    """Divide a coordinate by the length; where that is 0, the result is 0."""
     return x / np.where(length == 0, 1, length)
 
 

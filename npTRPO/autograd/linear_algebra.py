@@ -327,7 +327,7 @@ def _np_cholesky(a: Any) -> Any:
 def _np_matrix_power(a: Any, n: int) -> Any:
     if n < 0:
         a, n = np.linalg.inv(a), -n
-    result = np.broadcast_to(np.eye(a.shape[-1], dtype=a.dtype), a.shape) if n == 0 else a
+    result = np.linalg.matrix_power(np.zeros(a.shape, a.dtype), 0) if n == 0 else a
     for _ in range(n - 1):
         result = result @ a
     return result

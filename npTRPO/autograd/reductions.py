@@ -197,14 +197,16 @@ def _np_std(*args: Any, **kwargs: Any) -> Any:
 
 @define_composition(np.max, np.amax)
 def _np_max(a: Any, axis: Axis = None, *, keepdims: bool = False, initial: Any = None) -> Any:
-    largest = max_over(a, as_axes(axis, a.ndim), keepdims)
+    axes = as_axes(axis, a.ndim)
+    if initial is not None and any(a.shape[i] == 0 for i in axes):
+        return np.sum(a, axes, keepdims=keepdims) + initial  # of no elements
+    largest = max_over(a, axes, keepdims)
     return largest if initial is None else np.maximum(largest, initial)
 
 
 @define_composition(np.min, np.amin)
 def _np_min(a: Any, axis: Axis = None, *, keepdims: bool = False, initial: Any = None) -> Any:
-    smallest = -max_over(-a, as_axes(axis, a.ndim), keepdims)
-    return smallest if initial is None else np.minimum(smallest, initial)
+    return -_np_max(-a, axis, keepdims=keepdims, initial=None if initial is None else -initial)
 
 
 @define_composition(np.ptp)
@@ -223,6 +225,8 @@ def _np_average(a: Any, axis: Axis = None, weights: Any = None, *, keepdims: boo
         weights = np.reshape(weights, tuple(n if i in axes else 1 for i, n in enumerate(a.shape)))
         weights = np.broadcast_to(weights, a.shape)
     scale = np.sum(weights, axis, keepdims=keepdims)
+    if np.any(scale == 0):
+        raise ZeroDivisionError("np.average needs weights that do not sum to zero")
     return np.sum(a * weights, axis, keepdims=keepdims) / scale
 
 
@@ -253,12 +257,16 @@ def _np_norm(x: Any, ord: Any = None, axis: Axis = None, keepdims: bool = False)
         sums = np.sum(size, added, keepdims=True)
         extreme = (np.max if ord > 0 else np.min)(sums, compared, keepdims=True)
         return extreme if keepdims else np.squeeze(extreme, axes)
-    if len(axes) == 1 and abs(ord) == np.inf:
-        return (np.max if ord > 0 else np.min)(size, axes, keepdims=keepdims)
+    if len(axes) == 1 and ord == np.inf:
+        return np.max(size, axes, keepdims=keepdims, initial=0)
+    if len(axes) == 1 and ord == -np.inf:
+        return np.min(size, axes, keepdims=keepdims)
     if len(axes) == 1 and ord == 0:
         return np.sum((x != 0).astype(x.dtype), axes, keepdims=keepdims)
     if len(axes) == 1:
         total = np.sum(size**ord, axes, keepdims=keepdims)
+        if ord < 0:
+            return total ** (1 / ord)
         return np.where(total == 0, 0, np.where(total == 0, 1, total) ** (1 / ord))
     raise NotImplementedError(f"np.linalg.norm has no derivative rule for ord={ord!r} over {len(axes)} axes")
 

@@ -35,7 +35,10 @@ def as_axes(axis: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
     axes = (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
     if any(not -ndim <= a < ndim for a in axes):
         raise np.exceptions.AxisError(f"axis {axis} is out of bounds for an array with {ndim} axes")
-    return tuple(int(a) % ndim for a in axes)
+    axes = tuple(int(a) % ndim for a in axes)
+    if len(set(axes)) < len(axes):
+        raise ValueError(f"axis {axis} has an axis twice")
+    return axes
 
 
 def _where(chosen: bool, answer: Any, condition: Any, argument: Any) -> LinearMap:

@@ -10,7 +10,7 @@ import numpy as np
 from npTRPO.autograd.elementwise import mask
 from npTRPO.autograd.reductions import sum_over
 from npTRPO.autograd.rules import as_array, as_axes
-from npTRPO.autograd.tracer import LinearMap, as_plain, define_rule, primitive
+from npTRPO.autograd.tracer import Box, LinearMap, as_plain, define_rule, primitive
 
 __all__ = ["log_softmax", "logsumexp", "softmax"]
 
@@ -91,7 +91,8 @@ def logsumexp(
     if b is None:
         result = _logsumexp(a, axes)
     else:
-        a = np.where(b == 0, -np.inf, a)
+        if not isinstance(b, Box):  # what has no factor may be infinite; a factor of 0 can have a derivative
+            a = np.where(b == 0, -np.inf, a)
         largest = _largest(as_plain(a), axes)  # any constant gives the same sum
         with np.errstate(divide="ignore"):
             result = largest + np.log(np.sum(b * np.exp(a - largest), axis=axes, keepdims=True))

@@ -17,6 +17,7 @@ from npTRPO.autograd import (
     linearize,
     log_softmax,
     logsumexp,
+    softmax,
     supported_functions,
 )
 from npTRPO.policies.mlp import relu
@@ -160,6 +161,13 @@ CONVENTIONS = {
     "the deviation of equals": (lambda x: np.std(x), [2.0, 2.0], [0.0, 0.0]),
     "logaddexp of the same infinities": (lambda x: np.logaddexp(x[:1], x[1:]), [-np.inf] * 2, [0.5, 0.5]),
     "logaddexp of unequal infinities": (lambda x: np.logaddexp(x[:1], x[1:]), [np.inf, -np.inf], [1.0, 0.0]),
+    "arctan2 at 0": (lambda x: np.arctan2(x[0], x[1]), [0.0, 0.0], [0.0, 0.0]),
+    "remainders of a multiple, as rounded": (
+        lambda x: np.remainder(1.0, x) + np.fmod(1.0, x),
+        [0.1],
+        [-18.0],
+    ),
+    "remainder by infinity": (lambda x: np.remainder(-1.0, x), [np.inf], [1.0]),
     "0 log 0": (
         lambda x: scipy.special.xlogy(x[0], x[1]) + scipy.special.xlogy(x[0], x[2]),
         [0.0, 0.0, np.e],
@@ -216,6 +224,44 @@ def test_powers_have_mixed_second_derivatives_at_exponents_and_bases_of_zero(x, 
     expected = [[y * (y - 1) * x ** (y - 2), mixed], [mixed, power * log**2]]
     ours = hessian(lambda xy: xy[0] ** xy[1])(np.array([x, y]))
     np.testing.assert_allclose(ours, expected, rtol=1e-14)
+
+
+def test_a_division_by_zero_warns_as_numpys_does():
+    with pytest.warns(RuntimeWarning, match="divide by zero"):
+        lin = linearize(lambda x: x / 0, np.ones(2, np.float32))
+    assert_same_bits(lin.value, np.full(2, np.inf, np.float32))
+    assert_same_bits(lin.jvp(np.ones(2, np.float32)), lin.value)
+
+
+INFINITIES = [
+    [-np.inf, -np.inf],
+    [np.inf, 0.0],
+    [np.inf, np.inf],
+    [-np.inf, 1.0],
+    [np.inf, -np.inf],
+    [np.nan, 1.0],
+]
+
+
+@pytest.mark.parametrize("x", INFINITIES)
+def test_logsumexp_of_infinities_is_that_of_scipy(x):
+    np.testing.assert_array_equal(logsumexp(np.array(x)), scipy.special.logsumexp(x))
+
+
+def test_logsumexp_takes_negative_factors_and_none():
+    x = np.log([3.0, 1.0, 7.0])
+    assert_near(logsumexp(x, b=[2.0, -1.0, 0.0]), np.log(5.0), 8, 3)
+    assert logsumexp(np.array([0.0, np.inf]), b=[1.0, 0.0]) == 0
+    np.testing.assert_array_equal(grad(lambda b: logsumexp(np.zeros(2), b=b))(np.array([1.0, 0.0])), [1, 1])
+
+
+@given(generators(), st.integers(1, 4))
+def test_logsumexp_with_factors_and_softmax_are_those_of_scipy(rng, n):
+    x, b = rng.uniform(-5, 5, (3, n)), rng.uniform(0.5, 2, n)
+    for axis in (None, 0, (1,)):
+        ours, theirs = logsumexp(x, axis, b=b), scipy.special.logsumexp(x, axis, b=b)
+        assert_near(ours, theirs, 8, 3 * n)
+    assert_near(softmax(x, 1), scipy.special.softmax(x, 1), 16, n)
 
 
 def test_powers_have_second_derivatives_at_zero():
