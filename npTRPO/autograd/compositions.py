@@ -105,7 +105,8 @@ def _define_rearrangement(function: Callable[..., Any]) -> None:
 
     def rearrangement(a: Any, *args: Any, **kwargs: Any) -> Any:
         a = as_array(a)
-        return np.ravel(a)[function(np.arange(a.size).reshape(a.shape), *args, **kwargs)]
+        places = np.arange(a.size).reshape(a.shape)
+        return np.ravel(a)[function(places, *map(as_plain, args), **kwargs)]
 
     define_composition(function)(rearrangement)
 

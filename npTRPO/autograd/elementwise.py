@@ -113,15 +113,15 @@ define_rule(
 define_rule(np.sin, lambda ans, x: np.cos(x))
 define_rule(np.cos, lambda ans, x: -np.sin(x))
 define_rule(np.tan, lambda ans, x: 1 + ans * ans)
-define_rule(np.arcsin, lambda ans, x: 1 / np.sqrt(1 - x * x))
-define_rule(np.arccos, lambda ans, x: -1 / np.sqrt(1 - x * x))
+define_rule(np.arcsin, lambda ans, x: 1 / np.sqrt((1 - x) * (1 + x)))
+define_rule(np.arccos, lambda ans, x: -1 / np.sqrt((1 - x) * (1 + x)))
 define_rule(np.arctan, lambda ans, x: 1 / (1 + x * x))
 define_rule(np.sinh, lambda ans, x: np.cosh(x))
 define_rule(np.cosh, lambda ans, x: np.sinh(x))
 define_rule(np.tanh, lambda ans, x: 1 - ans * ans)
 define_rule(np.arcsinh, lambda ans, x: 1 / np.sqrt(1 + x * x))
 define_rule(np.arccosh, lambda ans, x: 1 / (np.sqrt(x - 1) * np.sqrt(x + 1)))
-define_rule(np.arctanh, lambda ans, x: 1 / (1 - x * x))
+define_rule(np.arctanh, lambda ans, x: 1 / ((1 - x) * (1 + x)))
 define_rule(
     np.arctan2,
     lambda ans, y, x: _over(_over(x, np.hypot(x, y)), np.hypot(x, y)),

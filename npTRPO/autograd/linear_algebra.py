@@ -9,6 +9,7 @@ Murray, "Differentiation of the Cholesky decomposition", 2016.
 import functools
 import math
 import string
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -196,31 +197,26 @@ define_variadic_rule(_einsum, _einsum_rule)
 def _np_einsum(subscripts: Any, *operands: Any, optimize: Any = False) -> Any:
     if not isinstance(subscripts, str):  # operands and lists of numbers in turn, then a list for the result
         given = (subscripts, *operands)
-        operands, pairs = given[: len(given) - len(given) % 2 : 2], 2 * (len(given) // 2)
-        lists = given[1:pairs:2] + given[pairs:]
+        n = len(given) // 2
+        operands, lists = given[: 2 * n : 2], given[1 : 2 * n : 2] + given[2 * n :]
         terms = ["".join("..." if i is ... else string.ascii_letters[i] for i in x) for x in lists]
-        subscripts = ",".join(terms[: len(operands)]) + "".join("->" + x for x in terms[len(operands) :])
-    arrays = tuple(as_array(x) for x in operands)
+        subscripts = ",".join(terms[:n]) + "".join("->" + term for term in terms[n:])
+    arrays = tuple(map(as_array, operands))
     text = subscripts.replace(" ", "")
-    inputs, arrow, outer = text.partition("->")
-    free = [c for c in string.ascii_letters if c not in text]
-    count = max(
-        (
-            x.ndim - len(term.replace("...", ""))
-            for term, x in zip(inputs.split(","), arrays, strict=True)
-            if "." in term
-        ),
-        default=0,
+    return _einsum(
+        *arrays, text=text, terms=_without_omissions(text, [x.ndim for x in arrays]), optimize=optimize
     )
-    dots = "".join(free[:count])
-    terms = [
-        term.replace("...", dots[count - (x.ndim - len(term.replace("...", ""))) :]) if "." in term else term
-        for term, x in zip(inputs.split(","), arrays, strict=True)
-    ]
-    named = "".join(terms)
-    implicit = dots + "".join(sorted(c for c in set(named) if named.count(c) == 1 and c not in dots))
-    terms.append(outer.replace("...", dots) if arrow else implicit)
-    return _einsum(*arrays, text=text, terms=tuple(terms), optimize=optimize)
+
+
+def _without_omissions(text: str, ndims: list[int]) -> tuple[str, ...]:
+    """Return the terms of np.einsum's text, with letters for "..." and with the result's, the last."""
+    inputs, arrow, outer = text.partition("->")
+    pairs = list(zip(inputs.split(","), ndims, strict=True))
+    omitted = [ndim - len(term.replace("...", "")) if "." in term else 0 for term, ndim in pairs]
+    dots = "".join(name for name in string.ascii_letters if name not in text)[: max(omitted)]
+    inner = [term.replace("...", dots[len(dots) - n :]) for (term, _), n in zip(pairs, omitted, strict=True)]
+    once = sorted(name for name, n in Counter("".join(inner)).items() if n == 1 and name not in dots)
+    return (*inner, outer.replace("...", dots) if arrow else dots + "".join(once))
 
 
 # --- functions of matrices -------------------------------------------------------------------------

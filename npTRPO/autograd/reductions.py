@@ -185,9 +185,8 @@ def _np_var(
     axes = as_axes(axis, a.ndim)
     count = math.prod(a.shape[i] for i in axes)
     deviations = a - sum_over(a, axes, True) / count
-    return sum_over(deviations * deviations, axes, keepdims) / max(
-        count - (ddof if correction is None else correction), 0
-    )
+    degrees = max(count - (ddof if correction is None else correction), 0)
+    return sum_over(deviations * deviations, axes, keepdims) / degrees
 
 
 @define_composition(np.std)
@@ -237,9 +236,24 @@ def _np_cumsum(a: Any, axis: int | None = None, dtype: Any = None) -> Any:
     return _cumulative(a, axis)
 
 
+def _norm_of_vectors(size: Any, order: float, axes: tuple[int, ...], keepdims: bool) -> Any:
+    """Compute the norm of any order of vectors along one axis, from their elements' absolute values."""
+    if order == np.inf:
+        return np.max(size, axes, keepdims=keepdims, initial=0)
+    if order == -np.inf:
+        return np.min(size, axes, keepdims=keepdims)
+    if order == 0:
+        return np.sum((size != 0).astype(size.dtype), axes, keepdims=keepdims)
+    total = np.sum(size**order, axes, keepdims=keepdims)
+    if order < 0:
+        return total ** (1 / order)
+    return np.where(total == 0, 0, np.where(total == 0, 1, total) ** (1 / order))
+
+
 @define_composition(np.linalg.norm)
 def _np_norm(x: Any, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> Any:  # noqa: A002
     refuse_complex("np.linalg.norm", x)
+    x = as_array(x)
     axes = as_axes(axis, x.ndim)
     if ord is None or (ord, len(axes)) in {("fro", 2), (2, 1)}:
         if axis is None:
@@ -247,27 +261,14 @@ def _np_norm(x: Any, ord: Any = None, axis: Axis = None, keepdims: bool = False)
             return np.reshape(root(np.dot(flat, flat)), (1,) * x.ndim if keepdims else ())
         return root(np.sum(x * x, axes, keepdims=keepdims))
     size = np.abs(x)
-    if len(axes) == 2 and ord in (
-        1,
-        -1,
-        np.inf,
-        -np.inf,
-    ):  # the largest sum of a column or row, or the smallest
+    if len(axes) == 2 and ord in (1, -1, np.inf, -np.inf):
+        # The largest or the smallest of the sums of columns (±1) or rows (±∞).
         added, compared = axes if abs(ord) == 1 else axes[::-1]
         sums = np.sum(size, added, keepdims=True)
         extreme = (np.max if ord > 0 else np.min)(sums, compared, keepdims=True)
         return extreme if keepdims else np.squeeze(extreme, axes)
-    if len(axes) == 1 and ord == np.inf:
-        return np.max(size, axes, keepdims=keepdims, initial=0)
-    if len(axes) == 1 and ord == -np.inf:
-        return np.min(size, axes, keepdims=keepdims)
-    if len(axes) == 1 and ord == 0:
-        return np.sum((x != 0).astype(x.dtype), axes, keepdims=keepdims)
     if len(axes) == 1:
-        total = np.sum(size**ord, axes, keepdims=keepdims)
-        if ord < 0:
-            return total ** (1 / ord)
-        return np.where(total == 0, 0, np.where(total == 0, 1, total) ** (1 / ord))
+        return _norm_of_vectors(size, ord, axes, keepdims)
     raise NotImplementedError(f"np.linalg.norm has no derivative rule for ord={ord!r} over {len(axes)} axes")
 
 
