@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from npTRPO.autograd import grad, linearize
 from tests.autograd.cases import CONSTANTS, POINT
@@ -51,3 +52,17 @@ def test_result_type_sees_the_dtype_of_a_traced_array():
 def test_a_branch_that_looks_at_a_traced_value_is_followed():
     f = grad(lambda x: x * x if x > 0 else -x)
     assert (f(3.0), f(-3.0)) == (6, -1)
+
+
+@pytest.mark.parametrize(
+    "dtypes", [(np.float64, np.float32), (np.float32, np.float64), (np.float32, np.complex64)]
+)
+def test_a_conversion_converts_tangents_there_and_cotangents_back(dtypes):
+    own, other = dtypes
+    x = np.array([1.1, 2.2], own)
+    lin = linearize(lambda x: x.astype(other) * 2, x)
+    assert_same_bits(lin.value, x.astype(other) * 2)
+    assert_same_bits(lin.jvp(x), lin.value)
+    u = np.array([0.1, 0.2], np.float32)
+    assert_same_bits(lin.vjp(u), (u * 2).astype(own))
+    assert lin.vjp(lin.value * 1j).dtype == np.result_type(own, np.complex64)  # what is complex stays so
