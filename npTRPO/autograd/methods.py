@@ -57,6 +57,10 @@ def _rpow(self: Box, other: Any) -> Any:
     return apply(operator.pow, (as_operand(other), self), {})
 
 
+for _name in ("shape", "ndim", "size", "dtype"):
+    setattr(
+        Box, _name, property(operator.attrgetter(f"value.{_name}"), doc=f"The same as ``ndarray.{_name}``.")
+    )
 for _function in (
     *(np.sum, np.prod, np.mean, np.var, np.std, np.max, np.min, np.cumsum, np.clip, np.round),
     *(np.ravel, np.squeeze, np.swapaxes, np.diagonal, np.trace, np.take, np.repeat),

@@ -82,7 +82,10 @@ class Trace:
 
 
 class Box(np.lib.mixins.NDArrayOperatorsMixin):
-    """An array that is being differentiated through; it looks like the array it holds."""
+    """An array that is being differentiated through; it looks like the array it holds.
+
+    Its methods and properties are in methods.py.
+    """
 
     __slots__ = ("index", "recorder", "value")
 
@@ -156,26 +159,6 @@ class Box(np.lib.mixins.NDArrayOperatorsMixin):
                 f"npTRPO.autograd.define_rule"
             )
         raise AttributeError(f"'Box' object has no attribute {name!r}")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the array."""
-        return self.value.shape  # type: ignore[no-any-return]
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return self.value.ndim  # type: ignore[no-any-return]
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return self.value.size  # type: ignore[no-any-return]
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Element type."""
-        return self.value.dtype  # type: ignore[no-any-return]
 
 
 def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -260,10 +243,11 @@ def define_rule(function: Callable[..., Any], *derivatives: Callable[..., Any] |
     Examples
     --------
     >>> import numpy as np
+    >>> from scipy.special import exp1
     >>> from npTRPO.autograd import define_rule, grad
-    >>> define_rule(np.arctan, lambda answer, x: 1 / (1 + x * x))
-    >>> float(grad(np.arctan)(1.0))
-    0.5
+    >>> define_rule(exp1, lambda answer, x: -np.exp(-x) / x)
+    >>> round(float(grad(exp1)(1.0)), 6)
+    -0.367879
     """
     if not callable(function):
         raise TypeError(f"define_rule needs a function to define a rule for, not {function!r}")
