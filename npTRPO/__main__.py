@@ -3,8 +3,6 @@
 import os
 import sys
 
-__all__ = ["main"]
-
 
 def main() -> int:
     """Run the command with one BLAS thread, unless the environment says otherwise.

@@ -3,8 +3,6 @@
 import numbers
 from typing import Any
 
-__all__ = ["environment_id", "is_whole", "whole_number"]
-
 _LONGEST_ID = 1000
 
 

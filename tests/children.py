@@ -4,12 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-__all__ = ["Done", "Nursery"]
 
 _SERVER = """
 import contextlib, importlib, json, os, resource, signal, sys, tempfile, time
@@ -96,10 +92,10 @@ class Done:
 class Nursery:
     """A context manager for a process that makes children, and imports some modules for them if it can."""
 
-    def __init__(self, imports: Sequence[str] = ()) -> None:
+    def __init__(self, imports=()):
         self.imports = imports
 
-    def __enter__(self) -> "Nursery":
+    def __enter__(self):
         root = Path(__file__).parents[1]
         self.server = subprocess.Popen(
             [sys.executable, "-W", "error", "-c", _SERVER, *self.imports],
@@ -111,22 +107,22 @@ class Nursery:
         assert self._answer() == "ready\n"
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_):
         self.server.stdin.close()
         self.server.stdout.close()
         assert self.server.wait(timeout=60) == 0
 
-    def _answer(self) -> str:
+    def _answer(self):
         return self.server.stdout.readline()
 
     def run(
         self,
-        *arguments: Any,
-        cwd: Path,
-        signals: Sequence[tuple[float, int]] = (),
-        signals_at: Sequence[tuple[int, int]] = (),
-        file_size: int | None = None,
-    ) -> Done:
+        *arguments,
+        cwd,
+        signals=(),
+        signals_at=(),
+        file_size=None,
+    ):
         """Run the command in a child.
 
         Parameters

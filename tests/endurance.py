@@ -23,13 +23,10 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from npTRPO import TRPO
-from npTRPO.agent.record import Record
-from npTRPO.trust_region import Update, UpdateOutcome, update
+from npTRPO.trust_region import UpdateOutcome, update
 from tests.policies.oracles import family_of
 from tests.trust_region.exact import exact
 from tests.trust_region.oracles import in_float64
-
-__all__ = ["BEST", "Corridor", "Watch", "failures", "watched"]
 
 BEST = 2 - math.sqrt(2)
 """The probability of going right that leads out of the corridor soonest."""
@@ -45,16 +42,16 @@ class Corridor(gymnasium.Env[Any, Any]):
 
     limit = 50
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.observation_space = spaces.Box(-1, 1, (1,))
         self.action_space = spaces.Discrete(2)
 
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.place = self.now = 0
         return np.ones(1, np.float32), {}
 
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    def step(self, action):
         onwards = bool(action) != (self.place == 1)
         self.place = max(0, self.place + (1 if onwards else -1))
         self.now += 1
@@ -77,17 +74,17 @@ class Watch:
         MB of Python's objects and NumPy's arrays, and of the process, at the end of every tenth of the run.
     """
 
-    def __init__(self, updates: int) -> None:
+    def __init__(self, updates):
         self.updates, self.done, self.batch = updates, 0, ()
         self.kl_errors, self.gain_errors, self.model, self.right = np.full((4, updates), np.nan)
         self.python, self.process = np.full((2, 10), np.nan)
 
-    def update(self, *batch: Any, **settings: Any) -> Update:
+    def update(self, *batch, **settings):
         """The update, whose batch is kept until it was looked at."""
         self.batch = batch
         return update(*batch, **settings)
 
-    def __call__(self, record: Record) -> None:
+    def __call__(self, record):
         """Look at an update."""
         (policy, theta, observations, actions, advantages), result = self.batch, record.update
         if result.outcome is UpdateOutcome.IMPROVED:
@@ -110,13 +107,13 @@ class Watch:
             self.process[tenth - 1] = resident()
 
 
-def resident() -> float:
+def resident():
     """MB of the process."""
     [kilobytes] = re.findall(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(kilobytes) / 1024
 
 
-def watched(updates: int, seed: int, **options: Any) -> Watch:
+def watched(updates, seed, **options):
     """Train, and watch each update."""
     watch, envs = Watch(updates), SyncVectorEnv([Corridor] * 4, autoreset_mode=AutoresetMode.SAME_STEP)
     agent = TRPO(
@@ -133,7 +130,7 @@ def watched(updates: int, seed: int, **options: Any) -> Watch:
     return watch
 
 
-def summary(watch: Watch) -> list[str]:
+def summary(watch):
     """What was seen, tenth by tenth, as lines of text."""
     lines = ["tenth  moved  KL error  gain error  KL / model  P(right)  Python MB  process MB"]
     arrays = (watch.kl_errors, watch.gain_errors, watch.model, watch.right)
@@ -148,7 +145,7 @@ def summary(watch: Watch) -> list[str]:
     return lines
 
 
-def failures(watch: Watch) -> list[str]:
+def failures(watch):
     """What doesn't hold, from the second tenth on, when all is made that is made once."""
     found = []
     if not np.nanmax(watch.kl_errors) <= 1:
@@ -164,7 +161,7 @@ def failures(watch: Watch) -> list[str]:
     return found
 
 
-def main() -> int:
+def main():
     """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--updates", type=int, default=10_000, help="a multiple of ten (default: 10000)")

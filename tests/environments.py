@@ -3,31 +3,14 @@
 Those that :func:`registered` names can be made by their id as well; importing this module registers them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
-
-__all__ = [
-    "MODES",
-    "VIEWS",
-    "Bandit",
-    "Choosy",
-    "Counter",
-    "Flawed",
-    "Misshapen",
-    "Target",
-    "TwoStates",
-    "counters",
-    "forks",
-    "in_both_modes",
-    "registered",
-    "vectorized",
-]
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 MODES = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP]
 in_both_modes = pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
@@ -37,7 +20,7 @@ forks = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:Dep
 # --- a counter, whose every transition can be checked ----------------------------------------------
 
 
-def _bits(number: int, n: int) -> np.ndarray:
+def _bits(number, n):
     return np.array([number >> i & 1 for i in range(n)], dtype=np.int8)
 
 
@@ -101,26 +84,26 @@ class Counter(gymnasium.Env[Any, Any]):
 
     def __init__(
         self,
-        copy: int = 0,
-        lengths: Sequence[int] = (3,),
-        ends: Sequence[str] = ("terminated",),
-        view: str = "box",
-    ) -> None:
+        copy=0,
+        lengths=(3,),
+        ends=("terminated",),
+        view="box",
+    ):
         self.copy, self.lengths, self.ends = copy, tuple(lengths), tuple(ends)
         self.observation_space, self._show = VIEWS[view]
         self.action_space = spaces.Discrete(3)
         self.episode, self.now, self.over, self.closed = -1, 0, True, False
         self.diary: list[tuple[Any, ...]] = []
 
-    def observe(self) -> Any:
+    def observe(self):
         return self._show(np.array([self.copy, self.episode, self.now]))
 
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.episode, self.now, self.over = self.episode + 1, 0, False
         return self.observe(), {}
 
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    def step(self, action):
         assert not self.over, "a step after the end of an episode"
         assert self.action_space.contains(action)
         before = spaces.flatten(self.observation_space, self.observe())
@@ -133,23 +116,21 @@ class Counter(gymnasium.Env[Any, Any]):
         self.diary.append((before, int(action), reward, terminated, truncated, after))
         return self.observe(), reward, terminated, truncated, {}
 
-    def close(self) -> None:
+    def close(self):
         self.closed = True
 
 
-def counters(
-    n: int, lengths: Sequence[int] = (3,), ends: Sequence[str] = ("terminated",), view: str = "box"
-) -> list[Callable[[], Counter]]:
+def counters(n, lengths=(3,), ends=("terminated",), view="box"):
     """Makers of n counters, for a vector environment; each begins the lists at another place."""
     turned = [(tuple(lengths[i % len(lengths) :]) + tuple(lengths[: i % len(lengths)])) for i in range(n)]
     return [lambda i=i: Counter(i, turned[i], ends, view) for i in range(n)]
 
 
 def vectorized(
-    makers: Sequence[Callable[[], gymnasium.Env[Any, Any]]],
-    mode: AutoresetMode = AutoresetMode.SAME_STEP,
-    asynchronous: bool = False,
-) -> VectorEnv[Any, Any, Any]:
+    makers,
+    mode=AutoresetMode.SAME_STEP,
+    asynchronous=False,
+):
     """Vector environment of those that the makers make."""
     return (AsyncVectorEnv if asynchronous else SyncVectorEnv)(makers, autoreset_mode=mode)
 
@@ -172,23 +153,23 @@ class Flawed(Counter):
 
     def __init__(
         self,
-        at: int,
+        at,
         *,
-        observation: Any = None,
-        reward: Any = None,
-        error: BaseException | None = None,
-        **of_counter: Any,
-    ) -> None:
+        observation=None,
+        reward=None,
+        error=None,
+        **of_counter,
+    ):
         super().__init__(**of_counter)
         self.at, self.flaw, self.wrong_reward, self.error = at, observation, reward, error
 
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed=None, options=None):
         observation, info = super().reset(seed=seed)
         if self.at == 0 and self.episode == 0:
             observation = self.flaw
         return observation, info
 
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    def step(self, action):
         observation, reward, *rest = super().step(action)
         if len(self.diary) == self.at:
             if self.error is not None:
@@ -201,15 +182,15 @@ class Flawed(Counter):
 class Misshapen(SyncVectorEnv):
     """A vector environment whose step number ``at`` passes through ``distort``; 0 is its reset."""
 
-    def __init__(self, makers: Any, at: int, distort: Callable[..., Any]) -> None:
+    def __init__(self, makers, at, distort):
         super().__init__(makers, autoreset_mode=AutoresetMode.SAME_STEP)
         self.at, self.distort, self.taken = at, distort, 0
 
-    def reset(self, **options: Any) -> Any:
+    def reset(self, **options):
         observation, info = super().reset(**options)
         return (self.distort(observation, 0.0)[0] if self.at == 0 else observation), info
 
-    def step(self, actions: Any) -> Any:
+    def step(self, actions):
         observation, reward, *rest = super().step(actions)
         self.taken += 1
         if self.taken == self.at:
@@ -226,15 +207,15 @@ class Bandit(gymnasium.Env[Any, Any]):
     means = (0.0, 0.5, 2.0, 1.0)
     best = 2
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.observation_space = spaces.Box(-1, 1, (1,))
         self.action_space = spaces.Discrete(4)
 
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         return np.zeros(1, dtype=np.float32), {}
 
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    def step(self, action):
         reward = self.means[action] + self.np_random.standard_normal()
         return np.zeros(1, dtype=np.float32), reward, True, False, {}
 
@@ -249,16 +230,16 @@ class TwoStates(gymnasium.Env[Any, Any]):
 
     limit = 20
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.observation_space = spaces.Discrete(2)
         self.action_space = spaces.Discrete(2)
 
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.state, self.now = int(self.np_random.integers(2)), 0
         return np.int64(self.state), {}
 
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    def step(self, action):
         reward = 0.0 if action else (0.1, 1.0)[self.state]
         self.state ^= int(action)
         self.now += 1
@@ -268,16 +249,16 @@ class TwoStates(gymnasium.Env[Any, Any]):
 class Target(gymnasium.Env[Any, Any]):
     """One step: the action should be half the observation plus a quarter; pays minus the squared error."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.observation_space = spaces.Box(-1, 1, (1,))
         self.action_space = spaces.Box(-2, 2, (1,))
 
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.state = self.np_random.uniform(-1, 1, 1).astype(np.float32)
         return self.state, {}
 
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    def step(self, action):
         error = float(action[0]) - (0.5 * float(self.state[0]) + 0.25)
         return self.state, -(error**2), True, False, {}
 
@@ -290,26 +271,26 @@ class Choosy(gymnasium.Env[Any, Any]):
 
     def __init__(
         self,
-        observation_space: gymnasium.Space[Any] | None = None,
-        action_space: gymnasium.Space[Any] | None = None,
-    ) -> None:
+        observation_space=None,
+        action_space=None,
+    ):
         self.observation_space = spaces.Box(-1, 1, (2,)) if observation_space is None else observation_space
         self.action_space = spaces.Discrete(2) if action_space is None else action_space
 
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         if seed is not None:
             self.observation_space.seed(seed)
         self.now = 0
         return self.observation_space.sample(), {}
 
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    def step(self, action):
         assert self.action_space.contains(action), f"{action!r} is not in {self.action_space}"
         self.now += 1
         return self.observation_space.sample(), float(np.mean(action)), False, self.now == 4, {}
 
 
-def registered(kind: type[gymnasium.Env[Any, Any]]) -> str:
+def registered(kind):
     """The id under which an environment of this module is registered."""
     return f"tests/{kind.__name__}-v0"
 

@@ -10,34 +10,19 @@ import re
 import signal
 import tempfile
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tests.children import Nursery
-
-__all__ = [
-    "BATCH",
-    "OPTIONS",
-    "assert_same_run",
-    "command",
-    "files",
-    "flags",
-    "kill_at_changes",
-    "kill_at_random",
-    "progress",
-    "table",
-]
 
 OPTIONS = {"n_envs": 2, "n_steps": 16, "net_arch": (4,), "checkpoint_interval": 3, "seed": 0}
 BATCH = 32
 TIMES = ("time_elapsed", "steps_per_second")
 
 
-def flags(updates: int, eval_episodes: int = 2, **changed: Any) -> list[Any]:
+def flags(updates, eval_episodes=2, **changed):
     words = ["CartPole-v1", "--no-preset", "--total-timesteps", updates * BATCH]
     words += ["--eval-episodes", eval_episodes]
     for name, value in (OPTIONS | changed).items():
@@ -45,19 +30,19 @@ def flags(updates: int, eval_episodes: int = 2, **changed: Any) -> list[Any]:
     return words
 
 
-def command(directory: Path, updates: int, eval_episodes: int) -> list[Any]:
+def command(directory, updates, eval_episodes):
     """What to say next to a run: begin, or go on."""
     if (directory / "config.json").exists():
         return ["train", "--resume", directory]
     return ["train", *flags(updates, eval_episodes), "--out", directory]
 
 
-def table(path: Path) -> list[dict[str, str]]:
+def table(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-def progress(directory: Path) -> list[dict[str, str]]:
+def progress(directory):
     """The rows of progress.csv but for their times."""
     return [
         {name: text for name, text in row.items() if name not in TIMES}
@@ -65,7 +50,7 @@ def progress(directory: Path) -> list[dict[str, str]]:
     ]
 
 
-def files(directory: Path) -> dict[str, bytes]:
+def files(directory):
     """What a run leaves, by name; TensorBoard's files and the times are compared elsewhere."""
     found = {
         str(path.relative_to(directory)): path.read_bytes()
@@ -77,7 +62,7 @@ def files(directory: Path) -> dict[str, bytes]:
     return found
 
 
-def assert_same_run(found: Path, expected: Path, updates: int) -> None:
+def assert_same_run(found, expected, updates):
     """Both have all updates once, with the same figures, and the same bits in every file."""
     assert [int(row["n_updates"]) for row in progress(found)] == list(range(1, updates + 1))
     assert progress(found) == progress(expected)
@@ -88,7 +73,7 @@ def assert_same_run(found: Path, expected: Path, updates: int) -> None:
         assert files(found)[name] == content, name
 
 
-def stage(directory: Path) -> str:
+def stage(directory):
     """What a process was doing that was killed, as far as its files tell."""
     parts = {path.name.split(".")[0] for path in directory.rglob("*.part")}
     if parts:
@@ -100,7 +85,7 @@ def stage(directory: Path) -> str:
     return f"after {len(progress(directory)) if (directory / 'progress.csv').exists() else 0} updates"
 
 
-def kill_at_random(nursery: Nursery, scratch: Path, updates: int, kills: int, seed: int = 0) -> list[str]:
+def kill_at_random(nursery, scratch, updates, kills, seed=0):
     """Kill runs at random moments and resume each until it is done: it must be as if nothing had happened.
 
     Returns the stages at which they were killed.
@@ -124,13 +109,13 @@ def kill_at_random(nursery: Nursery, scratch: Path, updates: int, kills: int, se
 
 
 def kill_at_changes(
-    nursery: Nursery,
-    scratch: Path,
-    updates: int,
-    words: Callable[[Path], list[Any]],
-    prepare: Callable[[Path], Any] = lambda directory: None,
-    expected: Path | None = None,
-) -> list[str]:
+    nursery,
+    scratch,
+    updates,
+    words,
+    prepare=lambda directory: None,
+    expected=None,
+):
     """Kill a command just before each change of its files, and repeat it, as :func:`kill_at_random` does.
 
     Parameters
@@ -157,7 +142,7 @@ def kill_at_changes(
     return stages
 
 
-def main() -> None:
+def main():
     parser = argparse.ArgumentParser(description="Kill training runs, resume them, and compare the bits.")
     parser.add_argument("--kills", type=int, default=100, help="at random moments (default: 100)")
     parser.add_argument("--updates", type=int, default=30, help="of each run (default: 30)")

@@ -20,10 +20,8 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -57,17 +55,17 @@ class Failure(Exception):
 class Guard:
     """Watches what is done while it is armed."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.seen: list[str] = []
         self.armed = False
         sys.addaudithook(self._hear)
 
-    def _hear(self, event: str, details: tuple[Any, ...]) -> None:
+    def _hear(self, event, details):
         if self.armed and (event in FORBIDDEN or (event == "open" and (details[2] or 0) & WRITING)):
             self.seen.append(f"{event} {str(details)[:200]}")
 
     @contextlib.contextmanager
-    def watching(self) -> Iterator[None]:
+    def watching(self):
         """Raise a failure for anything forbidden, too slow, too large or too loud."""
         self.seen.clear()
         resident = _memory("VmRSS", reset=True)
@@ -94,7 +92,7 @@ class Guard:
             raise Failure(f"it warned of {unknown}")
 
 
-def _memory(name: str, reset: bool = False) -> float:
+def _memory(name, reset=False):
     """A figure of this process in MB."""
     if reset:
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
@@ -102,19 +100,19 @@ def _memory(name: str, reset: bool = False) -> float:
     return int(kilobytes) / 1024
 
 
-def _hang(*_: object) -> None:
+def _hang(*_):
     raise Failure(f"it hung for {HANGS_SECONDS} s")
 
 
 # --- what reads ------------------------------------------------------------------------------------------
 
 
-def read_agent(path: Path) -> None:
+def read_agent(path):
     """Read an agent."""
     TRPO.load(path)
 
 
-def resume(path: Path) -> None:
+def resume(path):
     """Get ready to go on with a run."""
     run = RunDirectory.resume(path)
     assert run.agent.env is not None
@@ -122,17 +120,17 @@ def resume(path: Path) -> None:
     assert run.finished in (True, False)
 
 
-def plot(path: Path) -> None:
+def plot(path):
     """Read what is drawn of a run."""
     group_runs([read_run(path)])
 
 
-def draw(path: Path) -> None:
+def draw(path):
     """Draw a run that was read."""
     draw_runs([path]).savefig(io.BytesIO(), format="png", dpi=30)
 
 
-def presets(path: Path) -> None:
+def presets(path):
     """Read presets."""
     read_presets(path.read_bytes())
 
@@ -140,7 +138,7 @@ def presets(path: Path) -> None:
 READERS = {"agent": read_agent, "resume": resume, "plot": plot, "presets": presets}
 
 
-def outcome(kind: str, path: Path, guard: Guard) -> str:
+def outcome(kind, path, guard):
     """What comes of reading a file: taken or refused."""
     before = _listing(path.parent)
     refusal = None
@@ -165,7 +163,7 @@ def outcome(kind: str, path: Path, guard: Guard) -> str:
     return "refused"
 
 
-def _listing(directory: Path) -> list[tuple[Any, ...]]:
+def _listing(directory):
     found = []
     for path in sorted(directory.rglob("*")):
         state = path.lstat()
@@ -176,7 +174,7 @@ def _listing(directory: Path) -> list[tuple[Any, ...]]:
 # --- what is read ----------------------------------------------------------------------------------------
 
 
-def made(kind: str, directory: Path, rng: np.random.Generator) -> tuple[Path, str]:
+def made(kind, directory, rng):
     """A mutated file or directory, and how it was changed."""
     if kind in ("resume", "plot"):
         path = shutil.copytree(SAMPLES / "run", directory / "run")
@@ -191,7 +189,7 @@ def made(kind: str, directory: Path, rng: np.random.Generator) -> tuple[Path, st
     return path, how
 
 
-def one(seed: int, number: int, guard: Guard, keep: Path | None = None) -> tuple[str, str, str]:
+def one(seed, number, guard, keep=None):
     """Make and read a file: its kind, how it was changed, and what came of it."""
     rng = np.random.default_rng([seed, number])
     kind = str(rng.choice(list(SHARES), p=list(SHARES.values())))
@@ -209,14 +207,14 @@ def one(seed: int, number: int, guard: Guard, keep: Path | None = None) -> tuple
     return kind, how, came
 
 
-def plotting_is_possible() -> bool:
+def plotting_is_possible():
     """Whether the extra is there."""
     import importlib.util
 
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def ready() -> Guard:
+def ready():
     """A guard, once all is imported that is imported late, in a process with bounded memory."""
     signal.signal(signal.SIGALRM, _hang)
     for kind, sample in (("agent", "categorical.npz"), ("resume", "run"), ("plot", "run")):
@@ -231,7 +229,7 @@ def ready() -> Guard:
     return Guard()
 
 
-def main() -> int:
+def main():
     """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--files", type=int, default=10_000)

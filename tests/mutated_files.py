@@ -10,12 +10,9 @@ import struct
 import warnings
 import zipfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-__all__ = ["NASTY", "agent", "forged", "members", "packed", "presets", "run_directory"]
 
 Rng = np.random.Generator
 
@@ -23,11 +20,11 @@ Rng = np.random.Generator
 class _Trap:
     """Leaves a trace when it is unpickled."""
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self):
         return os.mkdir, ("/tmp/unpickled-by-a-reader",)
 
 
-def _nested(depth: int) -> Any:
+def _nested(depth):
     value: Any = []
     for _ in range(depth):
         value = [value]
@@ -54,7 +51,7 @@ _CELLS += ["\x00", "٣"]
 _INTEGERS = [0, 1, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF]
 
 
-def pick(rng: Rng, choices: Any) -> Any:
+def pick(rng, choices):
     """One of some."""
     return choices[int(rng.integers(len(choices)))]
 
@@ -62,12 +59,12 @@ def pick(rng: Rng, choices: Any) -> Any:
 # --- bytes -----------------------------------------------------------------------------------------------
 
 
-def cut(content: bytes, rng: Rng) -> bytes:
+def cut(content, rng):
     """Less of it."""
     return content[: rng.integers(len(content) + 1)]
 
 
-def bits(content: bytes, rng: Rng) -> bytes:
+def bits(content, rng):
     """Some bits flipped."""
     spoiled = bytearray(content)
     for _ in range(rng.integers(1, 9)):
@@ -76,13 +73,13 @@ def bits(content: bytes, rng: Rng) -> bytes:
     return bytes(spoiled)
 
 
-def spliced(content: bytes, rng: Rng) -> bytes:
+def spliced(content, rng):
     """A piece of it put, or taken out, somewhere."""
     a, b, c, d = (int(rng.integers(len(content) + 1)) for _ in range(4))
     return content[: min(a, b)] + content[min(c, d) : max(c, d)] + content[max(a, b) :]
 
 
-def integers(content: bytes, rng: Rng) -> bytes:
+def integers(content, rng):
     """Numbers written over it; most often where the directory of a zip file is."""
     spoiled, start = bytearray(content), max(0, content.find(b"PK\x01\x02"))
     for _ in range(rng.integers(1, 4)):
@@ -92,7 +89,7 @@ def integers(content: bytes, rng: Rng) -> bytes:
     return bytes(spoiled)
 
 
-def foreign(_: bytes, rng: Rng) -> bytes:
+def foreign(_, rng):
     """Something else altogether."""
     array = io.BytesIO()
     np.save(array, np.arange(5.0))
@@ -107,7 +104,7 @@ _BYTES: list[Callable[[bytes, Rng], bytes]] = [cut, bits, spliced, foreign]
 # --- JSON ------------------------------------------------------------------------------------------------
 
 
-def _places(value: Any) -> list[tuple[Any, Any]]:
+def _places(value):
     """Every field in it: what it is in, and its key."""
     if not isinstance(value, (dict, list)):
         return []
@@ -115,7 +112,7 @@ def _places(value: Any) -> list[tuple[Any, Any]]:
     return [place for key in keys for place in [(value, key), *_places(value[key])]]
 
 
-def field(content: bytes, rng: Rng) -> bytes:
+def field(content, rng):
     """Fields of JSON with nasty values, without one, or with another."""
     value = json.loads(content)
     for _ in range(rng.integers(1, 3)):
@@ -131,13 +128,13 @@ def field(content: bytes, rng: Rng) -> bytes:
     return json.dumps(value).encode()
 
 
-def deep(content: bytes, rng: Rng) -> bytes:
+def deep(content, rng):
     """JSON within JSON within JSON."""
     depth = int(10 ** rng.uniform(2, 5))
     return pick(rng, [b"[" * depth + b"]" * depth, b'{"a":' * depth + b"1" + b"}" * depth, b"[" * depth])
 
 
-def many(_: bytes, rng: Rng) -> bytes:
+def many(_, rng):
     """JSON that takes much more memory than it has bytes."""
     part = pick(rng, [b"{},", b"[],", b'{"":0},', b'"ab",', b"1.5,"])
     return b"[" + part * int(10 ** rng.uniform(4, 7) // len(part)) + b"0]"
@@ -146,13 +143,13 @@ def many(_: bytes, rng: Rng) -> bytes:
 # --- zip files -------------------------------------------------------------------------------------------
 
 
-def members(content: bytes) -> dict[str, bytes]:
+def members(content):
     """The members of a zip file."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def packed(parts: dict[str, bytes] | list[tuple[str, bytes]], compression: int = zipfile.ZIP_STORED) -> bytes:
+def packed(parts, compression=zipfile.ZIP_STORED):
     """A zip file of members, in which a name may come twice."""
     stream = io.BytesIO()
     with warnings.catch_warnings(), zipfile.ZipFile(stream, "w", compression, compresslevel=1) as archive:
@@ -162,21 +159,21 @@ def packed(parts: dict[str, bytes] | list[tuple[str, bytes]], compression: int =
     return stream.getvalue()
 
 
-def forged(descr: str, shape: str, content: bytes = b"", version: int = 1) -> bytes:
+def forged(descr, shape, content=b"", version=1):
     """An array that claims what it wants."""
     header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
     length = struct.pack("<H" if version == 1 else "<I", len(header))
     return b"\x93NUMPY" + bytes([version, 0]) + length + header + content
 
 
-def saved(array: np.ndarray) -> bytes:
+def saved(array):
     """An array as NumPy writes it, with a pickle in it where it holds objects."""
     stream = io.BytesIO()
     np.save(stream, array, allow_pickle=True)
     return stream.getvalue()
 
 
-def _claim(rng: Rng) -> bytes:
+def _claim(rng):
     descrs = ["'<f4'", "'<f8'", "'|O'", "'|V99999999'", "'<U99999999'", "[('a', '<f4')]", "'|u1'", "'<c16'"]
     shapes = ["(1000000000000,)", "(10**12,)", "(-1,)", "()", "(0,)", "(2, 2)", "(99999999999999999999999,)"]
     shapes += ["(True,)", "(" * 3000 + ")" * 3000, "(1000000, 1000000)", "(4294967296, 4294967296)", "None"]
@@ -184,7 +181,7 @@ def _claim(rng: Rng) -> bytes:
     return forged(descr, shape, rng.bytes(int(rng.integers(50))), int(rng.integers(1, 4)))
 
 
-def _array(rng: Rng, old: bytes) -> bytes:
+def _array(rng, old):
     """The array changed in what it holds or is."""
     array = np.load(io.BytesIO(old), allow_pickle=False)
     trap = np.empty(1, dtype=object)
@@ -200,11 +197,11 @@ def _array(rng: Rng, old: bytes) -> bytes:
     return saved(pick(rng, other))
 
 
-def _many_members(parts: dict[str, bytes], rng: Rng) -> bytes:
+def _many_members(parts, rng):
     return packed([*parts.items(), *((f"{i}.npy", b"") for i in range(int(rng.integers(60, 5000))))])
 
 
-def _bomb(parts: dict[str, bytes], rng: Rng) -> bytes:
+def _bomb(parts, rng):
     """A member that inflates to 200 MB."""
     name = pick(rng, list(parts))
     zeros = bytes(200 * 2**20)
@@ -227,7 +224,7 @@ def _bomb(parts: dict[str, bytes], rng: Rng) -> bytes:
 _bombs: dict[str, bytes] = {}
 
 
-def _zip64(content: bytes, rng: Rng) -> bytes:
+def _zip64(content, rng):
     """Another end of the file, as those beyond 4 GiB have, that lies."""
     end = content[-22:]
     _, _, _, _, count, size, offset, _ = struct.unpack("<4s4H2LH", end)
@@ -237,7 +234,7 @@ def _zip64(content: bytes, rng: Rng) -> bytes:
     return content[:-22] + record + locator + end
 
 
-def agent(content: bytes, rng: Rng) -> tuple[bytes, str]:
+def agent(content, rng):
     """An agent's file changed, and how."""
     if rng.random() < 0.35:
         change = pick(rng, [*_BYTES, integers])
@@ -254,12 +251,12 @@ def agent(content: bytes, rng: Rng) -> tuple[bytes, str]:
     return _repacked(how, content, parts, one, other, rng), how
 
 
-def _too_many(parts: dict[str, bytes], one: str, rng: Rng) -> bytes:
+def _too_many(parts, one, rng):
     name = pick(rng, ["../theta.npy", "/tmp/x.npy", "x.npy", "theta", "a\x1b[2J.npy"])
     return packed(parts | {name: parts[one]})
 
 
-def _repacked(how: str, content: bytes, parts: dict[str, bytes], one: str, other: str, rng: Rng) -> bytes:
+def _repacked(how, content, parts, one, other, rng):
     """The file changed in one of :data:`_WAYS`."""
     match how:
         case "forged array":
@@ -299,7 +296,7 @@ _WAYS = [
 # --- tables, presets and directories -----------------------------------------------------------------------
 
 
-def cells(content: bytes, rng: Rng) -> bytes:
+def cells(content, rng):
     """A table with nasty cells, or other rows and columns."""
     rows = [line.split(",") for line in content.decode().splitlines()]
     for _ in range(rng.integers(1, 4)):
@@ -318,19 +315,19 @@ def cells(content: bytes, rng: Rng) -> bytes:
     return ("\n".join(",".join(row) for row in rows) + "\n").encode()
 
 
-def wide(_: bytes, rng: Rng) -> bytes:
+def wide(_, rng):
     """A table of many columns with short rows."""
     columns, n = int(10 ** rng.uniform(2, 4.5)), int(10 ** rng.uniform(2, 4.5))
     return ",".join(map(str, range(columns))).encode() + b"\n" + b"1\n" * n
 
 
-def presets(content: bytes, rng: Rng) -> tuple[bytes, str]:
+def presets(content, rng):
     """Presets changed, and how."""
     change = pick(rng, [*_BYTES, settings, settings, settings, nested])
     return change(content, rng), change.__name__
 
 
-def settings(content: bytes, rng: Rng) -> bytes:
+def settings(content, rng):
     """Another value, or another setting."""
     lines = content.decode().splitlines()
     values = ["0", "-1", "1e400", "nan", "inf", "true", '"x"', "[]", "[1000000000000]", "{}", "9" * 5000]
@@ -345,7 +342,7 @@ def settings(content: bytes, rng: Rng) -> bytes:
     return "\n".join(lines).encode()
 
 
-def nested(content: bytes, rng: Rng) -> bytes:
+def nested(content, rng):
     """Tables within tables."""
     depth = int(10 ** rng.uniform(1, 4.5))
     return content + pick(
@@ -353,7 +350,7 @@ def nested(content: bytes, rng: Rng) -> bytes:
     )
 
 
-def _planted(path: Path, rng: Rng) -> str:
+def _planted(path, rng):
     """Something else in the place of a file: a link, a pipe, a directory."""
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     what = str(pick(rng, ["link", "loop", "dangling", "device", "pipe", "directory"]))
@@ -370,7 +367,7 @@ def _planted(path: Path, rng: Rng) -> str:
     return what
 
 
-def run_directory(path: Path, rng: Rng) -> str:
+def run_directory(path, rng):
     """Change a run directory in its place; returns how."""
     files = ["config.json", "config.json", "progress.csv", "progress.csv", "evaluations.csv", "agent.npz"]
     files += ["checkpoints/000000002.npz", "checkpoints/000000004.npz"]

@@ -15,7 +15,6 @@ import sys
 import textwrap
 import tomllib
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,8 +23,6 @@ from typing import Any
 
 import pytest
 from _pytest.runner import runtestprotocol
-
-__all__ = ["MUTATIONS", "Mutation", "run"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class Mutation:
     raises: str = "AssertionError"
     slip: int | None = None
 
-    def function(self) -> FunctionType:
+    def function(self):
         """The function that is changed."""
         module, _, path = self.where.partition(":")
         owner: Any = importlib.import_module(module)
@@ -72,7 +69,7 @@ class Mutation:
         assert isinstance(function, FunctionType), self.where
         return function
 
-    def code(self) -> CodeType:
+    def code(self):
         """The code of the wrong version."""
         function = self.function()
         source = textwrap.dedent(inspect.getsource(function))
@@ -88,12 +85,12 @@ class Mutation:
         [code] = [c for c in module.co_consts if isinstance(c, CodeType) and c.co_name == function.__name__]
         return code
 
-    def apply(self, patch: pytest.MonkeyPatch) -> None:
+    def apply(self, patch):
         """Make the function wrong, for all who have it."""
         patch.setattr(self.function(), "__code__", self.code())
 
 
-def read() -> tuple[Mutation, ...]:
+def read():
     """Read the list, which is data."""
     entries = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))["mutation"]
     return tuple(
@@ -113,7 +110,7 @@ MUTATIONS = read()
 class Runner:
     """Runs the tests of a list on the right code and on each wrong version, instead of once each."""
 
-    def __init__(self, mutations: Sequence[Mutation]) -> None:
+    def __init__(self, mutations):
         self.mutations = mutations
         self.right: dict[str, str] = {}
         """What went wrong in each test on the right code; nothing should."""
@@ -121,7 +118,7 @@ class Runner:
         """By wrong version and test, the failure."""
         self._raised: BaseException | None = None
 
-    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+    def pytest_runtestloop(self, session):
         items = {item.nodeid.removeprefix("tests/"): item for item in session.items}
         for name, item in items.items():
             self.right[name] = self._failure(item)
@@ -132,11 +129,11 @@ class Runner:
                 self.caught[mutation.wrong] = {name: self._failure(items[name]) for name in names}
         return True
 
-    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    def pytest_runtest_makereport(self, item, call):
         if call.excinfo is not None and self._raised is None:
             self._raised = call.excinfo.value
 
-    def _failure(self, item: pytest.Item) -> str:
+    def _failure(self, item):
         """The kind of exception that the test ends with; nothing if it passes."""
         self._raised = None
         with warnings.catch_warnings():
@@ -145,7 +142,7 @@ class Runner:
         return "" if self._raised is None else type(self._raised).__name__
 
 
-def run(mutations: Sequence[Mutation] = MUTATIONS) -> Runner:
+def run(mutations=MUTATIONS):
     """Run the tests of all the mutations, on the right code and on each wrong version."""
     runner = Runner(mutations)
     root = Path(__file__).parent

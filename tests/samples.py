@@ -16,8 +16,6 @@ from gymnasium import spaces
 from npTRPO import TRPO, TRPOConfig
 from npTRPO.runs.directory import RunDirectory, RunSettings
 
-__all__ = ["OWN", "answers", "write"]
-
 EVERYTHING = spaces.Dict(
     [
         ("z", spaces.Tuple((spaces.Discrete(3, start=-1), spaces.Box(-1, 1, (2, 2), np.float64)))),
@@ -28,7 +26,7 @@ EVERYTHING = spaces.Dict(
 )
 
 
-def linear(n_features: int, n_outputs: int) -> tuple[Any, Any]:
+def linear(n_features, n_outputs):
     """A network of one's own."""
     return (
         lambda theta, x: x @ theta.reshape(n_features, n_outputs),
@@ -51,7 +49,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def answered(agent: TRPO) -> dict[str, Any]:
+def answered(agent):
     """What an agent is and does, as JSON; of observations, the flattened ones."""
     space = agent.policy.observation_space
     space.seed(0)
@@ -65,7 +63,7 @@ def answered(agent: TRPO) -> dict[str, Any]:
     }
 
 
-def answers(agent: TRPO, seen: list[Any]) -> dict[str, Any]:
+def answers(agent, seen):
     """The most probable actions, and what the network makes of the observations as they are."""
     space = agent.policy.observation_space
     rows = np.array([spaces.flatten(space, each) for each in seen]).astype(agent.theta.dtype)
@@ -76,7 +74,7 @@ def answers(agent: TRPO, seen: list[Any]) -> dict[str, Any]:
     }
 
 
-def write(directory: Path) -> None:
+def write(directory):
     """Write the files."""
     directory.mkdir(parents=True)
     cartpole = TRPO("MlpPolicy", "CartPole-v1", n_envs=2, n_steps=16, net_arch=[2], value_fit="adam", seed=0)

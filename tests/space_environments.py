@@ -6,8 +6,6 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-__all__ = ["ACTIONS", "OBSERVATIONS", "Matching", "best", "by_chance", "matching_id", "score"]
-
 ACTIONS: dict[str, gymnasium.Space[Any]] = {
     "discrete": spaces.Discrete(4),
     "discrete from -3": spaces.Discrete(3, start=-3),
@@ -46,7 +44,7 @@ OBSERVATIONS: dict[str, gymnasium.Space[Any]] = {
 }
 
 
-def _two(space: gymnasium.Space[Any]) -> tuple[Any, Any]:
+def _two(space):
     """Two elements of the space that differ in all they hold, as far as can be."""
     if isinstance(space, spaces.Dict):
         pairs = {key: _two(part) for key, part in space.spaces.items()}
@@ -71,7 +69,7 @@ def _two(space: gymnasium.Space[Any]) -> tuple[Any, Any]:
     return np.zeros(space.shape, space.dtype), np.ones(space.shape, space.dtype)
 
 
-def score(space: gymnasium.Space[Any], action: Any, target: Any) -> float:
+def score(space, action, target):
     """1 for the target; parts that match count as parts, and in a Box distances as such, by halves."""
     if isinstance(space, spaces.Box):
         distance = np.abs(np.asarray(action, np.float64) - np.asarray(target, np.float64))
@@ -79,7 +77,7 @@ def score(space: gymnasium.Space[Any], action: Any, target: Any) -> float:
     return float(np.mean(np.asarray(action) == np.asarray(target)))
 
 
-def by_chance(space: gymnasium.Space[Any]) -> float:
+def by_chance(space):
     """The mean score of the policy that chooses among finitely many actions with equal probabilities."""
     if isinstance(space, spaces.Discrete):
         return 1 / int(space.n)
@@ -96,21 +94,21 @@ class Matching(gymnasium.Env[Any, Any]):
     each of an episode's four steps, a quarter of it, so that the best return is 1.
     """
 
-    def __init__(self, observation: str = "box", action: str = "discrete") -> None:
+    def __init__(self, observation="box", action="discrete"):
         self.observation_space, self.action_space = OBSERVATIONS[observation], ACTIONS[action]
         self.pictures, self.targets = _two(self.observation_space), _two(self.action_space)
         self.seen: list[Any] = []
 
-    def _look(self) -> Any:
+    def _look(self):
         self.which = int(self.np_random.integers(2))
         return self.pictures[self.which]
 
-    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.now = 0
         return self._look(), {}
 
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    def step(self, action):
         # Gymnasium hands on a single number of a Box without its array.
         action = np.asarray(action) if isinstance(self.action_space, spaces.Box) else action
         assert self.action_space.contains(action), f"{action!r} is not in {self.action_space}"
@@ -121,7 +119,7 @@ class Matching(gymnasium.Env[Any, Any]):
         return self._look(), reward, self.now == 4, False, {}
 
 
-def matching_id(observation: str, action: str) -> str:
+def matching_id(observation, action):
     """The id of the task for a pair of spaces."""
     dashed = "-".join(f"{observation} to {action}".replace("-", "").split())
     env_id = f"tests/Matching-{dashed}-v0"

@@ -1,7 +1,7 @@
 """Every Hypothesis strategy of the tests."""
 
 from inspect import signature
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from gymnasium import spaces
@@ -9,70 +9,21 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from npTRPO import Policy
-from npTRPO.theory import TabularMDP, random_mdp
+from npTRPO.theory import random_mdp
 from npTRPO.theory.instances import Instance
 from npTRPO.theory.random_mdps import KINDS
 from tests.policies.oracles import Family
-
-__all__ = [
-    "RIGHT_OPTIONS",
-    "WRONG_OPTIONS",
-    "PolicyBatch",
-    "System",
-    "action_spaces",
-    "activations",
-    "arrays",
-    "axes_of",
-    "boxes",
-    "broadcastable",
-    "countable_action_spaces",
-    "detailed_action_spaces",
-    "detailed_spaces",
-    "discrete_families",
-    "distinct",
-    "dot_operands",
-    "experiences",
-    "families",
-    "filled_shapes",
-    "flat_spaces",
-    "fractions",
-    "gaussian_families",
-    "generators",
-    "indexings",
-    "instances",
-    "joinings",
-    "lifetimes",
-    "matmul_operands",
-    "mdps",
-    "observation_spaces",
-    "outputs_of",
-    "policy_batches",
-    "real_action_spaces",
-    "reductions",
-    "reshapings",
-    "rotation",
-    "row_batches",
-    "seeds",
-    "shapes",
-    "small_action_spaces",
-    "system",
-    "systems",
-    "takings",
-    "transpositions",
-]
 
 seeds = st.integers(0, 2**32 - 1)
 
 
 @st.composite
-def generators(draw: st.DrawFn) -> np.random.Generator:
+def generators(draw):
     """A random generator whose seed shrinks, for bulk numbers that need no shrinking of their own."""
     return np.random.default_rng(draw(seeds))
 
 
-def arrays(
-    shape: st.SearchStrategy[tuple[int, ...]] | tuple[int, ...], low: float = -3.0, high: float = 3.0
-) -> st.SearchStrategy[np.ndarray]:
+def arrays(shape, low=-3.0, high=3.0):
     """Float64 arrays of moderate numbers, in which every element shrinks."""
     elements = st.floats(low, high, allow_nan=False, allow_subnormal=False)
     return hnp.arrays(np.float64, shape, elements=elements)
@@ -85,7 +36,7 @@ filled_shapes = hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=3)
 
 
 @st.composite
-def broadcastable(draw: st.DrawFn, *intervals: tuple[float, float]) -> tuple[np.ndarray, ...]:
+def broadcastable(draw, *intervals):
     """One array per interval, with entries from it, in shapes that broadcast together."""
     smallest = draw(st.sampled_from([1, 1, 1, 0]))
     drawn = hnp.mutually_broadcastable_shapes(
@@ -97,9 +48,7 @@ def broadcastable(draw: st.DrawFn, *intervals: tuple[float, float]) -> tuple[np.
 
 
 @st.composite
-def distinct(
-    draw: st.DrawFn, shape_tuples: st.SearchStrategy[tuple[tuple[int, ...], ...]]
-) -> tuple[np.ndarray, ...]:
+def distinct(draw, shape_tuples):
     """Arrays of these shapes with entries at least 1/2 from each other and 1/4 from every integer."""
     drawn = draw(shape_tuples)
     sizes = [int(np.prod(shape)) for shape in drawn]
@@ -111,7 +60,7 @@ def distinct(
 
 
 @st.composite
-def matmul_operands(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
+def matmul_operands(draw):
     """Positive operands of every dimension combination that ``@`` allows, batches broadcasting."""
     smallest = draw(st.sampled_from([1, 1, 1, 0]))
     drawn = hnp.mutually_broadcastable_shapes(
@@ -123,7 +72,7 @@ def matmul_operands(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 
 @st.composite
-def dot_operands(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
+def dot_operands(draw):
     """Positive operands of ``np.dot`` up to a right one with two axes, scalars included."""
     left = draw(st.one_of(st.just(()), hnp.array_shapes(max_dims=3, max_side=3)))
     columns = draw(st.integers(1, 3))
@@ -133,23 +82,21 @@ def dot_operands(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(rng.uniform(0.5, 2, left)), np.asarray(rng.uniform(0.5, 2, right))
 
 
-def axes_of(ndim: int) -> st.SearchStrategy[int | tuple[int, ...] | None]:
+def axes_of(ndim):
     """Every way to say over which of ``ndim`` axes to reduce: None, one axis, a tuple, negative or not."""
     one = st.integers(-ndim, ndim - 1) if ndim else st.none()
     return st.one_of(st.none(), one, hnp.valid_tuple_axes(ndim))
 
 
 @st.composite
-def reductions(
-    draw: st.DrawFn, shape: st.SearchStrategy[tuple[int, ...]]
-) -> tuple[tuple[int, ...], int | tuple[int, ...] | None, bool]:
+def reductions(draw, shape):
     """A shape, the axes to reduce over, and keepdims."""
     drawn = draw(shape)
     return drawn, draw(axes_of(len(drawn))), draw(st.booleans())
 
 
 @st.composite
-def reshapings(draw: st.DrawFn) -> tuple[tuple[int, ...], int | tuple[int, ...]]:
+def reshapings(draw):
     """A shape and another one with as many elements, of which one side may be left to NumPy as −1."""
     sides = draw(st.lists(st.integers(1, 3), max_size=4))
     start, cut = draw(st.permutations(sides)), draw(st.integers(0, len(sides)))
@@ -160,7 +107,7 @@ def reshapings(draw: st.DrawFn) -> tuple[tuple[int, ...], int | tuple[int, ...]]
 
 
 @st.composite
-def transpositions(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
+def transpositions(draw):
     """A shape and an order of its axes, some of them counted from the end, or None."""
     shape = draw(shapes)
     order = draw(st.permutations(range(len(shape))))
@@ -169,7 +116,7 @@ def transpositions(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...] | 
 
 
 @st.composite
-def indexings(draw: st.DrawFn) -> tuple[tuple[int, ...], object]:
+def indexings(draw):
     """A shape and an index of it: basic, of integers with repeats, boolean, or all of these mixed."""
     kind = draw(st.sampled_from(["basic", "integers", "boolean", "mixed"]))
     if kind == "basic":
@@ -197,7 +144,7 @@ def indexings(draw: st.DrawFn) -> tuple[tuple[int, ...], object]:
 
 
 @st.composite
-def takings(draw: st.DrawFn) -> tuple[tuple[int, ...], np.ndarray, int]:
+def takings(draw):
     """A shape, indices along one of its axes that broadcast with the others, and that axis."""
     shape = draw(filled_shapes)
     axis = draw(st.integers(-len(shape), len(shape) - 1))
@@ -208,7 +155,7 @@ def takings(draw: st.DrawFn) -> tuple[tuple[int, ...], np.ndarray, int]:
 
 
 @st.composite
-def joinings(draw: st.DrawFn) -> tuple[list[tuple[int, ...]], int]:
+def joinings(draw):
     """Shapes that agree but for one axis, and that axis."""
     shape = draw(hnp.array_shapes(max_dims=3, min_side=0, max_side=3))
     axis = draw(st.integers(-len(shape), len(shape) - 1))
@@ -221,7 +168,7 @@ def joinings(draw: st.DrawFn) -> tuple[list[tuple[int, ...]], int]:
 
 
 @st.composite
-def boxes(draw: st.DrawFn, max_dims: int = 3) -> spaces.Box:
+def boxes(draw, max_dims=3):
     """Boxes of any shape and dtype; bounds differ by element, and may be infinite in a float's."""
     shape = draw(hnp.array_shapes(min_dims=0, max_dims=max_dims, max_side=3))
     dtype = np.dtype(draw(st.sampled_from(["float32", "float64", "uint8", "int8", "int32"])))
@@ -235,7 +182,7 @@ def boxes(draw: st.DrawFn, max_dims: int = 3) -> spaces.Box:
 
 
 @st.composite
-def multi_discretes(draw: st.DrawFn) -> spaces.MultiDiscrete:
+def multi_discretes(draw):
     """MultiDiscrete spaces with one axis or two, and any start."""
     shape = draw(hnp.array_shapes(max_dims=2, max_side=2))
     start = draw(hnp.arrays(np.int64, shape, elements=st.integers(-3, 3)))
@@ -269,9 +216,7 @@ families = st.one_of(discrete_families, gaussian_families)
 
 
 @st.composite
-def outputs_of(
-    draw: st.DrawFn, family: Family, copies: int = 1, max_rows: int = 3, bound: float = 3.0
-) -> tuple[Any, ...]:
+def outputs_of(draw, family, copies=1, max_rows=3, bound=3.0):
     """``copies`` sets of a family's outputs for the same number of states: logits, or (μ, log σ)."""
     n_rows = draw(st.integers(1, max_rows))
     drawn = [draw(arrays((n_rows, family.n_flat), -bound, bound)) for _ in range(copies)]
@@ -300,11 +245,11 @@ activations = st.sampled_from(["tanh", "relu", "sigmoid", "silu"])
 
 @st.composite
 def policy_batches(
-    draw: st.DrawFn,
-    actions: st.SearchStrategy[spaces.Space] = small_action_spaces,
-    max_rows: int = 6,
-    max_layers: int = 2,
-) -> PolicyBatch:
+    draw,
+    actions=small_action_spaces,
+    max_rows=6,
+    max_layers=2,
+):
     """Small policies of every family, shape and activation, with parameters away from their initial ones.
 
     The numbers come from a generator: a network's kinks then have probability zero.
@@ -331,16 +276,16 @@ class System(NamedTuple):
     Q: np.ndarray
 
     @property
-    def condition(self) -> float:
+    def condition(self):
         return float(self.eigenvalues.max() / self.eigenvalues.min())
 
 
-def rotation(rng: np.random.Generator, n: int) -> np.ndarray:
+def rotation(rng, n):
     """An orthogonal matrix."""
     return np.linalg.qr(rng.standard_normal((n, n)))[0]
 
 
-def system(eigenvalues: np.ndarray, coordinates: np.ndarray, rng: np.random.Generator) -> System:
+def system(eigenvalues, coordinates, rng):
     """The system in random axes with these eigenvalues, and with b's coordinates in those axes."""
     Q = rotation(rng, eigenvalues.size)
     A = (Q * eigenvalues) @ Q.T
@@ -348,7 +293,7 @@ def system(eigenvalues: np.ndarray, coordinates: np.ndarray, rng: np.random.Gene
 
 
 @st.composite
-def systems(draw: st.DrawFn, max_size: int = 8, max_condition: float = 1e8, min_size: int = 1) -> System:
+def systems(draw, max_size=8, max_condition=1e8, min_size=1):
     """Positive definite systems: eigenvalues between 1 and ``max_condition``, some of them equal."""
     sixteenths = draw(st.lists(st.integers(0, 16), min_size=min_size, max_size=max_size))
     rng = draw(generators())
@@ -360,7 +305,7 @@ def systems(draw: st.DrawFn, max_size: int = 8, max_condition: float = 1e8, min_
 
 
 @st.composite
-def experiences(draw: st.DrawFn, closed: bool = False) -> dict[str, np.ndarray]:
+def experiences(draw, closed=False):
     """The arrays that GAE takes, each (T,): episodes one after the other, ending in every way or cut off.
 
     What a step led to has the value of the next step's observation, unless the episode ended.
@@ -388,7 +333,7 @@ fractions = st.one_of(st.sampled_from([0.0, 1.0, 0.5, 0.99]), st.floats(0.01, 1)
 
 
 @st.composite
-def row_batches(draw: st.DrawFn) -> list[np.ndarray]:
+def row_batches(draw):
     """Rows (N, d) of numbers around any offset and of any spread, cut into batches, some of them empty."""
     n, d = draw(st.integers(1, 30)), draw(st.integers(1, 3))
     offset, spread = draw(st.sampled_from([0.0, 1.0, -1e8, 1e12])), draw(st.sampled_from([1e-3, 1.0, 1e6]))
@@ -408,7 +353,7 @@ lifetimes = st.fixed_dictionaries(
 # --- agent: options of the config --------------------------------------------------------------------
 
 
-def _is_no_integer(value: object) -> bool:
+def _is_no_integer(value):
     """Whether Python wouldn't call the value a whole number; what is true or false isn't one either."""
     return not isinstance(value, int) or isinstance(value, bool)
 
@@ -506,12 +451,12 @@ detailed_action_spaces = st.one_of(_typed_spaces, action_spaces)
 
 @st.composite
 def mdps(
-    draw: st.DrawFn,
-    min_states: int = 1,
-    max_states: int = 5,
-    max_actions: int = 4,
-    max_discount: float = 0.99,
-) -> TabularMDP:
+    draw,
+    min_states=1,
+    max_states=5,
+    max_actions=4,
+    max_discount=0.99,
+):
     """Random MDPs of every kind, a single state and a single action included."""
     kind = draw(st.sampled_from(KINDS))
     n_states = draw(st.integers(max(min_states, 2 if kind == "absorbing" else 1), max_states))
@@ -521,6 +466,6 @@ def mdps(
 
 
 @st.composite
-def instances(draw: st.DrawFn, **limits: Any) -> Instance:
+def instances(draw, **limits):
     """An MDP of the limits given, an old and a new policy in it, and a pair of Gaussian policies."""
     return Instance.draw(draw(generators()), draw(mdps(**limits)))

@@ -28,7 +28,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 each_demo = pytest.mark.parametrize("demo", DEMOS, ids=lambda demo: demo.stem)
 
 
-def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run(*command, cwd):
     """Run Python in a directory; a warning is an error."""
     surroundings = {
         "MPLBACKEND": "Agg",
@@ -48,28 +48,28 @@ def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def figures() -> dict[str, int]:
+def figures():
     """When each figure of the gallery was written."""
     return {path.name: path.stat().st_mtime_ns for path in (FOLDER / "figures").iterdir()}
 
 
-def docstring(demo: Path) -> str:
+def docstring(demo):
     return demo.read_text(encoding="utf-8").split('"""')[1]
 
 
-def entry(demo: Path) -> str:
+def entry(demo):
     """What the gallery says about a demo."""
     (found,) = (text for text in ENTRIES if demo.name in text)
     return found
 
 
-def test_demos_are_numbered_without_gaps() -> None:
+def test_demos_are_numbered_without_gaps():
     assert [int(demo.name[:2]) for demo in DEMOS] == list(range(1, len(DEMOS) + 1))
     assert len(DEMOS) >= 11
 
 
 @each_demo
-def test_quick_prints_its_equations_and_writes_nothing_without_matplotlib(demo: Path, tmp_path: Path) -> None:
+def test_quick_prints_its_equations_and_writes_nothing_without_matplotlib(demo, tmp_path):
     before, there = figures(), tmp_path / "empty"
     there.mkdir()
     ran = run("-c", WITHOUT_MATPLOTLIB, demo, "--quick", cwd=there)
@@ -83,7 +83,7 @@ def test_quick_prints_its_equations_and_writes_nothing_without_matplotlib(demo: 
 
 
 @each_demo
-def test_quick_draws_into_the_file_given(demo: Path, tmp_path: Path) -> None:
+def test_quick_draws_into_the_file_given(demo, tmp_path):
     pytest.importorskip("matplotlib", reason="drawing needs an extra")
     before, there = figures(), tmp_path / "empty"
     there.mkdir()
@@ -96,7 +96,7 @@ def test_quick_draws_into_the_file_given(demo: Path, tmp_path: Path) -> None:
     assert figures() == before
 
 
-def test_a_figure_without_matplotlib_is_refused_with_the_name_of_the_extra(tmp_path: Path) -> None:
+def test_a_figure_without_matplotlib_is_refused_with_the_name_of_the_extra(tmp_path):
     for wanted in ([], ["--quick", "--out", "figure.svg"]):
         ran = run("-c", WITHOUT_MATPLOTLIB, DEMOS[0], *wanted, cwd=tmp_path)
         assert ran.returncode == 2
@@ -106,7 +106,7 @@ def test_a_figure_without_matplotlib_is_refused_with_the_name_of_the_extra(tmp_p
 
 
 @pytest.mark.parametrize("name", ["figure", "figure.gif", "nowhere/figure.svg"])
-def test_a_figure_that_could_not_be_written_is_refused_at_once(name: str, tmp_path: Path) -> None:
+def test_a_figure_that_could_not_be_written_is_refused_at_once(name, tmp_path):
     ran = run("-c", WITHOUT_MATPLOTLIB, DEMOS[0], "--quick", "--out", name, cwd=tmp_path)
     assert ran.returncode == 2
     assert Path(name).parts[0] in ran.stderr
@@ -115,12 +115,12 @@ def test_a_figure_that_could_not_be_written_is_refused_at_once(name: str, tmp_pa
 
 
 @each_demo
-def test_a_demo_can_be_read_in_one_go(demo: Path) -> None:
+def test_a_demo_can_be_read_in_one_go(demo):
     assert 40 <= len(demo.read_text(encoding="utf-8").splitlines()) <= 90
 
 
 @each_demo
-def test_the_gallery_shows_the_demo(demo: Path) -> None:
+def test_the_gallery_shows_the_demo(demo):
     text = entry(demo)
     assert text.startswith(f"{int(demo.name[:2])}. ")
     assert f"`python demos/{demo.name}`" in text
@@ -133,7 +133,7 @@ def test_the_gallery_shows_the_demo(demo: Path) -> None:
     assert cited <= set(EQUATION.findall(demo.read_text(encoding="utf-8")))
 
 
-def test_the_gallery_has_nothing_else() -> None:
+def test_the_gallery_has_nothing_else():
     assert len(ENTRIES) == len(DEMOS)
     readme = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
     pictures = {Path(name).stem for name in re.findall(r"!\[.+?\]\(demos/figures/(.+?)\)", readme)}

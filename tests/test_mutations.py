@@ -17,7 +17,7 @@ from tests.mutations import MUTATIONS, Mutation
 ROOT = Path(__file__).parent.parent
 
 
-def test_at_least_25_wrong_versions_and_all_eight_slips_are_listed() -> None:
+def test_at_least_25_wrong_versions_and_all_eight_slips_are_listed():
     assert len(MUTATIONS) >= 25
     assert len({mutation.wrong for mutation in MUTATIONS}) == len(MUTATIONS)
     assert len({(mutation.where, mutation.changes) for mutation in MUTATIONS}) == len(MUTATIONS)
@@ -29,7 +29,7 @@ def test_at_least_25_wrong_versions_and_all_eight_slips_are_listed() -> None:
 @pytest.mark.skipif(
     hypothesis.__version_info__ < (6, 170), reason="the fifteen examples of earlier versions find less"
 )
-def test_every_wrong_version_is_caught_by_all_the_tests_that_are_said_to(tmp_path: Path) -> None:
+def test_every_wrong_version_is_caught_by_all_the_tests_that_are_said_to(tmp_path):
     """In one process of its own, on the right code first; each with the kind of failure that is expected."""
     file = tmp_path / "outcome.json"
     environment = {**os.environ, "HYPOTHESIS_PROFILE": "mutations"}
@@ -43,7 +43,7 @@ def test_every_wrong_version_is_caught_by_all_the_tests_that_are_said_to(tmp_pat
     assert outcome["caught"] == expected
 
 
-def test_a_wrong_version_is_in_place_for_all_who_have_the_function_and_no_longer_than_asked() -> None:
+def test_a_wrong_version_is_in_place_for_all_who_have_the_function_and_no_longer_than_asked():
     [mutation] = [m for m in MUTATIONS if m.where.endswith(":natural_step")]
     with pytest.MonkeyPatch.context() as patch:
         mutation.apply(patch)
@@ -51,12 +51,12 @@ def test_a_wrong_version_is_in_place_for_all_who_have_the_function_and_no_longer
     assert natural_step(np.ones(1), 1.0, 2.0)[0] == 2
 
 
-def test_a_piece_of_source_that_is_no_longer_there_is_told_of() -> None:
+def test_a_piece_of_source_that_is_no_longer_there_is_told_of():
     stale = Mutation("", "npTRPO.trust_region.update:natural_step", (("no such piece", ""),), ())
     with pytest.raises(AssertionError, match="has 'no such piece' 0 times"):
         stale.code()
 
 
-def test_the_readme_says_how_many_wrong_versions_there_are() -> None:
+def test_the_readme_says_how_many_wrong_versions_there_are():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"\[(\d+) wrong versions\]", readme) == [str(len(MUTATIONS))]

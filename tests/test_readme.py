@@ -31,14 +31,14 @@ PROGRAMS = [
 EXTRAS = {"plot": "matplotlib", "render": "PIL", "--html": "latex2mathml"}
 
 
-def test_the_readme_has_commands_and_programs() -> None:
+def test_the_readme_has_commands_and_programs():
     assert len(COMMANDS) >= 8
     assert len(PROGRAMS) >= 5
     run = {shlex.split(command)[1] for command in COMMANDS}
     assert run == {"train", "evaluate", "plot", "render", "presets", "verify"}
 
 
-def test_what_else_the_readme_tells_a_shell_is_what_the_gate_runs() -> None:
+def test_what_else_the_readme_tells_a_shell_is_what_the_gate_runs():
     """It runs the blocks that make a virtual environment, and nothing else is left."""
     left = [command for command in SHELL if command.removeprefix(".venv/bin/") not in COMMANDS]
     for command in left:
@@ -47,9 +47,7 @@ def test_what_else_the_readme_tells_a_shell_is_what_the_gate_runs() -> None:
         )
 
 
-def test_every_command_of_the_readme_works(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_command_of_the_readme_works(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     for line in COMMANDS:
@@ -63,9 +61,7 @@ def test_every_command_of_the_readme_works(
         assert not written.err, line
 
 
-def test_the_commands_for_an_environment_that_a_module_registers_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_commands_for_an_environment_that_a_module_registers_work(tmp_path, monkeypatch):
     """They stand in the text, with words in capitals for what is the reader's."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -88,23 +84,21 @@ def test_the_commands_for_an_environment_that_a_module_registers_work(
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_every_program_of_the_docs_runs(
-    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_program_of_the_docs_runs(program, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "__main__"}
     exec(compile(program, "program of the docs", "exec"), names)
     assert len(names) > 1
 
 
-def test_the_readme_links_to_files_that_exist() -> None:
+def test_the_readme_links_to_files_that_exist():
     for target in re.findall(r"\]\(([^)#]+)\)", TEXTS["README.md"]):
         if not target.startswith("http"):
             package = target.startswith("npTRPO/")  # which may be installed, away from here
             assert ((Path(npTRPO.__file__).parents[1] if package else ROOT) / target).exists(), target
 
 
-def test_the_readme_names_every_extra() -> None:
+def test_the_readme_names_every_extra():
     import configparser
 
     setup = configparser.ConfigParser()

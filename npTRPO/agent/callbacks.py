@@ -17,13 +17,6 @@ from npTRPO.agent.evaluation import run_episodes
 from npTRPO.agent.record import Callback, Record, stops
 from npTRPO.files.writing import write_whole
 
-__all__ = [
-    "CheckpointCallback",
-    "EvalCallback",
-    "StopTrainingOnNoModelImprovement",
-    "StopTrainingOnRewardThreshold",
-]
-
 
 class _Every:
     """Tell when so many steps have passed, also after their count begins again."""

@@ -30,15 +30,6 @@ from npTRPO.policies.spaces import Space
 from npTRPO.sampling.normalization import Moments, RewardScale
 from npTRPO.trust_region.value_fit import AdamState
 
-__all__ = [
-    "Checkpoint",
-    "CheckpointError",
-    "checkpoint_file",
-    "read_checkpoint",
-    "versions",
-    "write_checkpoint",
-]
-
 FORMAT = "npTRPO agent"
 FORMAT_VERSION = 1
 

@@ -12,9 +12,6 @@ from typing import Any, TypeAlias
 from npTRPO._checks import is_whole
 from npTRPO.policies.mlp import ACTIVATIONS
 
-__all__ = ["TRPOConfig"]
-
-
 _Check: TypeAlias = tuple[Callable[[Any], bool], str]
 
 

@@ -14,9 +14,6 @@ from npTRPO.agent.record import Agent
 from npTRPO.sampling.environments import StepTimeout, check_spaces, checked_env_id, make_vector_env
 from npTRPO.sampling.stepping import Actor, Stepper
 
-__all__ = ["actor_for", "evaluate_policy", "run_episodes"]
-
-
 Evaluated: TypeAlias = str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | None
 
 

@@ -21,8 +21,6 @@ from npTRPO.sampling.stepping import Actor
 from npTRPO.trust_region import value_fit
 from npTRPO.trust_region.update import Update, UpdateOutcome, update
 
-__all__ = ["PURPOSES", "Learner", "Model", "act", "fit_values", "learn", "map_leaves", "normalized"]
-
 PURPOSES = ("initialisation", "sampling", "value fit", "reset", "predict")
 """Purposes that random numbers are drawn for. The position is part of the seed, so never reorder these."""
 

@@ -15,8 +15,6 @@ from typing import Any, Self
 from npTRPO.agent.record import Agent, Callback, Record
 from npTRPO.files.writing import append_whole
 
-__all__ = ["ProgressBar", "TensorBoardWriter", "format_metrics", "header", "listeners", "metrics", "printer"]
-
 
 def metrics(record: Record) -> dict[str, int | float | str]:
     """Return the figures of a record by name, as ``progress.csv`` holds them."""

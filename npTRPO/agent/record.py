@@ -16,8 +16,6 @@ from npTRPO.policies.policy import Policy
 from npTRPO.sampling.normalization import Moments
 from npTRPO.trust_region.update import Update
 
-__all__ = ["Agent", "Callback", "Record"]
-
 Callback = Callable[["Record"], Any]
 """Called after each update; training stops when it returns False."""
 

@@ -6,8 +6,6 @@ from typing import Any
 
 from npTRPO.agent.config import TRPOConfig
 
-__all__ = ["changed", "checked_options", "config_and_code"]
-
 # What policy_kwargs may hold that is code, and so can't be kept in a file.
 _OWN_CODE = ("network", "distribution")
 

@@ -10,8 +10,6 @@ from gymnasium import spaces
 from npTRPO._checks import whole_number
 from npTRPO.files.errors import UnreadableFileError as CheckpointError
 
-__all__ = ["json_space_size", "space_from_json", "space_to_json"]
-
 # As their text, in either order of bytes; spaces hold numbers in the machine's own.
 _DTYPES = {str(np.dtype(order + code)): np.dtype(code) for order in "<>" for code in "?bhilqBHILQefdg"}
 _MOST_AXES = 32

@@ -30,8 +30,6 @@ from npTRPO.sampling.environments import check_spaces, make_vector_env
 from npTRPO.sampling.normalization import Moments
 from npTRPO.sampling.rollout import Sampler
 
-__all__ = ["TRPO"]
-
 
 def _part(whole: str, name: str) -> Any:
     """Return an attribute of an agent that is a part of its learner or model; assigning makes a new one."""

@@ -7,8 +7,6 @@ import numpy as np
 
 from npTRPO.autograd.transforms import linearize
 
-__all__ = ["check_derivatives"]
-
 # With a complex step nothing is subtracted, so it may be as small as the numbers allow.
 COMPLEX_STEP = 1e-100
 

@@ -13,8 +13,6 @@ from npTRPO.autograd.elementwise import refuse_complex
 from npTRPO.autograd.rules import as_array, as_axes, cast, joined, reshaped, scattered
 from npTRPO.autograd.tracer import Box, as_plain, define_composition, define_constants
 
-__all__: list[str] = []
-
 _function: Callable[..., Any]
 
 # --- shapes ----------------------------------------------------------------------------------------

@@ -14,8 +14,6 @@ import scipy.special
 
 from npTRPO.autograd.tracer import as_operand, define_composition, define_rule, primitive
 
-__all__ = ["mask", "refuse_complex", "root"]
-
 
 def refuse_complex(function: str, x: Any) -> None:
     """Raise an error if x is complex: the function isn't analytic, so that it has no complex derivative."""

@@ -26,8 +26,6 @@ from npTRPO.autograd.tracer import (
     unbroadcast,
 )
 
-__all__: list[str] = []
-
 # --- products --------------------------------------------------------------------------------------
 
 

@@ -8,8 +8,6 @@ import numpy as np
 
 from npTRPO.autograd.tracer import Box, apply, as_operand
 
-__all__: list[str] = []
-
 
 def _method(function: Callable[..., Any]) -> Any:
     def method(self: Box, *args: Any, **kwargs: Any) -> Any:

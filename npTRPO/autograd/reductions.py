@@ -14,8 +14,6 @@ from npTRPO.autograd.elementwise import refuse_complex, root
 from npTRPO.autograd.rules import as_array, as_axes
 from npTRPO.autograd.tracer import LinearMap, define_composition, define_rule, primitive
 
-__all__ = ["max_over", "mean_over", "product_over", "sum_over"]
-
 Axis = int | Sequence[int] | None
 
 

@@ -20,8 +20,6 @@ from npTRPO.autograd.tracer import (
     unbroadcast,
 )
 
-__all__ = ["as_array", "as_axes", "cast", "joined", "reshaped", "scattered"]
-
 
 def as_array(x: Any) -> Any:
     """Return a traced array as it is, anything else as a plain array."""

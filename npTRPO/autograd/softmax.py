@@ -12,8 +12,6 @@ from npTRPO.autograd.reductions import sum_over
 from npTRPO.autograd.rules import as_array, as_axes
 from npTRPO.autograd.tracer import Box, LinearMap, as_plain, define_rule, primitive
 
-__all__ = ["log_softmax", "logsumexp", "softmax"]
-
 
 def _largest(x: Any, axis: tuple[int, ...]) -> Any:
     """Return the largest elements, kept as axes of length 1; 0 in place of infinities, as in SciPy."""

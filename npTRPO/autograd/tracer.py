@@ -22,17 +22,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-__all__ = [
-    "Box",
-    "Edges",
-    "LinearMap",
-    "LostDerivativeError",
-    "Trace",
-    "define_rule",
-    "primitive",
-    "supported_functions",
-]
-
 _levels = itertools.count()
 
 

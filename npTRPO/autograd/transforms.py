@@ -15,8 +15,6 @@ import numpy as np
 
 from npTRPO.autograd.tracer import Box, Edges, LinearMap, LostDerivativeError, Trace
 
-__all__ = ["Linearization", "grad", "hessian", "hvp", "jacobian", "jvp", "linearize", "value_and_grad", "vjp"]
-
 Function = Callable[[Any], Any]
 
 

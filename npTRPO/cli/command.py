@@ -16,8 +16,6 @@ from npTRPO.cli.train import add_train_flags, train
 from npTRPO.cli.usage import UsageError, say
 from npTRPO.cli.verify import add_verify_flags, verify
 
-__all__ = ["COMMANDS", "main", "make_parser"]
-
 COMMANDS = {
     "train": ("train an agent and keep the run", add_train_flags, train),
     "evaluate": ("measure a saved agent's return", add_evaluate_flags, evaluate),

@@ -6,8 +6,6 @@ from typing import Any
 
 from npTRPO.agent.config import TRPOConfig
 
-__all__ = ["OPTIONS", "add_config_flags", "as_flags", "flag"]
-
 OPTIONS = [field.name for field in dataclasses.fields(TRPOConfig)]
 
 

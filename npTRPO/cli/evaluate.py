@@ -4,8 +4,6 @@ import argparse
 
 from npTRPO.cli.usage import add_playing_flags
 
-__all__ = ["add_evaluate_flags", "evaluate"]
-
 
 def add_evaluate_flags(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to its parser."""

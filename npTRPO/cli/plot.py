@@ -5,8 +5,6 @@ from pathlib import Path
 
 from npTRPO.cli.usage import ending_in
 
-__all__ = ["add_plot_flags", "plot"]
-
 
 def add_plot_flags(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to its parser."""

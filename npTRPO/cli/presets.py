@@ -4,8 +4,6 @@ import argparse
 
 from npTRPO.cli.config_flags import as_flags
 
-__all__ = ["list_presets"]
-
 
 def list_presets(_: argparse.Namespace) -> int:
     """Print each preset as a command, and return the exit status."""

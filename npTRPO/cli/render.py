@@ -5,8 +5,6 @@ import shlex
 
 from npTRPO.cli.usage import UsageError, add_playing_flags, at_least, ending_in
 
-__all__ = ["add_render_flags", "render"]
-
 
 def add_render_flags(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to its parser."""

@@ -12,10 +12,9 @@ from npTRPO.agent.config import TRPOConfig
 from npTRPO.agent.record import Record
 from npTRPO.cli.config_flags import OPTIONS, add_config_flags, as_flags, flag
 from npTRPO.cli.usage import UsageError, at_least, say, seconds
-from npTRPO.runs.directory import RunDirectory, RunSettings
+from npTRPO.runs.directory import RunDirectory
+from npTRPO.runs.settings import RunSettings
 from npTRPO.trust_region.update import UpdateOutcome
-
-__all__ = ["add_train_flags", "train"]
 
 DEFAULT_TIMESTEPS = 50_000
 

@@ -7,8 +7,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["UsageError", "add_playing_flags", "at_least", "ending_in", "say", "seconds"]
-
 
 class UsageError(ValueError):
     """The command asks for what can't be."""

@@ -5,8 +5,6 @@ from pathlib import Path
 
 from npTRPO.cli.usage import UsageError, at_least
 
-__all__ = ["add_verify_flags", "verify"]
-
 
 def add_verify_flags(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to its parser."""

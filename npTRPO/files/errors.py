@@ -1,7 +1,5 @@
 """The error for a file that can't be read, and its text."""
 
-__all__ = ["UnreadableFileError", "reason"]
-
 
 class UnreadableFileError(ValueError):
     """A file can't be read as what it should be: the message says why."""

@@ -18,8 +18,6 @@ from numpy.lib import format as npy
 from npTRPO._typing import Array
 from npTRPO.files.errors import UnreadableFileError, reason
 
-__all__ = ["NpzReader"]
-
 # Bytes of the directory, of which each array takes some sixty, and of an array's header.
 LONGEST_DIRECTORY, LONGEST_HEADER = 2**13, 1000
 

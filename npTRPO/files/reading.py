@@ -6,8 +6,6 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["open_regular", "read_text"]
-
 
 def open_regular(path: Path) -> BinaryIO:
     """Open a regular file for reading; a pipe or a device is refused instead of waited for.

@@ -14,8 +14,6 @@ from npTRPO.files.errors import UnreadableFileError, reason
 from npTRPO.files.reading import open_regular
 from npTRPO.files.writing import append_whole, open_without_links, sync_directory, write_whole
 
-__all__ = ["Table", "column_until", "cut_after", "read_rows"]
-
 LONGEST_LINE, MOST_COLUMNS = 2**16, 1000
 
 

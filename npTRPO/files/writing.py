@@ -9,8 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-__all__ = ["append_whole", "open_without_links", "sync_directory", "write_whole"]
-
 
 def open_without_links(name: str, flags: int) -> int:
     """Open a file to write to in place, as an ``opener`` of :func:`open`; symbolic links are refused."""

@@ -16,8 +16,6 @@ import numpy as np
 from npTRPO._typing import Array
 from npTRPO.autograd import log_softmax
 
-__all__ = ["Bernoulli", "Categorical", "DiagGaussian", "Distribution", "MultiCategorical"]
-
 
 class Distribution(Protocol):
     """The protocol of a distribution over actions; rows are states, N of them."""

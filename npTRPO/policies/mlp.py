@@ -16,8 +16,6 @@ from npTRPO._typing import Array
 from npTRPO.autograd import LinearMap, define_rule, primitive
 from npTRPO.autograd.rules import scattered
 
-__all__ = ["ACTIVATIONS", "MLP", "LayerMap"]
-
 
 def relu(z: Any) -> Any:
     """Rectified linear unit, max(z, 0)."""

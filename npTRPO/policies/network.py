@@ -12,8 +12,6 @@ import numpy.typing as npt
 
 from npTRPO._typing import Array
 
-__all__ = ["FunctionNetwork", "Network", "NetworkFactory"]
-
 
 class Network(Protocol):
     """A function of parameters and encoded observations in plain NumPy, with initial parameters."""

@@ -17,8 +17,6 @@ from npTRPO.policies.mlp import MLP
 from npTRPO.policies.network import FunctionNetwork, Network, NetworkFactory
 from npTRPO.policies.spaces import Space, action_converter, check_supported, encode, encoded_size
 
-__all__ = ["DistributionFactory", "Policy"]
-
 DistributionFactory = Callable[[Space], tuple[int, Callable[[Any], Distribution]]]
 """``factory(action_space)`` returns the number of outputs, and what makes a distribution of them."""
 

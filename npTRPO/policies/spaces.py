@@ -12,16 +12,6 @@ from gymnasium import spaces
 
 from npTRPO._typing import Array
 
-__all__ = [
-    "action_converter",
-    "as_batch",
-    "batch_of_one",
-    "check_supported",
-    "clipped",
-    "encode",
-    "encoded_size",
-]
-
 Space = gymnasium.Space[Any]
 
 _WAYS_OUT = {

@@ -38,8 +38,6 @@ from npTRPO.runs.settings import RunSettings, holds_run, read_config, update_con
 from npTRPO.runs.validation import check_links, check_size, check_tables
 from npTRPO.sampling.environments import StepTimeout
 
-__all__ = ["RunDirectory", "RunSettings", "locked"]
-
 _LOCK = ".lock"
 # What a run writes, but for config.json, which another run's replaces, and checkpoints; and what is left of
 # it by a process that is killed while it writes.

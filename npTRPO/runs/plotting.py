@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["PALETTE", "LoadedRun", "draw_runs", "group_runs", "plot_runs", "read_run"]
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Colours that readers with any colour vision can tell apart: Okabe and Ito 2008, darkest first."""

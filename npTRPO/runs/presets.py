@@ -8,8 +8,6 @@ from npTRPO._checks import whole_number
 from npTRPO.agent.config import TRPOConfig
 from npTRPO.files.errors import UnreadableFileError, reason
 
-__all__ = ["preset", "presets", "read_presets"]
-
 LONGEST = 2**17
 
 

@@ -18,8 +18,6 @@ from npTRPO.agent.trpo import TRPO
 from npTRPO.files.tables import Table, cut_after
 from npTRPO.runs.settings import RunSettings
 
-__all__ = ["Failures", "Recorder", "checkpoints"]
-
 KEPT_CHECKPOINTS = 2
 EVALUATION_STEPS = 100_000
 """Steps after which an episode of an evaluation is cut, as some never end."""

@@ -18,8 +18,6 @@ from npTRPO.files.writing import write_whole
 from npTRPO.sampling.environments import SyncVector, check_spaces, missing_package_error
 from npTRPO.sampling.stepping import Actor, Stepper
 
-__all__ = ["render_episodes"]
-
 
 def render_episodes(
     agent: Agent,

@@ -18,8 +18,6 @@ from npTRPO.files.reading import read_text
 from npTRPO.files.writing import write_whole
 from npTRPO.sampling.environments import checked_env_id
 
-__all__ = ["RunSettings", "commit", "holds_run", "read_config", "update_config", "write_config"]
-
 FORMAT = "npTRPO run"
 FORMAT_VERSION = 1
 

@@ -11,8 +11,6 @@ from typing import Any
 
 from npTRPO.agent.record import Record
 
-__all__ = ["Interruption"]
-
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 

@@ -4,8 +4,6 @@ import numpy as np
 
 from npTRPO._typing import Array
 
-__all__ = ["bootstrap_interval", "interquartile_mean"]
-
 
 def interquartile_mean(x: Array) -> Array:
     """Compute the mean of the middle half over axis 0; with fewer than four runs, of what trimming leaves.

@@ -9,8 +9,6 @@ from npTRPO.policies.mlp import MLP
 from npTRPO.policies.policy import Policy
 from npTRPO.sampling.environments import make_vector_env
 
-__all__ = ["check_links", "check_size", "check_tables"]
-
 # Parameters of an agent that is made anew, as no checkpoint shows yet how many it has.
 _MOST_PARAMETERS = 2**20
 # What is written to in place, or through.

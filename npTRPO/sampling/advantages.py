@@ -4,8 +4,6 @@ import numpy as np
 
 from npTRPO._typing import Array, BoolArray
 
-__all__ = ["gae", "running_sums", "td_residuals"]
-
 
 def td_residuals(
     rewards: Array, values: Array, next_values: Array, terminated: BoolArray, gamma: float

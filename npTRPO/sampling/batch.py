@@ -11,8 +11,6 @@ import numpy as np
 from npTRPO._typing import Array, BoolArray
 from npTRPO.sampling.normalization import Moments
 
-__all__ = ["Batch", "Episodes"]
-
 
 @dataclass(frozen=True)
 class Episodes:

@@ -21,17 +21,6 @@ from gymnasium.vector.utils import concatenate, create_empty_array
 from npTRPO.policies.policy import Policy
 from npTRPO.policies.spaces import batch_of_one
 
-__all__ = [
-    "StepTimeout",
-    "SyncVector",
-    "check_spaces",
-    "checked_env_id",
-    "force_close",
-    "make_vector_env",
-    "missing_package_error",
-    "remembering_members",
-]
-
 
 def checked_env_id(env_id: str, way_out: str) -> str:
     """Return an environment's id that was read from a file, unless making it would import a module.

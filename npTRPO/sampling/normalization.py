@@ -15,8 +15,6 @@ from npTRPO._typing import Array, BoolArray
 from npTRPO.policies.spaces import clipped
 from npTRPO.sampling.advantages import running_sums
 
-__all__ = ["Moments", "RewardScale", "standardize"]
-
 # Normalised numbers are clipped to this many standard deviations, as is usual.
 CLIP = 10.0
 

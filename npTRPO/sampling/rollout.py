@@ -12,8 +12,6 @@ from npTRPO.sampling.batch import Batch, Episodes
 from npTRPO.sampling.normalization import Moments
 from npTRPO.sampling.stepping import Actor, Stepper
 
-__all__ = ["Sampler"]
-
 
 class Sampler:
     """Collects batches in a vector environment, each of which goes on where the last one stopped.

@@ -18,8 +18,6 @@ from npTRPO.policies.spaces import batch_of_one
 from npTRPO.sampling.environments import remembering_members
 from npTRPO.sampling.normalization import Moments, standardize
 
-__all__ = ["Actor", "Stepper", "Steps", "autoreset_mode"]
-
 
 class Actor:
     """π_θ as a function from encoded observations to actions.

@@ -7,8 +7,6 @@ from npTRPO.theory.checks import ROUNDING, AtMost, Comparison, Kind, measures
 from npTRPO.theory.exact import local_approximation, penalised_step, penalty
 from npTRPO.theory.instances import Instance
 
-__all__ = ["average_bound", "mean_total_variation_bound", "total_variation", "worst_case_bound"]
-
 
 def total_variation(old: Array, new: Array) -> Array:
     """Return D_TV of two tables of policies (S, A) in each state: ½ Σ_a |π(a|s) − π'(a|s)|, shape (S,)."""

@@ -15,24 +15,6 @@ import numpy as np
 from npTRPO.theory.equations import EQUATIONS, Equation
 from npTRPO.theory.instances import Instance
 
-__all__ = [
-    "COUNTED",
-    "DIFFERENCES",
-    "KRYLOV",
-    "ROUNDING",
-    "SOLVED",
-    "AtMost",
-    "Check",
-    "Comparison",
-    "Equal",
-    "Estimate",
-    "Kind",
-    "Tolerance",
-    "measures",
-    "registered",
-    "threshold",
-]
-
 
 class Kind(enum.Enum):
     """In which sense an equation holds."""

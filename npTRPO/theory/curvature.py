@@ -22,8 +22,6 @@ from npTRPO.trust_region.fisher import FisherOperator
 from npTRPO.trust_region.objective import mean_kl
 from npTRPO.trust_region.update import natural_step
 
-__all__ = ["Reparametrised", "cubic_bound", "fisher_of_outputs"]
-
 
 def cubic_bound(change: Array, weights: Array) -> float:
     """E20: bound |KL − ½ΔᵀHΔ| for softmax logits that change by ``change`` (S, A), linearly in Δ.

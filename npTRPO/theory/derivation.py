@@ -1,10 +1,15 @@
 """All checks of the derivation, E1 to E44, each measured in the module of its section."""
 
-# Importing them registers their checks.
-from npTRPO.theory import bounds, curvature, divergences, estimators, krylov, performance, steps
+from npTRPO.theory import (  # noqa: F401 (importing them registers their checks)
+    bounds,
+    curvature,
+    divergences,
+    estimators,
+    krylov,
+    performance,
+    steps,
+)
 from npTRPO.theory.checks import registered
-
-__all__ = ["CHECKS", "bounds", "curvature", "divergences", "estimators", "krylov", "performance", "steps"]
 
 CHECKS = registered()
 """In the order of their numbers."""

@@ -13,8 +13,6 @@ from npTRPO.theory.instances import Instance
 from npTRPO.trust_region.objective import mean_kl
 from npTRPO.trust_region.update import update
 
-__all__ = ["gaussian_nodes", "joint_actions", "table_kl"]
-
 COMPONENTS = (2, 3)
 """Choices of the components of the products that are drawn."""
 

@@ -9,8 +9,6 @@ from gymnasium import spaces
 from npTRPO.theory.mdp import TabularMDP
 from npTRPO.theory.simulation import draw
 
-__all__ = ["TabularEnv", "mdp_from_gymnasium"]
-
 
 class TabularEnv(gymnasium.Env[Any, Any]):
     """A finite MDP as an environment with discrete observations and actions.

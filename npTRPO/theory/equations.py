@@ -6,8 +6,6 @@ from importlib import resources
 
 from npTRPO.theory.latex import plain_text
 
-__all__ = ["EQUATIONS", "Equation"]
-
 
 @dataclass(frozen=True)
 class Equation:

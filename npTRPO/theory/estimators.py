@@ -14,8 +14,6 @@ from npTRPO.theory.checks import ROUNDING, SOLVED, Comparison, Equal, Estimate, 
 from npTRPO.theory.instances import SAMPLES, Instance
 from npTRPO.theory.simulation import Trajectories, all_paths, simulate
 
-__all__ = ["Experience", "k_step_estimates"]
-
 STEPS, COLUMNS = 10, 3
 LONG = 8
 """Steps of the trajectories over which the sampled estimator of E44 sums."""

@@ -19,20 +19,6 @@ from npTRPO.policies.policy import Policy
 from npTRPO.theory.mdp import Evaluation, TabularMDP
 from npTRPO.trust_region.update import Update, update
 
-__all__ = [
-    "ExactBatch",
-    "PenalisedStep",
-    "Run",
-    "local_approximation",
-    "penalised_run",
-    "penalised_step",
-    "penalty",
-    "practical_run",
-    "practical_step",
-    "table",
-    "tabular_policy",
-]
-
 
 def tabular_policy(mdp: TabularMDP, net_arch: tuple[int, ...] = ()) -> Policy:
     """Make a softmax policy on the states of an MDP, encoded one-hot.

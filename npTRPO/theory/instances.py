@@ -21,8 +21,6 @@ from npTRPO.trust_region.conjugate_gradient import conjugate_gradient
 from npTRPO.trust_region.fisher import FisherOperator
 from npTRPO.trust_region.objective import surrogate
 
-__all__ = ["GaussianPair", "Instance", "complex_step_jacobian"]
-
 COMPLEX_STEP = 1e-100
 
 SAMPLES = 128

@@ -9,8 +9,6 @@ from npTRPO.theory.checks import COUNTED, KRYLOV, AtMost, Comparison, Equal, Kin
 from npTRPO.theory.instances import Instance
 from npTRPO.trust_region.conjugate_gradient import CGResult, conjugate_gradient
 
-__all__ = ["best_in_krylov_space", "errors_and_bounds", "iterates"]
-
 STEPS = 5
 """Steps of conjugate gradients that are looked at; rounding has not yet bent the directions."""
 

@@ -2,8 +2,6 @@
 
 import re
 
-__all__ = ["plain_text"]
-
 # Each command and its text; the braces ⦃ and ⦄ become plain ones at the end.
 _COMMANDS = """
 alpha α beta β gamma γ delta δ varepsilon ε theta θ kappa κ lambda λ mu μ nu ν pi π rho ρ sigma σ tau τ

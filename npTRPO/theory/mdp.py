@@ -9,8 +9,6 @@ import numpy as np
 from npTRPO._typing import Array, BoolArray
 from npTRPO.autograd import linearize
 
-__all__ = ["Evaluation", "TabularMDP"]
-
 # Probabilities are accepted when they sum to one up to the rounding of how they were made.
 SUM_TOLERANCE = 1e-9
 

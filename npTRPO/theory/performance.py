@@ -13,8 +13,6 @@ from npTRPO.theory.mdp import Evaluation, TabularMDP
 from npTRPO.theory.simulation import draw, sample_visitation
 from npTRPO.trust_region.objective import surrogate
 
-__all__ = ["discounted_sum", "residuals_of_all"]
-
 
 def discounted_sum(transition: Array, start: Array, discount: float) -> Array:
     """Return Σ_t γᵗ (Pᵀ)ᵗ ρ by adding terms until the rest is below rounding, without solving a system.

@@ -7,8 +7,6 @@ import numpy as np
 from npTRPO._typing import Array
 from npTRPO.theory.mdp import TabularMDP
 
-__all__ = ["Optimum", "policy_iteration", "value_iteration"]
-
 
 @dataclass(frozen=True, eq=False)
 class Optimum:

@@ -6,8 +6,6 @@ import numpy as np
 
 from npTRPO.theory.mdp import TabularMDP
 
-__all__ = ["KINDS", "Kind", "random_mdp"]
-
 Kind = Literal["dense", "sparse", "deterministic", "absorbing"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 

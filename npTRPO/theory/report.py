@@ -15,8 +15,6 @@ from npTRPO.theory.checks import FALSE_ALARM, AtMost, Check, Comparison, Equal, 
 from npTRPO.theory.derivation import CHECKS
 from npTRPO.theory.instances import Instance
 
-__all__ = ["Report", "Row", "drawn_instances", "verify"]
-
 
 @dataclass(frozen=True, eq=False)
 class Row:

@@ -7,8 +7,6 @@ import numpy as np
 from npTRPO._typing import Array
 from npTRPO.theory.mdp import TabularMDP
 
-__all__ = ["Paths", "Trajectories", "Transitions", "all_paths", "draw", "sample_visitation", "simulate"]
-
 
 @dataclass(frozen=True, eq=False)
 class Trajectories:

@@ -17,8 +17,6 @@ from npTRPO.trust_region.line_search import line_search
 from npTRPO.trust_region.objective import mean_kl
 from npTRPO.trust_region.update import lagrange_multiplier, natural_step, predicted_improvement, update
 
-__all__ = ["compatible_weights"]
-
 
 def _full_step(instance: Instance) -> tuple[Array, float]:
     """Return the step Δ and its multiplier λ."""

@@ -27,18 +27,6 @@ from npTRPO.trust_region.conjugate_gradient import conjugate_gradient
 from npTRPO.trust_region.fisher import FisherOperator
 from npTRPO.trust_region.objective import mean_kl
 
-__all__ = [
-    "TRAJECTORIES",
-    "Curve",
-    "Gaps",
-    "Sweep",
-    "WrongValues",
-    "cg_errors",
-    "gaps",
-    "lambda_sweep",
-    "remainder",
-]
-
 SIZES = np.geomspace(1e-3, 3.0, 29)
 """Lengths of the steps whose remainder is computed."""
 

@@ -19,7 +19,6 @@ from npTRPO.theory.sweeps import TRAJECTORIES, cg_errors, gaps, lambda_sweep, re
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["FIGURES", "figure", "power_of_ten", "strip"]
 
 DAMPINGS = (0.1, 0.01, 0.001)
 """λ of the systems whose conjugate gradients are drawn."""

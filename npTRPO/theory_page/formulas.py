@@ -5,8 +5,6 @@ from html import escape
 
 from npTRPO.theory.equations import Equation
 
-__all__ = ["formula"]
-
 _FUNCTIONS = ("log", "exp", "max", "min", "arg", "diag")
 _WITH_LIMITS = ("max", "min", "\N{N-ARY SUMMATION}", "\N{N-ARY PRODUCT}")
 _SCRIPTED = ("msub", "msup", "msubsup", "munder")

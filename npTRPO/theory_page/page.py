@@ -18,8 +18,6 @@ from npTRPO.theory.report import Report, Row
 from npTRPO.theory_page.figures import FIGURES, figure, power_of_ten, strip
 from npTRPO.theory_page.formulas import formula
 
-__all__ = ["check_extra", "page"]
-
 _MEANING = {
     Kind.IDENTITY: "Both sides are computed, by separate code. Measured is their largest difference in any "
     "instance, divided by the largest magnitude that was compared; all of it must be rounding.",

@@ -12,8 +12,6 @@ import numpy as np
 
 from npTRPO._typing import Array
 
-__all__ = ["Beta", "CGOutcome", "CGResult", "ConjugateGradient", "conjugate_gradient"]
-
 Beta: TypeAlias = Literal["fletcher-reeves", "polak-ribiere"]
 
 

@@ -16,8 +16,6 @@ from npTRPO.policies.policy import Policy
 from npTRPO.trust_region.kronecker import KroneckerPreconditioner
 from npTRPO.trust_region.linearized import BatchLinearization
 
-__all__ = ["FisherOperator"]
-
 
 class FisherOperator(LinearOperator):  # type: ignore[misc]
     """E21, E22: F + λI, with F = 1/N Σ_n J_nᵀ M_n J_n, as a SciPy linear operator.

@@ -10,8 +10,6 @@ from npTRPO.autograd import LinearMap
 from npTRPO.policies.mlp import MLP, LayerMap
 from npTRPO.trust_region.linearized import BatchLinearization, Block
 
-__all__ = ["KroneckerPreconditioner"]
-
 
 class KroneckerPreconditioner:
     """E35: M ≈ (H + λI)⁻¹ for H = 1/N Σ_n J_nᵀ M_n J_n of a multilayer perceptron, layer by layer.

@@ -10,8 +10,6 @@ from typing import Any
 
 from npTRPO._typing import Array
 
-__all__ = ["LineSearch", "LineSearchOutcome", "LineSearchResult", "line_search"]
-
 
 @dataclass(frozen=True)
 class LineSearch:

@@ -18,8 +18,6 @@ import numpy.typing as npt
 from npTRPO._typing import Array
 from npTRPO.autograd import Linearization, linearize
 
-__all__ = ["BatchLinearization", "Block", "cast", "checked_weights", "row_blocks", "weighted_mean"]
-
 BLOCK_ROWS = 2048
 # A linearisation takes several times its rows' own memory. Beyond this many rows it isn't kept, but made anew
 # for each product: that takes a third more time, but memory then doesn't grow with the batch.

@@ -15,8 +15,6 @@ from npTRPO.policies.policy import Policy
 from npTRPO.trust_region.fisher import FisherOperator
 from npTRPO.trust_region.linearized import BLOCK_ROWS, BatchLinearization, Block, cast, weighted_mean
 
-__all__ = ["Objective", "PolicyObjective", "Trial", "mean_kl", "surrogate"]
-
 
 def surrogate(
     new: Distribution, old_log_prob: Any, actions: Any, advantages: Any, weights: Any = None

@@ -17,10 +17,6 @@ from npTRPO.trust_region.conjugate_gradient import Beta, CGResult, ConjugateGrad
 from npTRPO.trust_region.line_search import LineSearch, LineSearchResult
 from npTRPO.trust_region.objective import Objective, PolicyObjective
 
-__all__ = ["Update", "UpdateOutcome", "update"]
-__all__ += ["lagrange_multiplier", "natural_step", "predicted_improvement"]
-
-
 SOLVER, SEARCH = ConjugateGradient(rtol=1e-2, maxiter=15), LineSearch()
 
 

@@ -16,8 +16,6 @@ from npTRPO.trust_region.conjugate_gradient import conjugate_gradient
 from npTRPO.trust_region.kronecker import KroneckerPreconditioner
 from npTRPO.trust_region.linearized import BatchLinearization, Block, row_blocks
 
-__all__ = ["AdamState", "explained_variance", "fit_adam", "fit_lbfgs", "fit_trust_region", "predict_values"]
-
 
 def predict_values(network: Network, theta: Array, observations: Array) -> Array:
     """Return V(s) for encoded observations (N, features), shape (N,), computed block by block."""

@@ -5,7 +5,7 @@ from npTRPO import TRPO
 from npTRPO.agent import Record
 
 
-def test_halfcheetah_trains_with_finite_numbers_inside_the_trust_region() -> None:
+def test_halfcheetah_trains_with_finite_numbers_inside_the_trust_region():
     pytest.importorskip("mujoco", reason="HalfCheetah-v5 needs the mujoco extra")
     records: list[Record] = []
     agent = TRPO("MlpPolicy", "HalfCheetah-v5", seed=0).learn(20_000, callback=records.append)

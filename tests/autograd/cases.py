@@ -1,7 +1,5 @@
 """One call of every function that the engine knows, as a list that tests of all rules share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,14 +9,12 @@ import scipy.special
 from npTRPO.autograd import log_softmax, logsumexp, softmax
 from npTRPO.policies.mlp import affine
 
-__all__ = ["CASES", "COMPLEX_CASES", "CONSTANTS", "POINT", "Case"]
-
 # Distinct numbers in (1/2, 2), 1/8 from each other and at least 1/32 from the constants below.
 POINT = 0.53 + np.random.default_rng(0).permutation(12).reshape(3, 4) / 8
 MASK = np.array([[True, False, True, True], [False, True, False, True], [True, True, False, False]])
 ORDER = np.array([[2, 0, 1, 1], [0, 0, 1, 2]])
-NORMS: list[Any] = [0, 1, 2, 3, 4.5, np.inf, -np.inf]
-MATRIX_NORMS: list[Any] = ["fro", 1, -1, np.inf, -np.inf]
+NORMS = [0, 1, 2, 3, 4.5, np.inf, -np.inf]
+MATRIX_NORMS = ["fro", 1, -1, np.inf, -np.inf]
 
 
 class Case(NamedTuple):
@@ -28,16 +24,16 @@ class Case(NamedTuple):
     function: Callable[[Any], Any]
     is_complex: bool = True  # whether NumPy has it for complex numbers, as an analytic function
 
-    def __repr__(self) -> str:
+    def __repr__(self):
         return self.name
 
 
-def _twice(theta: Any, x: Any) -> Any:
+def _twice(theta, x):
     part = slice(1, 5)
     return affine(x[:, :1], theta, part) + affine(2 * x[:, 1:2], theta, part)
 
 
-def square(x: Any) -> Any:
+def square(x):
     """A matrix with a condition number below 10."""
     return x[:, :3] + 3 * np.eye(3, dtype=x.dtype)
 

@@ -29,12 +29,12 @@ class Traced:
     expit = scipy.special.expit
 
 
-def square(x: Any) -> Any:
+def square(x):
     """Three rows and columns of any array of the programs."""
     return np.broadcast_to(x if x.ndim < 3 else x[0], (3, 3))
 
 
-def axis_of(x: Any, k: int) -> int | None:
+def axis_of(x, k):
     return k % x.ndim if x.ndim else None
 
 
@@ -106,14 +106,14 @@ COMPUTATIONS: list[Callable[..., Any]] = [
 STEPS = 5
 
 
-def program(seed: int) -> tuple[Callable[..., Any], Any]:
+def program(seed):
     """A function of an array or a tuple of them, and a point; equal seeds give the same one."""
     rng = np.random.default_rng(seed)
     shapes = [SHAPES[i] for i in rng.integers(len(SHAPES), size=rng.integers(1, 4))]
     xs = tuple(np.asarray(rng.uniform(-1, 1, shape)) for shape in shapes)
     seed_of_steps, single = int(rng.integers(2**32)), len(xs) == 1
 
-    def f(given: Any, m: Any = Traced) -> Any:
+    def f(given, m=Traced):
         rng = np.random.default_rng(seed_of_steps)
         pool = [given] if single else list(given)
         for _ in range(STEPS):
@@ -129,17 +129,17 @@ def program(seed: int) -> tuple[Callable[..., Any], Any]:
     return f, (xs[0] if single else xs)
 
 
-def check(seed: int) -> None:
+def check(seed):
     f, x = program(seed)
     rng = np.random.default_rng(seed)
 
-    def direction(part: Any) -> np.ndarray:
+    def direction(part):
         return np.asarray(rng.uniform(-1, 1, part.shape))
 
-    def plain(z: Any) -> Any:
+    def plain(z):
         return f(z, Plain)
 
-    def assert_near(ours: Any, expected: Any, rounding: float) -> None:
+    def assert_near(ours, expected, rounding):
         each(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=rounding), ours, expected)
 
     lin = linearize(f, x)
@@ -164,6 +164,6 @@ SLOW = [pytest.param(first, marks=pytest.mark.slow) for first in range(150, 600,
 
 
 @pytest.mark.parametrize("first", [*range(0, 150, 50), *SLOW])
-def test_random_programs_have_the_derivatives_of_the_complex_step(first: int) -> None:
+def test_random_programs_have_the_derivatives_of_the_complex_step(first):
     for seed in range(first, first + 50):
         check(seed)

@@ -358,11 +358,11 @@ def test_a_mistake_is_an_exception_that_says_what_came(mistake, error, message):
         mistake()
 
 
-def test_a_visitor_sees_every_map_from_the_last_to_the_first_and_may_end_the_way_back() -> None:
+def test_a_visitor_sees_every_map_from_the_last_to_the_first_and_may_end_the_way_back():
     lin = linearize(lambda x: np.sin(2.0 * x), np.array([0.3]))
     seen: list[float] = []
 
-    def visit(linear: LinearMap, g: np.ndarray) -> bool:
+    def visit(linear, g):
         seen.append(float(g[0]))
         return False
 

@@ -9,7 +9,7 @@ from npTRPO.runs.presets import presets
 from tests.benchmarks import figures, growth, learning, solver, speed
 
 
-def main() -> None:
+def main():
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     commands = parser.add_subparsers(required=True)
     learn = commands.add_parser("learning", help="train the presets on several seeds and evaluate them")
@@ -41,12 +41,12 @@ def main() -> None:
     options.run(options)
 
 
-def _speed(options: argparse.Namespace) -> None:
+def _speed(options):
     speed.measure(options.groups or list(speed.GROUPS))
     print(speed.table())
 
 
-def _learning(options: argparse.Namespace) -> None:
+def _learning(options):
     changes = dict(change.split("=", 1) for change in options.change)
     learning.measure(options.task or list(presets()), options.seeds, options.jobs, changes)
     print(learning.table())

@@ -13,7 +13,7 @@ STEPS = (1, 3, 5, 15)
 COLOURS = {"Kronecker factors, 3 steps": BLUE, "without, 15 steps": VERMILION}
 
 
-def draw() -> None:
+def draw():
     """Draw demos/figures/speed.svg from the results."""
     import matplotlib as mpl
     from matplotlib.figure import Figure

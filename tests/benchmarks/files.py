@@ -6,18 +6,14 @@ import csv
 import datetime as dt
 import os
 import platform
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from npTRPO.agent.checkpoint import versions
-
-__all__ = ["RESULTS", "read_rows", "write_rows"]
 
 RESULTS = Path(__file__).parent / "results"
 
 
-def read_rows(name: str) -> list[dict[str, str]]:
+def read_rows(name):
     """All rows of a file, none if it isn't there."""
     path = RESULTS / name
     if not path.exists():
@@ -26,7 +22,7 @@ def read_rows(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def write_rows(name: str, rows: Sequence[Mapping[str, Any]], command: str = "") -> None:
+def write_rows(name, rows, command=""):
     """Write a file anew; rows that don't say with what they were measured get this machine's and today's."""
     here = {
         **{key: version for key, version in versions().items() if key != "platform"},

@@ -22,7 +22,7 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-def measure() -> None:
+def measure():
     """Time updates of growing problems, print the fitted exponents, and write results/growth.csv."""
     rows = []
     for over, sizes in (("samples", [(n, 64) for n in SAMPLES]), ("parameters", [(ROWS, w) for w in WIDTHS])):
@@ -37,7 +37,7 @@ def measure() -> None:
         print(f"over {over}, {way}: exponent {exponent:.2f}")
 
 
-def exponents() -> dict[tuple[str, str], float]:
+def exponents():
     """The slopes of the logarithm of time over the logarithm of size, fitted by least squares."""
     found = {}
     rows = read_rows("growth.csv")
@@ -53,7 +53,7 @@ def exponents() -> dict[tuple[str, str], float]:
     return found
 
 
-def _timed(n: int, width: int) -> dict[str, tuple[float, int]]:
+def _timed(n, width):
     """Median seconds of an update in each way, in turn, and the number of parameters."""
     rng = np.random.default_rng(0)
     policy = Policy.for_spaces(spaces.Box(-1, 1, (17,)), spaces.Box(-1, 1, (6,)), (width, width))

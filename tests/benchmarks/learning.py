@@ -43,9 +43,7 @@ PUBLISHED = {
 }
 
 
-def measure(
-    tasks: list[str], seeds: list[int], jobs: int, changes: Mapping[str, str] = MappingProxyType({})
-) -> None:
+def measure(tasks, seeds, jobs, changes=MappingProxyType({})):
     """Train and evaluate what has no row yet, ``jobs`` at a time; rows of other settings make place.
 
     With ``changes``, options that are otherwise than in the preset, rows stand in a file of their own, which
@@ -72,7 +70,7 @@ def measure(
             print(f"{row['task']} seed {row['seed']}: {row['mean']} ± {row['std']}", flush=True)
 
 
-def table() -> str:
+def table():
     """Ours beside the published figures, as Markdown: interquartile mean over seeds, and their range."""
     lines = [
         "| task | steps | seeds | npTRPO: interquartile mean (range over seeds) | published |",
@@ -92,11 +90,11 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def _settings(task: str, changes: Mapping[str, str] = MappingProxyType({})) -> str:
+def _settings(task, changes=MappingProxyType({})):
     return " ".join(f"{key}={value}" for key, value in {**presets()[task], **changes}.items())
 
 
-def _measure_one(task: str, seed: int, changes: Mapping[str, str]) -> dict[str, object]:
+def _measure_one(task, seed, changes):
     settings = _settings(task, changes)
     # One directory for each task, seed and settings: other settings are another run.
     name = f"{task}-{seed}-{settings}".replace(" ", ",").replace("/", "_")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 
-from npTRPO import TRPO, FisherOperator, conjugate_gradient
+from npTRPO import TRPO, conjugate_gradient
 from npTRPO.agent import learner
 from npTRPO.runs.presets import preset
 from npTRPO.trust_region import PolicyObjective
@@ -19,7 +18,7 @@ TOLERANCES = (0.1, 0.01, 0.001)
 LONGEST = 200
 
 
-def measure() -> None:
+def measure():
     """Train, solve the systems of some updates in all ways, and write results/solver.csv."""
     rows = []
     for name, problems in _captured():
@@ -32,7 +31,7 @@ def measure() -> None:
     write_rows("solver.csv", rows, "python -m tests.benchmarks solver")
 
 
-def _captured() -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
+def _captured():
     """What two updates in a row are given, at the beginning, in the middle and at the end of training."""
     options = {key: value for key, value in preset(TASK).items() if key != "total_timesteps"}
     agent = TRPO("MlpPolicy", TASK, seed=SEED, **options)
@@ -47,7 +46,7 @@ def _captured() -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
             del seen[:-1]
 
 
-def _solved(problems: list[tuple[Any, ...]], damping: float) -> Iterator[dict[str, Any]]:
+def _solved(problems, damping):
     """Each way to solve the second problem; a warm start is the first one's solution."""
     systems = []
     for problem in problems:
@@ -77,5 +76,5 @@ def _solved(problems: list[tuple[Any, ...]], damping: float) -> Iterator[dict[st
         }
 
 
-def _gain(F: FisherOperator, g: np.ndarray, x: np.ndarray) -> float:
+def _gain(F, g, x):
     return float(g @ x) / float(np.sqrt(F.quadratic_form(x)))

@@ -41,21 +41,21 @@ class Result:
     other: float
     unit: str
 
-    def __str__(self) -> str:
+    def __str__(self):
         return (
             f"{self.what:<66} {self.ratio:8.2f}  {self.target:>8}   "
             f"({self.ours:.4g} and {self.other:.4g} {self.unit})"
         )
 
 
-def seconds(function: Callable[[], Any]) -> float:
+def seconds(function):
     """Wall time of one call."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
 
 
-def pairs(ours: Callable[[], Any], other: Callable[[], Any], n: int) -> tuple[float, float, float]:
+def pairs(ours, other, n):
     """Medians of both times, and of other/ours pair by pair, after one warm-up of each."""
     ours(), other()
     times = [(seconds(ours), seconds(other)) for _ in range(n)]
@@ -66,9 +66,7 @@ def pairs(ours: Callable[[], Any], other: Callable[[], Any], n: int) -> tuple[fl
     )
 
 
-def faster(
-    what: str, target: str, ours: Callable[[], Any], other: Callable[[], Any], n: int, units: float = 1
-) -> Result:
+def faster(what, target, ours, other, n, units=1):
     """How many times faster ours is; ``units`` of work are done in a call of each."""
     a, b, ratio = pairs(ours, other, n)
     if units == 1:
@@ -79,7 +77,7 @@ def faster(
 # --- one Fisher-vector product ---------------------------------------------------------------------
 
 
-def operator(n: int) -> tuple[FisherOperator, np.ndarray]:
+def operator(n):
     """The operator for n observations of HalfCheetah's shape in float32, all kept in memory, and a vector."""
     rng = np.random.default_rng(0)
     policy = Policy.for_spaces(*CHEETAH)
@@ -92,10 +90,10 @@ def operator(n: int) -> tuple[FisherOperator, np.ndarray]:
 class Products:
     """The matrix products alone that n rows need on their way through a network of HalfCheetah's shape."""
 
-    def __init__(self, n: int, outputs: int = 6) -> None:
+    def __init__(self, n, outputs=6):
         rng = np.random.default_rng(0)
 
-        def draw(*shape: int) -> np.ndarray:
+        def draw(*shape):
             return rng.standard_normal(shape, dtype=np.float32)
 
         layers = [(17, 64), (64, 64), (64, outputs)]
@@ -105,29 +103,29 @@ class Products:
         pairs = zip(self.inputs, self.gradients, strict=True)
         self.factors = [(x.T @ x).astype(np.float64) for pair in pairs for x in pair]
 
-    def forward(self) -> None:
+    def forward(self):
         for x, w in zip(self.inputs, self.weights, strict=True):
             x @ w
 
-    def back(self) -> None:
+    def back(self):
         for w, g in zip(self.weights[1:], self.gradients[1:], strict=True):
             g @ w.T if w.shape[1] > 1 else g * w.T[0]  # the inputs' cotangent
 
-    def vjp(self) -> None:
+    def vjp(self):
         for x, g in zip(self.inputs, self.gradients, strict=True):
             x.T @ g  # the weights' cotangent
         self.back()
 
-    def jvp(self) -> None:
+    def jvp(self):
         self.forward()  # of the weights' tangent
         for x, w in zip(self.inputs[1:], self.weights[1:], strict=True):
             x @ w  # of the inputs' tangent
 
-    def gauss_newton(self) -> None:
+    def gauss_newton(self):
         self.jvp()
         self.vjp()
 
-    def preconditioner(self) -> None:
+    def preconditioner(self):
         self.back()
         for x in (*self.inputs, *self.gradients):
             x.T @ x
@@ -135,11 +133,11 @@ class Products:
             np.linalg.eigh(factor)
 
 
-def _of_one_update(same_work: bool) -> Callable[[], None]:
+def _of_one_update(same_work):
     """All matrix products and eigenvectors of one update on 2048 rows, in both ways that are measured."""
     policy, value, minibatch = Products(2048, 6), Products(2048, 1), Products(128, 1)
 
-    def run() -> None:
+    def run():
         value.forward()  # for the advantages
         policy.forward()
         policy.vjp()  # the gradient
@@ -163,7 +161,7 @@ def _of_one_update(same_work: bool) -> Callable[[], None]:
     return run
 
 
-def double_backprop(n: int) -> Callable[[], None]:
+def double_backprop(n):
     """The usual way in torch: differentiate the mean KL twice."""
     import torch
 
@@ -185,13 +183,13 @@ def double_backprop(n: int) -> Callable[[], None]:
     kl = torch.distributions.kl_divergence(old, new).sum(-1).mean()
     gradient = torch.cat([g.reshape(-1) for g in torch.autograd.grad(kl, parameters, create_graph=True)])
 
-    def run() -> None:
+    def run():
         torch.autograd.grad(gradient @ vector, parameters, retain_graph=True)
 
     return run
 
 
-def fisher() -> Iterator[Result]:
+def fisher():
     """The product against torch, against its matrix products, and over the number of rows."""
     F, v = operator(2048)
     yield faster(
@@ -222,7 +220,7 @@ def fisher() -> Iterator[Result]:
 # --- one update --------------------------------------------------------------------------------------
 
 
-def updates() -> Iterator[Result]:
+def updates():
     """One update on a batch of 2048 steps: the same work as sb3-contrib's, and our own value fit."""
     their = _theirs("HalfCheetah-v5", 1, n_steps=2048)
     their.learn(2048)  # fills the rollout buffer and trains once
@@ -243,7 +241,7 @@ def updates() -> Iterator[Result]:
     yield from _value_quality()
 
 
-def _same_work() -> dict[str, Any]:
+def _same_work():
     """Options under which an update does what sb3-contrib's does."""
     return {
         "value_fit": "adam",
@@ -256,7 +254,7 @@ def _same_work() -> dict[str, Any]:
     }
 
 
-def _agent_and_batch(options: dict[str, Any]) -> tuple[TRPO, Any]:
+def _agent_and_batch(options):
     agent = TRPO("MlpPolicy", "HalfCheetah-v5", n_envs=1, n_steps=2048, seed=0, **options)
     agent.learn(2048)
     assert agent.env is not None
@@ -264,11 +262,11 @@ def _agent_and_batch(options: dict[str, Any]) -> tuple[TRPO, Any]:
     return agent, sampler.collect(agent.theta, 2048, agent.observation_moments, np.random.default_rng(0))
 
 
-def _learn(agent: TRPO, batch: Any) -> None:
+def _learn(agent, batch):
     agent.learner, _ = learn(agent.model, agent.learner, batch, agent.learner.rng("value fit"))
 
 
-def _value_quality() -> Iterator[Result]:
+def _value_quality():
     """Explained variance after the fit, less that of Adam's: on the batches fitted, and on the next ones."""
     scores: dict[str, list[tuple[float, float]]] = {"trust_region": [], "adam": []}
     for seed in range(5):
@@ -289,7 +287,7 @@ def _value_quality() -> Iterator[Result]:
         )
 
 
-def _fitted_to(agent: TRPO, sampler: Sampler, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _fitted_to(agent, sampler, rng):
     """Observations of a batch and its discounted returns in scaled rewards, the same for both fits."""
     batch = sampler.collect(agent.theta, 2048, agent.observation_moments, rng)
     scaled = agent.learner.reward_scale.apply(batch.rewards)
@@ -301,7 +299,7 @@ def _fitted_to(agent: TRPO, sampler: Sampler, rng: np.random.Generator) -> tuple
 # --- training ------------------------------------------------------------------------------------------
 
 
-def _theirs(env_id: str, n_envs: int, n_steps: int) -> Any:
+def _theirs(env_id, n_envs, n_steps):
     import torch
     from sb3_contrib import TRPO as SB3TRPO
     from stable_baselines3.common.env_util import make_vec_env
@@ -310,7 +308,7 @@ def _theirs(env_id: str, n_envs: int, n_steps: int) -> Any:
     return SB3TRPO("MlpPolicy", make_vec_env(env_id, n_envs), n_steps=n_steps, device="cpu", seed=0)
 
 
-def training() -> Iterator[Result]:
+def training():
     """Steps per second of whole training, same environments and steps per update."""
     for env_id, n_envs, batch, target in (
         ("CartPole-v1", 1, 2048, "≥ 12"),
@@ -333,7 +331,7 @@ def training() -> Iterator[Result]:
     yield from _floor()
 
 
-def _floor() -> Iterator[Result]:
+def _floor():
     """Training against random actions in the same vector environment, and in Gymnasium's."""
     agent = TRPO("MlpPolicy", "HalfCheetah-v5", n_envs=16, n_steps=64, seed=0)
     assert agent.env is not None
@@ -342,7 +340,7 @@ def _floor() -> Iterator[Result]:
         envs.reset(seed=0)
         actions = [envs.action_space.sample() for _ in range(64)]
 
-        def random_actions(envs: Any = envs, actions: Any = actions) -> None:
+        def random_actions(envs=envs, actions=actions):
             for _ in range(4):
                 for action in actions:
                     envs.step(action)
@@ -359,7 +357,7 @@ def _floor() -> Iterator[Result]:
         )
 
 
-def solving() -> Iterator[Result]:
+def solving():
     """CartPole-v1 from learn() to its end, with a mean of 475 over 100 evaluation episodes after it."""
     from npTRPO import evaluate_policy
     from npTRPO.agent.callbacks import StopTrainingOnRewardThreshold
@@ -381,10 +379,10 @@ def solving() -> Iterator[Result]:
     )
 
 
-def cores() -> Iterator[Result]:
+def cores():
     """Two cores against one, with the same number of environments and 1024 steps per update."""
 
-    def agent(mode: str, n_envs: int) -> TRPO:
+    def agent(mode, n_envs):
         return TRPO(
             "MlpPolicy",
             "HalfCheetah-v5",
@@ -419,7 +417,7 @@ _THEIRS = (
 )
 
 
-def _run(code: str) -> float:
+def _run(code):
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
         capture_output=True,
@@ -430,13 +428,13 @@ def _run(code: str) -> float:
     return float(done.stdout.split()[-1])
 
 
-def peak() -> float:
+def peak():
     """Megabytes of memory this process has had at most, on Linux; ru_maxrss may be its parent's."""
     [line] = [text for text in Path("/proc/self/status").read_text().splitlines() if text.startswith("VmHWM")]
     return int(line.split()[1]) / 1024
 
 
-def memory() -> Iterator[Result]:
+def memory():
     """Peak of whole processes, and what one very large update needs beyond its batch."""
     at_the_end = f"\nfrom pathlib import Path\n{inspect.getsource(peak)}\nprint(peak())"
     a, b = _run(_OURS + at_the_end), _run(_THEIRS + at_the_end)
@@ -453,7 +451,7 @@ def memory() -> Iterator[Result]:
         )
 
 
-def _large_update(cg_steps: int) -> tuple[float, float]:
+def _large_update(cg_steps):
     """Megabytes of one update at a million rows beyond its batch, and of the batch."""
     code = f"from tests.benchmarks.speed import large_update; print(*large_update({cg_steps}))"
     done = subprocess.run(
@@ -463,7 +461,7 @@ def _large_update(cg_steps: int) -> tuple[float, float]:
     return float(beyond), float(batch)
 
 
-def large_update(cg_steps: int, n: int = 1_000_000) -> tuple[float, float]:
+def large_update(cg_steps, n=1_000_000):
     """Run one update and return the growth of the process's peak, and the batch's size, in MB."""
     rng = np.random.default_rng(0)
     policy = Policy.for_spaces(*CHEETAH)
@@ -478,7 +476,7 @@ def large_update(cg_steps: int, n: int = 1_000_000) -> tuple[float, float]:
     return peak() - before, batch
 
 
-def start() -> Iterator[Result]:
+def start():
     """What importing the package and its agent costs beyond numpy and gymnasium."""
     code = "import time, numpy, gymnasium; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
     times = [_run(code.format("from npTRPO import TRPO")) for _ in range(7)]
@@ -504,7 +502,7 @@ GROUPS: dict[str, Callable[[], Iterator[Result]]] = {
 }
 
 
-def measure(groups: list[str]) -> None:
+def measure(groups):
     """Measure the groups named, print each line, and write results/speed.csv."""
     rows: list[Mapping[str, Any]] = [row for row in read_rows("speed.csv") if row["group"] not in groups]
     for group in groups:
@@ -515,7 +513,7 @@ def measure(groups: list[str]) -> None:
     write_rows("speed.csv", rows, "python -m tests.benchmarks speed")
 
 
-def table() -> str:
+def table():
     """The results as Markdown."""
     lines = ["| what | to reach | measured |", "|---|---|---|"]
     lines += [

@@ -5,8 +5,7 @@ Nothing here uses a distribution of npTRPO; a family is only its name and its si
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from gymnasium import spaces
@@ -23,15 +22,15 @@ class Family(NamedTuple):
     sizes: tuple[int, ...]
 
     @property
-    def n_outputs(self) -> int:
+    def n_outputs(self):
         """Columns of the logits, or of the means."""
         return sum(self.sizes) if self.name in ("Categorical", "MultiCategorical") else len(self.sizes)
 
     @property
-    def is_discrete(self) -> bool:
+    def is_discrete(self):
         return self.name != "DiagGaussian"
 
-    def __call__(self, outputs: Any) -> Any:
+    def __call__(self, outputs):
         """npTRPO's distribution for these outputs."""
         if self.name == "MultiCategorical":
             return MultiCategorical(outputs, self.sizes)
@@ -39,19 +38,19 @@ class Family(NamedTuple):
             return DiagGaussian(*outputs)
         return {"Categorical": Categorical, "Bernoulli": Bernoulli}[self.name](outputs)
 
-    def from_flat(self, flat: Any) -> Any:
+    def from_flat(self, flat):
         """Outputs (N, n), or a pair of them for a Gaussian, from one array whose last axis holds both."""
         if self.is_discrete:
             return flat
         return flat[..., : self.n_outputs], flat[..., self.n_outputs :]
 
     @property
-    def n_flat(self) -> int:
+    def n_flat(self):
         """Length of the last axis that :meth:`from_flat` takes."""
         return self.n_outputs * (1 if self.is_discrete else 2)
 
 
-def family_of(space: spaces.Space) -> Family:
+def family_of(space):
     """The family that a policy must have for an action space."""
     if isinstance(space, spaces.Discrete):
         return Family("Categorical", (int(space.n),))
@@ -68,13 +67,13 @@ def family_of(space: spaces.Space) -> Family:
 # --- discrete families: every joint action --------------------------------------------------------
 
 
-def all_actions(family: Family) -> np.ndarray:
+def all_actions(family):
     """Every joint action: (K,) for a categorical distribution, (K, components) for the others."""
     joint = np.array(list(itertools.product(*(range(n) for n in family.sizes))))
     return joint[:, 0] if family.name == "Categorical" else joint
 
 
-def log_table(family: Family, logits: np.ndarray) -> np.ndarray:
+def log_table(family, logits):
     """Log-probability of every joint action in every state (K, N), from the definition, in long double."""
     logits = logits.astype(np.longdouble)
     if family.name == "Bernoulli":
@@ -92,20 +91,20 @@ def log_table(family: Family, logits: np.ndarray) -> np.ndarray:
 # --- Gaussians: the textbook formulas, and quadrature ---------------------------------------------
 
 
-def gaussian_log_density(mean: Any, log_std: Any, actions: Any) -> Any:
+def gaussian_log_density(mean, log_std, actions):
     """Log of the density, from its definition, summed over dimensions."""
     variance = np.exp(2 * log_std)
     return np.sum(-((actions - mean) ** 2) / (2 * variance) - np.log(np.sqrt(2 * np.pi * variance)), axis=-1)
 
 
-def gaussian_kl(mean: Any, log_std: Any, new_mean: Any, new_log_std: Any) -> Any:
+def gaussian_kl(mean, log_std, new_mean, new_log_std):
     """E17 as the derivation prints it."""
     std, new_std = np.exp(log_std), np.exp(new_log_std)
     terms = np.log(new_std / std) + (std**2 + (mean - new_mean) ** 2) / (2 * new_std**2) - 0.5
     return np.sum(terms, axis=-1)
 
 
-def hermite(n_nodes: int, n_dimensions: int) -> Iterator[tuple[np.ndarray, float]]:
+def hermite(n_nodes, n_dimensions):
     """Points x in Rᵈ and weights of E[f(x)], x standard normal; exact to degree 2 n_nodes − 1."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(n_nodes)
     weights = weights / np.sqrt(2 * np.pi)
@@ -116,7 +115,7 @@ def hermite(n_nodes: int, n_dimensions: int) -> Iterator[tuple[np.ndarray, float
 # --- any family -----------------------------------------------------------------------------------
 
 
-def action_nodes(family: Family, outputs: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def action_nodes(family, outputs):
     """Actions for the N states, and their probability in each, whose weighted sum is the expectation.
 
     Exact for any function of a discrete action, and for polynomials up to degree 5 of a real one.
@@ -130,7 +129,7 @@ def action_nodes(family: Family, outputs: Any) -> Iterator[tuple[np.ndarray, np.
             yield mean + np.exp(log_std) * x, np.full(len(mean), weight)
 
 
-def kl_by_definition(family: Family, old: Any, new: Any) -> np.ndarray:
+def kl_by_definition(family, old, new):
     """KL(old ‖ new) per state: the sum over joint actions, or E17 as printed."""
     if not family.is_discrete:
         return gaussian_kl(*old, *new)
@@ -138,7 +137,7 @@ def kl_by_definition(family: Family, old: Any, new: Any) -> np.ndarray:
     return np.sum(np.exp(log_p) * (log_p - log_q), axis=0).astype(float)
 
 
-def log_prob_by_definition(family: Family, outputs: Any, actions: np.ndarray) -> np.ndarray:
+def log_prob_by_definition(family, outputs, actions):
     """Log-probability of one action per state."""
     if not family.is_discrete:
         return gaussian_log_density(*outputs, actions)
@@ -147,7 +146,7 @@ def log_prob_by_definition(family: Family, outputs: Any, actions: np.ndarray) ->
     return log_table(family, outputs)[rows, np.arange(len(rows))].astype(float)
 
 
-def fisher_in_outputs(family: Family, flat: np.ndarray) -> np.ndarray:
+def fisher_in_outputs(family, flat):
     """E22 as a matrix for one state, whose outputs are ``flat``."""
     if family.name == "DiagGaussian":
         _, log_std = family.from_flat(flat)
@@ -166,11 +165,11 @@ def fisher_in_outputs(family: Family, flat: np.ndarray) -> np.ndarray:
 # --- derivatives that no engine had a part in -----------------------------------------------------
 
 
-def complex_step(f: Callable[[Any], Any], x: np.ndarray, v: np.ndarray) -> np.ndarray:
+def complex_step(f, x, v):
     """Derivative of ``f`` at ``x`` along ``v``: Im f(x + ihv) / h. Nothing is subtracted, so h is tiny."""
     return np.imag(f(x + 1e-100j * v)) / 1e-100
 
 
-def complex_jacobian(f: Callable[[Any], Any], x: np.ndarray) -> np.ndarray:
+def complex_jacobian(f, x):
     """Jacobian of ``f`` of one vector, shaped f(x).shape + x.shape, column by column."""
     return np.stack([complex_step(f, x, unit) for unit in np.eye(x.size)], axis=-1)

@@ -1,38 +1,34 @@
 """A network and a distribution as users write them, at module level, so that policies made of them pickle."""
 
 from functools import partial
-from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 
 from npTRPO import Bernoulli
 
-__all__ = ["Tempered", "residual_block", "tempered"]
 
-
-def residual_block(n_features: int, n_outputs: int) -> Any:
+def residual_block(n_features, n_outputs):
     """A layer with a skip connection: out = (x + tanh(x A)) B."""
     return partial(_forward, n_features), partial(_initialise, n_features * (n_features + n_outputs))
 
 
-def _forward(n_features: int, theta: Any, x: Any) -> Any:
+def _forward(n_features, theta, x):
     n = n_features * n_features
     A, B = theta[:n].reshape(n_features, n_features), theta[n:].reshape(n_features, -1)
     return (x + np.tanh(x @ A)) @ B
 
 
-def _initialise(n_parameters: int, rng: np.random.Generator) -> np.ndarray:
+def _initialise(n_parameters, rng):
     return rng.standard_normal(n_parameters)
 
 
 class Tempered(Bernoulli):
     """Half as decided as its outputs say."""
 
-    def __init__(self, outputs: Any) -> None:
+    def __init__(self, outputs):
         super().__init__(0.5 * outputs)
 
 
-def tempered(space: spaces.Space) -> Any:
+def tempered(space):
     """A distribution of one's own for spaces of binary actions."""
     return int(np.prod(space.shape)), Tempered

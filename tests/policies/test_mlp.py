@@ -1,6 +1,5 @@
 import dataclasses
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -31,14 +30,14 @@ sizes = st.lists(st.integers(1, 4), min_size=2, max_size=4).map(tuple)
 
 
 @st.composite
-def evaluations(draw: st.DrawFn) -> tuple[MLP, np.ndarray, np.ndarray]:
+def evaluations(draw):
     """A network, parameters of any kind, and a few inputs."""
     network = MLP(draw(sizes), draw(activations))
     theta = draw(arrays((network.n_parameters,)))
     return network, theta, draw(arrays((draw(st.integers(1, 3)), network.sizes[0])))
 
 
-def by_loops(network: MLP, theta: np.ndarray, x: np.ndarray) -> tuple[list[float], float]:
+def by_loops(network, theta, x):
     """The outputs for one input, one number at a time, and a bound of their rounding in units of ε.
 
     An affine map of m inputs rounds each output with at most m + 1 units of Σ|x w| + |b| and passes its
@@ -69,14 +68,14 @@ def by_loops(network: MLP, theta: np.ndarray, x: np.ndarray) -> tuple[list[float
 
 
 @given(evaluations())
-def test_outputs_equal_those_of_an_explicit_loop(case: tuple[MLP, np.ndarray, np.ndarray]) -> None:
+def test_outputs_equal_those_of_an_explicit_loop(case):
     network, theta, x = case
     for row, outputs in zip(x, network(theta, x), strict=True):
         expected, units = by_loops(network, theta, row)
         np.testing.assert_allclose(outputs, expected, rtol=0, atol=2 * units * EPS)  # both sides round
 
 
-def test_theta_holds_each_layers_weights_in_c_order_and_then_its_biases() -> None:
+def test_theta_holds_each_layers_weights_in_c_order_and_then_its_biases():
     theta = np.arange(1.0, 18.0)  # small integers: nothing rounds, and relu changes nothing
     x = np.array([[1.0, 10.0]])
     hidden = x @ np.array([[1, 2, 3], [4, 5, 6]]) + np.array([7, 8, 9])
@@ -85,9 +84,7 @@ def test_theta_holds_each_layers_weights_in_c_order_and_then_its_biases() -> Non
 
 
 @given(evaluations(), st.sampled_from([(), (1,), (2, 3)]))
-def test_inputs_may_have_any_number_of_leading_axes(
-    case: tuple[MLP, np.ndarray, np.ndarray], leading: tuple[int, ...]
-) -> None:
+def test_inputs_may_have_any_number_of_leading_axes(case, leading):
     network, theta, x = case
     outputs = network(theta, np.broadcast_to(x[0], (*leading, x.shape[1])))
     assert outputs.shape == (*leading, network.sizes[-1])
@@ -98,7 +95,7 @@ def test_inputs_may_have_any_number_of_leading_axes(
 
 
 @given(evaluations())
-def test_float32_stays_float32(case: tuple[MLP, np.ndarray, np.ndarray]) -> None:
+def test_float32_stays_float32(case):
     network, theta, x = case
     theta, x = theta.astype(np.float32), x.astype(np.float32)
     outputs = network(theta, x)
@@ -113,7 +110,7 @@ def test_float32_stays_float32(case: tuple[MLP, np.ndarray, np.ndarray]) -> None
 
 @every_activation
 @given(z=st.floats(-700, 700))
-def test_an_activation_equals_its_closed_form(name: str, z: float) -> None:
+def test_an_activation_equals_its_closed_form(name, z):
     # 0.5 tanh(z/2) + 0.5 has an absolute error of a few ε, which silu multiplies by z.
     expected = CLOSED_FORMS[name](z)
     assert abs(float(ACTIVATIONS[name](np.array(z))) - expected) <= 4 * EPS * max(1, abs(z))
@@ -121,9 +118,7 @@ def test_an_activation_equals_its_closed_form(name: str, z: float) -> None:
 
 @every_activation
 @given(z=arrays((4,), -20, 20))
-def test_the_slope_of_an_activation_equals_the_complex_step_and_its_closed_form(
-    name: str, z: np.ndarray
-) -> None:
+def test_the_slope_of_an_activation_equals_the_complex_step_and_its_closed_form(name, z):
     assume(name != "relu" or np.all(z != 0))  # at its kink it has no slope
     activation = ACTIVATIONS[name]
     slopes = grad(lambda x: np.sum(activation(x)))(z)
@@ -135,7 +130,7 @@ def test_the_slope_of_an_activation_equals_the_complex_step_and_its_closed_form(
 
 @every_activation
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_an_activation_neither_overflows_nor_changes_the_dtype(name: str, dtype: Any) -> None:
+def test_an_activation_neither_overflows_nor_changes_the_dtype(name, dtype):
     z = np.array([-1e30, -1e4, -0.0, 0.0, 1e4, 1e30], dtype=dtype)
     values = ACTIVATIONS[name](z)
     assert values.dtype == dtype
@@ -146,7 +141,7 @@ def test_an_activation_neither_overflows_nor_changes_the_dtype(name: str, dtype:
 # --- initial parameters ---------------------------------------------------------------------------
 
 
-def layers_of(network: MLP, theta: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+def layers_of(network, theta):
     """(W, b) of each layer, cut from θ in the order of the module's docstring."""
     layers, start = [], 0
     for m, n in zip(network.sizes[:-1], network.sizes[1:], strict=True):
@@ -157,9 +152,7 @@ def layers_of(network: MLP, theta: np.ndarray) -> list[tuple[np.ndarray, np.ndar
 
 
 @given(st.lists(st.integers(1, 20), min_size=2, max_size=4).map(tuple), generators(), st.floats(0.01, 3))
-def test_initial_weights_are_orthogonal_with_their_gains_and_biases_are_zero(
-    shape: tuple[int, ...], rng: np.random.Generator, gain: float
-) -> None:
+def test_initial_weights_are_orthogonal_with_their_gains_and_biases_are_zero(shape, rng, gain):
     network = MLP(shape, output_gain=gain)
     layers = layers_of(network, network.init(rng))
     for i, (weights, biases) in enumerate(layers):
@@ -172,7 +165,7 @@ def test_initial_weights_are_orthogonal_with_their_gains_and_biases_are_zero(
         np.testing.assert_array_equal(biases, 0)
 
 
-def test_no_direction_is_favoured_by_orthogonal_weights() -> None:
+def test_no_direction_is_favoured_by_orthogonal_weights():
     # Without a sign convention, LAPACK's Q of a 1 × 1 matrix is always 1; 5 standard errors.
     rng = np.random.default_rng(0)
     signs = np.array([MLP((1, 1)).init(rng)[0] for _ in range(1000)])
@@ -181,7 +174,7 @@ def test_no_direction_is_favoured_by_orthogonal_weights() -> None:
 
 
 @given(sizes, st.floats(0.01, 3))
-def test_uniform_weights_fill_their_interval(shape: tuple[int, ...], gain: float) -> None:
+def test_uniform_weights_fill_their_interval(shape, gain):
     network = MLP(shape, output_gain=gain, orthogonal=False)
     rng = np.random.default_rng(0)
     draws = [layers_of(network, network.init(rng)) for _ in range(200)]
@@ -196,12 +189,10 @@ def test_uniform_weights_fill_their_interval(shape: tuple[int, ...], gain: float
 
 
 @given(sizes, st.integers(0, 2**32 - 1), st.booleans())
-def test_initial_numbers_depend_on_the_seed_and_not_on_the_dtype(
-    shape: tuple[int, ...], seed: int, orthogonal: bool
-) -> None:
+def test_initial_numbers_depend_on_the_seed_and_not_on_the_dtype(shape, seed, orthogonal):
     network = MLP(shape, orthogonal=orthogonal)
 
-    def init(seed: int, dtype: Any) -> np.ndarray:
+    def init(seed, dtype):
         return network.init(np.random.default_rng(seed), dtype=dtype)
 
     single, double = init(seed, np.float32), init(seed, np.float64)
@@ -217,16 +208,16 @@ def test_initial_numbers_depend_on_the_seed_and_not_on_the_dtype(
 
 
 @pytest.mark.parametrize("bad", [(), (3,), (3, 0), (3, -1, 2), (2.5, 2), (3.0, 2), ("3", 2)])
-def test_sizes_must_be_whole_numbers_for_inputs_and_outputs(bad: tuple[Any, ...]) -> None:
+def test_sizes_must_be_whole_numbers_for_inputs_and_outputs(bad):
     with pytest.raises(ValueError, match="sizes of at least 1 for inputs and outputs"):
         MLP(bad)
 
 
-def test_an_unknown_activation_is_refused_with_the_known_ones() -> None:
+def test_an_unknown_activation_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match=r"\['relu', 'sigmoid', 'silu', 'tanh'\], not 'gelu'"):
         MLP((2, 2), "gelu")
 
 
-def test_a_network_is_frozen() -> None:
+def test_a_network_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         MLP((2, 2)).sizes = (3, 3)  # type: ignore[misc]

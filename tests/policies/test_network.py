@@ -1,5 +1,3 @@
-from typing import Any
-
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -16,7 +14,7 @@ PLANE = spaces.Box(-np.inf, np.inf, (2,), np.float64)
 
 
 @given(seeds, arrays((3, 2)))
-def test_a_network_of_ones_own_functions_is_those_functions(seed: int, x: np.ndarray) -> None:
+def test_a_network_of_ones_own_functions_is_those_functions(seed, x):
     forward, initialise = residual_block(2, 3)
     network = FunctionNetwork(forward, initialise)
     theta = network.init(np.random.default_rng(seed))
@@ -30,16 +28,14 @@ def test_a_network_of_ones_own_functions_is_those_functions(seed: int, x: np.nda
     [np.ones((2, 2)), np.ones(3, int), np.array([1.0, np.nan]), np.array([np.inf]), 1.0, ["a"]],
     ids=repr,
 )
-def test_an_initialiser_must_return_a_vector_of_finite_floats(bad: Any) -> None:
+def test_an_initialiser_must_return_a_vector_of_finite_floats(bad):
     network = FunctionNetwork(lambda theta, x: x, lambda rng: bad)
     with pytest.raises(ValueError, match="a vector of finite floats"):
         network.init(np.random.default_rng(0))
 
 
 @given(seeds, generators(), st.sampled_from([np.float32, np.float64]))
-def test_a_policy_takes_such_a_network_and_puts_log_sigma_behind_its_parameters(
-    seed: int, rng: np.random.Generator, dtype: Any
-) -> None:
+def test_a_policy_takes_such_a_network_and_puts_log_sigma_behind_its_parameters(seed, rng, dtype):
     space = spaces.Box(-1, 1, (3,))
     policy = Policy.for_spaces(PLANE, space, network=residual_block, log_std_init=-0.5)
     theta = policy.init(np.random.default_rng(seed), dtype)
@@ -60,13 +56,13 @@ def test_a_policy_takes_such_a_network_and_puts_log_sigma_behind_its_parameters(
         (lambda theta, x: (x, x), "no array"),
     ],
 )
-def test_a_network_of_another_shape_than_the_policy_needs_is_refused(forward: Any, shape: str) -> None:
+def test_a_network_of_another_shape_than_the_policy_needs_is_refused(forward, shape):
     with pytest.raises(ValueError, match=rf"shape \(N, 3\) .* it returned {shape}"):
         Policy.for_spaces(PLANE, spaces.Discrete(3), network=lambda *_: (forward, lambda rng: np.ones(1)))
 
 
 @given(generators())
-def test_e21_the_fisher_product_works_on_it_unchanged(rng: np.random.Generator) -> None:
+def test_e21_the_fisher_product_works_on_it_unchanged(rng):
     policy = Policy.for_spaces(PLANE, spaces.MultiBinary(2), network=residual_block)
     theta, x = policy.init(rng), rng.standard_normal((3, 2))
     v = rng.standard_normal(theta.size)
@@ -79,7 +75,7 @@ def test_e21_the_fisher_product_works_on_it_unchanged(rng: np.random.Generator) 
 
 
 @given(generators())
-def test_a_policy_takes_a_distribution_of_ones_own(rng: np.random.Generator) -> None:
+def test_a_policy_takes_a_distribution_of_ones_own(rng):
     space = spaces.MultiBinary(2)
     policy = Policy.for_spaces(PLANE, space, net_arch=(), distribution=tempered)
     theta, x = rng.standard_normal(policy.n_parameters), rng.standard_normal((3, 2))
@@ -94,7 +90,7 @@ def test_a_policy_takes_a_distribution_of_ones_own(rng: np.random.Generator) -> 
     assert abs(score - 0.5 * np.sum(actions - distribution.probs, axis=0)[1]) <= 40 * EPS
 
 
-def test_a_box_with_a_distribution_of_ones_own_has_no_log_sigma_of_ours() -> None:
+def test_a_box_with_a_distribution_of_ones_own_has_no_log_sigma_of_ours():
     policy = Policy.for_spaces(PLANE, spaces.Box(-1, 1, (2,)), net_arch=(), distribution=tempered)
     assert policy.n_log_std == 0
     assert policy.n_parameters == 6

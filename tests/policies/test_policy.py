@@ -17,7 +17,6 @@ from npTRPO.policies.spaces import batch_of_one, encoded_size
 from tests.policies.oracles import EPS, complex_step, family_of, log_prob_by_definition
 from tests.policies.own import residual_block, tempered
 from tests.strategies import (
-    PolicyBatch,
     action_spaces,
     activations,
     observation_spaces,
@@ -39,7 +38,7 @@ BOX = spaces.Box(-1, 1, (3,))
     ],
     ids=str,
 )
-def test_the_action_space_decides_the_family(action_space: Any, kind: Any, n_outputs: int) -> None:
+def test_the_action_space_decides_the_family(action_space, kind, n_outputs):
     policy = Policy.for_spaces(BOX, action_space, net_arch=(5,))
     assert policy.network.sizes == (3, 5, n_outputs)
     theta = policy.init(np.random.default_rng(0))
@@ -51,14 +50,14 @@ def test_the_action_space_decides_the_family(action_space: Any, kind: Any, n_out
 
 
 @st.composite
-def policies(draw: st.DrawFn) -> Policy:
+def policies(draw):
     """Policies for any pair of spaces that is supported."""
     net_arch = draw(st.lists(st.integers(1, 4), max_size=2))
     return Policy.for_spaces(draw(observation_spaces), draw(action_spaces), net_arch, draw(activations))
 
 
 @given(policies(), seeds, st.sampled_from([np.float32, np.float64]))
-def test_from_any_observation_to_an_action_of_any_space(policy: Policy, seed: int, dtype: Any) -> None:
+def test_from_any_observation_to_an_action_of_any_space(policy, seed, dtype):
     policy.observation_space.seed(seed)
     rng = np.random.default_rng(seed)
     theta = policy.init(rng, dtype)
@@ -75,7 +74,7 @@ def test_from_any_observation_to_an_action_of_any_space(policy: Policy, seed: in
 
 
 @given(policies(), seeds)
-def test_at_one_theta_it_is_the_same_policy_to_the_bit(policy: Policy, seed: int) -> None:
+def test_at_one_theta_it_is_the_same_policy_to_the_bit(policy, seed):
     rng = np.random.default_rng(seed)
     theta = policy.init(rng) + rng.standard_normal(policy.n_parameters)
     rows = rng.standard_normal((5, policy.n_features))
@@ -102,7 +101,7 @@ def test_at_one_theta_it_is_the_same_policy_to_the_bit(policy: Policy, seed: int
     ],
     ids=lambda given: type(given).__name__ if isinstance(given, spaces.Space) else "-".join(given),
 )
-def test_copies_act_to_the_same_bits(action_space: Any, own: Any, copied: Any) -> None:
+def test_copies_act_to_the_same_bits(action_space, own, copied):
     policy = Policy.for_spaces(BOX, action_space, **own)
     theta = policy.init(np.random.default_rng(0)) + 0.5
     rows = np.random.default_rng(1).standard_normal((5, 3))
@@ -120,9 +119,9 @@ def test_copies_act_to_the_same_bits(action_space: Any, own: Any, copied: Any) -
         assert one.tobytes() == another.tobytes()
 
 
-def test_at_one_theta_a_network_of_ones_own_that_inherits_acts_as_itself() -> None:
+def test_at_one_theta_a_network_of_ones_own_that_inherits_acts_as_itself():
     class Louder(MLP):
-        def __call__(self, theta: Any, x: Any) -> Any:
+        def __call__(self, theta, x):
             return 3 * super().__call__(theta, x)
 
     quiet = Policy.for_spaces(BOX, spaces.Discrete(2))
@@ -133,7 +132,7 @@ def test_at_one_theta_a_network_of_ones_own_that_inherits_acts_as_itself() -> No
 
 
 @given(policies(), seeds)
-def test_encode_gives_the_rows_that_the_network_takes(policy: Policy, seed: int) -> None:
+def test_encode_gives_the_rows_that_the_network_takes(policy, seed):
     space = policy.observation_space
     space.seed(seed)
     item = space.sample()
@@ -145,7 +144,7 @@ def test_encode_gives_the_rows_that_the_network_takes(policy: Policy, seed: int)
 
 
 @given(policy_batches())
-def test_the_distribution_is_that_of_the_networks_outputs(batch: PolicyBatch) -> None:
+def test_the_distribution_is_that_of_the_networks_outputs(batch):
     policy, theta, observations, actions, _ = batch
     family = family_of(policy.action_space)
     outputs: Any = policy.network(theta[: policy.network.n_parameters], observations)
@@ -159,7 +158,7 @@ def test_the_distribution_is_that_of_the_networks_outputs(batch: PolicyBatch) ->
 
 
 @given(policy_batches(st.just(spaces.Box(-1, 1, (2,)))))
-def test_log_sigma_ends_theta_and_is_the_same_in_every_state(batch: PolicyBatch) -> None:
+def test_log_sigma_ends_theta_and_is_the_same_in_every_state(batch):
     policy, theta, observations, *_ = batch
     before = policy(theta, observations)
     moved = theta.copy()
@@ -170,10 +169,10 @@ def test_log_sigma_ends_theta_and_is_the_same_in_every_state(batch: PolicyBatch)
 
 
 @given(policy_batches())
-def test_the_score_equals_the_complex_step(batch: PolicyBatch) -> None:
+def test_the_score_equals_the_complex_step(batch):
     policy, theta, observations, actions, weights = batch
 
-    def weighted(t: Any) -> Any:
+    def weighted(t):
         return np.sum(policy(t, observations).log_prob(actions) * weights)
 
     score = grad(weighted)(theta)
@@ -187,7 +186,7 @@ def test_the_score_equals_the_complex_step(batch: PolicyBatch) -> None:
 # --- initial parameters ---------------------------------------------------------------------------
 
 
-def test_initial_log_sigma_is_as_asked_and_the_last_layer_100_times_smaller() -> None:
+def test_initial_log_sigma_is_as_asked_and_the_last_layer_100_times_smaller():
     policy = Policy.for_spaces(BOX, spaces.Box(-1, 1, (2,)), net_arch=(8,), log_std_init=-0.5)
     theta = policy.init(np.random.default_rng(0))
     np.testing.assert_array_equal(theta[-2:], -0.5)
@@ -197,7 +196,7 @@ def test_initial_log_sigma_is_as_asked_and_the_last_layer_100_times_smaller() ->
     np.testing.assert_array_equal(theta[-4:-2], 0)
 
 
-def test_a_new_policy_is_nearly_indifferent() -> None:
+def test_a_new_policy_is_nearly_indifferent():
     policy = Policy.for_spaces(BOX, spaces.Discrete(3))
     theta = policy.init(np.random.default_rng(0))
     x = np.random.default_rng(1).standard_normal((20, 3))
@@ -207,7 +206,7 @@ def test_a_new_policy_is_nearly_indifferent() -> None:
     assert not np.all(probs == probs[0])
 
 
-def test_weights_may_be_uniform_instead_of_orthogonal() -> None:
+def test_weights_may_be_uniform_instead_of_orthogonal():
     draws = [
         Policy.for_spaces(BOX, spaces.Discrete(2), ortho_init=ortho).init(np.random.default_rng(0))
         for ortho in (True, False)
@@ -229,19 +228,17 @@ def test_weights_may_be_uniform_instead_of_orthogonal() -> None:
         (BOX, spaces.Sequence(BOX), "Sequence action spaces aren't supported"),
     ],
 )
-def test_spaces_that_are_not_supported_are_refused(
-    observation_space: Any, action_space: Any, message: str
-) -> None:
+def test_spaces_that_are_not_supported_are_refused(observation_space, action_space, message):
     with pytest.raises(NotImplementedError, match=message):
         Policy.for_spaces(observation_space, action_space)
 
 
 @pytest.mark.parametrize("options", [{"net_arch": (0,)}, {"net_arch": (2.5,)}, {"activation_fn": "gelu"}])
-def test_options_out_of_range_are_refused(options: Any) -> None:
+def test_options_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match=r"sizes|activation_fn"):
         Policy.for_spaces(BOX, spaces.Discrete(2), **options)
 
 
-def test_a_policy_is_frozen() -> None:
+def test_a_policy_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Policy.for_spaces(BOX, spaces.Discrete(2)).n_log_std = 1  # type: ignore[misc]

@@ -1,5 +1,4 @@
 import copy
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,13 +12,13 @@ from tests.policies.oracles import family_of
 from tests.strategies import action_spaces, arrays, generators, observation_spaces, seeds
 
 
-def as_batch(space: spaces.Space, items: list[Any]) -> Any:
+def as_batch(space, items):
     """The observations of several environments as a vector environment returns them."""
     return concatenate(space, items, create_empty_array(space, len(items)))
 
 
 @st.composite
-def observations(draw: st.DrawFn) -> tuple[spaces.Space, list[Any]]:
+def observations(draw):
     """A space, perhaps nested, and a few of its members."""
     space = draw(observation_spaces)
     space.seed(draw(seeds))
@@ -30,9 +29,7 @@ def observations(draw: st.DrawFn) -> tuple[spaces.Space, list[Any]]:
 
 
 @given(observations(), st.sampled_from([np.float32, np.float64]))
-def test_each_row_is_gymnasiums_flatten_of_one_observation(
-    case: tuple[spaces.Space, list[Any]], dtype: Any
-) -> None:
+def test_each_row_is_gymnasiums_flatten_of_one_observation(case, dtype):
     space, items = case
     check_supported(space, "observation")
     rows = encode(space, as_batch(space, items), dtype)
@@ -43,7 +40,7 @@ def test_each_row_is_gymnasiums_flatten_of_one_observation(
 
 
 @given(observations())
-def test_encoding_does_not_change_the_observations(case: tuple[spaces.Space, list[Any]]) -> None:
+def test_encoding_does_not_change_the_observations(case):
     space, items = case
     batch = as_batch(space, items)
     before = copy.deepcopy(batch)
@@ -52,31 +49,31 @@ def test_encoding_does_not_change_the_observations(case: tuple[spaces.Space, lis
 
 
 @given(observation_spaces)
-def test_no_observations_encode_as_no_rows(space: spaces.Space) -> None:
+def test_no_observations_encode_as_no_rows(space):
     rows = encode(space, create_empty_array(space, 0))
     assert rows.shape == (0, encoded_size(space))
 
 
-def test_an_image_of_bytes_is_read_row_by_row() -> None:
+def test_an_image_of_bytes_is_read_row_by_row():
     image = np.array([[[0, 255], [1, 2]]], np.uint8)
     rows = encode(spaces.Box(0, 255, (2, 2), np.uint8), image)
     np.testing.assert_array_equal(rows, [[0, 255, 1, 2]])
 
 
-def test_discrete_values_become_indicators_counted_from_the_start() -> None:
+def test_discrete_values_become_indicators_counted_from_the_start():
     rows = encode(spaces.Discrete(3, start=-1), np.array([-1, 1, 0]))
     np.testing.assert_array_equal(rows, [[1, 0, 0], [0, 0, 1], [0, 1, 0]])
 
 
 @pytest.mark.parametrize("value", [-2, 2, 100])
-def test_a_value_outside_its_discrete_space_is_refused(value: int) -> None:
+def test_a_value_outside_its_discrete_space_is_refused(value):
     with pytest.raises(ValueError, match="outside their Discrete space of 3 values"):
         encode(spaces.Discrete(3, start=-1), np.array([0, value]))
     with pytest.raises(ValueError, match="outside their Discrete space of 3 values"):
         encode(spaces.MultiDiscrete([3, 3], start=[-1, -1]), np.array([[0, value]]))
 
 
-def test_a_tuple_with_a_part_missing_is_refused() -> None:
+def test_a_tuple_with_a_part_missing_is_refused():
     space = spaces.Tuple([spaces.Discrete(2), spaces.Discrete(2)])
     with pytest.raises(ValueError, match="shorter"):
         encode(space, (np.array([0]),))
@@ -86,7 +83,7 @@ def test_a_tuple_with_a_part_missing_is_refused() -> None:
 
 
 @st.composite
-def drawn_actions(draw: st.DrawFn) -> tuple[spaces.Space, np.ndarray]:
+def drawn_actions(draw):
     """An action space, and actions of the family that a policy has for it, far outside bounds too."""
     space = draw(action_spaces)
     family, rng, n = family_of(space), draw(generators()), draw(st.integers(1, 4))
@@ -99,7 +96,7 @@ def drawn_actions(draw: st.DrawFn) -> tuple[spaces.Space, np.ndarray]:
 
 
 @given(drawn_actions())
-def test_every_converted_action_is_a_member_of_the_action_space(case: tuple[spaces.Space, Any]) -> None:
+def test_every_converted_action_is_a_member_of_the_action_space(case):
     space, actions = case
     check_supported(space, "action")
     before = actions.copy()
@@ -112,7 +109,7 @@ def test_every_converted_action_is_a_member_of_the_action_space(case: tuple[spac
 
 
 @given(drawn_actions())
-def test_a_box_action_is_the_nearest_point_of_the_box(case: tuple[spaces.Space, Any]) -> None:
+def test_a_box_action_is_the_nearest_point_of_the_box(case):
     space, actions = case
     converted = action_converter(space)(actions)
     if not isinstance(space, spaces.Box):
@@ -130,14 +127,14 @@ def test_a_box_action_is_the_nearest_point_of_the_box(case: tuple[spaces.Space, 
                 assert abs(value - nearest) <= 0.5
 
 
-def test_box_actions_are_clipped_and_infinite_bounds_clip_nothing() -> None:
+def test_box_actions_are_clipped_and_infinite_bounds_clip_nothing():
     box = spaces.Box(np.array([-1, -np.inf], np.float32), np.array([np.inf, 1], np.float32))
     actions = np.array([[-5.0, -5e30], [5e30, 5.0]], np.float32)
     expected = np.array([[-1, -5e30], [5e30, 1]], np.float32)
     np.testing.assert_array_equal(action_converter(box)(actions), expected)
 
 
-def test_actions_for_a_box_of_integers_are_rounded_to_the_nearest() -> None:
+def test_actions_for_a_box_of_integers_are_rounded_to_the_nearest():
     convert = action_converter(spaces.Box(-3, 3, (4,), np.int8))
     np.testing.assert_array_equal(convert(np.array([[-9.0, -1.2, 1.8, 2.6]])), [[-3, -1, 2, 3]])
 
@@ -158,7 +155,7 @@ unsupported = pytest.mark.parametrize("space", UNSUPPORTED, ids=lambda space: ty
 @pytest.mark.parametrize(
     "nest", [lambda s: s, lambda s: spaces.Dict(a=BOX, b=s), lambda s: spaces.Tuple([s])]
 )
-def test_an_unsupported_observation_space_is_refused_with_a_way_out(space: spaces.Space, nest: Any) -> None:
+def test_an_unsupported_observation_space_is_refused_with_a_way_out(space, nest):
     with pytest.raises(NotImplementedError) as caught:
         check_supported(nest(space), "observation")
     message = str(caught.value)
@@ -169,7 +166,7 @@ def test_an_unsupported_observation_space_is_refused_with_a_way_out(space: space
 @pytest.mark.parametrize(
     "space", [*UNSUPPORTED, spaces.Dict(a=BOX), spaces.Tuple([BOX])], ids=lambda space: type(space).__name__
 )
-def test_an_unsupported_action_space_is_refused_with_a_way_out(space: spaces.Space) -> None:
+def test_an_unsupported_action_space_is_refused_with_a_way_out(space):
     with pytest.raises(NotImplementedError) as caught:
         check_supported(space, "action")
     message = str(caught.value)
@@ -180,7 +177,7 @@ def test_an_unsupported_action_space_is_refused_with_a_way_out(space: spaces.Spa
 
 
 @pytest.mark.parametrize("role", ["observation", "action"])
-def test_a_box_of_booleans_is_refused_with_a_way_out(role: str) -> None:
+def test_a_box_of_booleans_is_refused_with_a_way_out(role):
     with pytest.raises(NotImplementedError, match=r"spaces of dtype bool aren't .* A way out: .*MultiBinary"):
         check_supported(spaces.Box(0, 1, (2,), bool), role)
 
@@ -188,7 +185,7 @@ def test_a_box_of_booleans_is_refused_with_a_way_out(role: str) -> None:
 @pytest.mark.parametrize(
     "space", [spaces.Box(-1, 1, (2, 0)), spaces.Dict({}), spaces.Tuple([spaces.Dict({})])], ids=str
 )
-def test_a_space_without_a_number_in_it_is_refused_with_a_way_out(space: spaces.Space) -> None:
+def test_a_space_without_a_number_in_it_is_refused_with_a_way_out(space):
     with pytest.raises(
         NotImplementedError, match=r"without a number in them .* A way out: offer a Box of one"
     ):
@@ -196,11 +193,11 @@ def test_a_space_without_a_number_in_it_is_refused_with_a_way_out(space: spaces.
     check_supported(spaces.Dict(a=BOX, b=space), "observation")  # where there is another it does no harm
 
 
-def test_an_observation_outside_its_space_is_refused_by_its_distance_from_the_start() -> None:
+def test_an_observation_outside_its_space_is_refused_by_its_distance_from_the_start():
     with pytest.raises(ValueError, match=r"as counted from its start, from -1 to 4$"):
         encode(spaces.Discrete(3, start=5), np.array([6, 9, 4]))
 
 
 @given(arrays((3, 2)))
-def test_a_box_with_one_axis_is_encoded_as_it_is(observations: np.ndarray) -> None:
+def test_a_box_with_one_axis_is_encoded_as_it_is(observations):
     np.testing.assert_array_equal(encode(BOX, observations), observations)

@@ -1,18 +1,17 @@
 """Environments in processes of their own, by public parts alone: policies go out, and batches come back."""
 
 import multiprocessing
-from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from npTRPO import TRPO, Policy
+from npTRPO import TRPO
 from npTRPO.agent.learner import learn
 from npTRPO.sampling import Batch, Sampler
 
 
-def collect(pipe: Any, policy: Policy, seed: int) -> None:
+def collect(pipe, policy, seed):
     """Answer each call of a sampler's ``collect`` with a batch of four environments; None ends it."""
     options = {"autoreset_mode": AutoresetMode.SAME_STEP}
     env = gymnasium.make_vec("CartPole-v1", 4, vectorization_mode="sync", vector_kwargs=options)
@@ -21,7 +20,7 @@ def collect(pipe: Any, policy: Policy, seed: int) -> None:
         pipe.send(sampler.collect(*call))
 
 
-def test_eight_environments_in_two_processes_learn_cartpole() -> None:
+def test_eight_environments_in_two_processes_learn_cartpole():
     agent = TRPO("MlpPolicy", "CartPole-v1", n_envs=8, seed=0)
     learner, context = agent.learner, multiprocessing.get_context("spawn")
     ends = [context.Pipe() for _ in range(2)]

@@ -1,21 +1,18 @@
 """What the theory is compared with: paths counted one by one, and equations held to their tolerances."""
 
 import itertools
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from npTRPO.theory import TabularMDP
 from npTRPO.theory.checks import AtMost, Equal, Estimate, threshold
 from npTRPO.theory.derivation import CHECKS
-from npTRPO.theory.instances import Instance
 
 # Estimates that a whole run of the tests may compare, generously.
 ESTIMATES = 10**7
 
 
-def assert_holds(number: str, instance: Instance) -> None:
+def assert_holds(number, instance):
     """Both sides of the equation agree on the instance, or keep their order."""
     [check] = [check for check in CHECKS if check.equation.number == number]
     for comparison in check.compare(instance):
@@ -35,7 +32,7 @@ class Path(NamedTuple):
     actions: tuple[int, ...]
 
 
-def paths(mdp: TabularMDP, policy: np.ndarray, steps: int) -> Iterator[Path]:
+def paths(mdp, policy, steps):
     """Every path of so many steps, in plain Python, those without probability included."""
     for states in itertools.product(range(mdp.n_states), repeat=steps + 1):
         for actions in itertools.product(range(mdp.n_actions), repeat=steps):
@@ -45,6 +42,6 @@ def paths(mdp: TabularMDP, policy: np.ndarray, steps: int) -> Iterator[Path]:
             yield Path(probability, states, actions)
 
 
-def random_policy(mdp: TabularMDP, rng: np.random.Generator) -> np.ndarray:
+def random_policy(mdp, rng):
     """A table (S, A) of positive probabilities."""
     return rng.dirichlet(np.ones(mdp.n_actions), mdp.n_states)

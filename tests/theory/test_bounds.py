@@ -15,20 +15,20 @@ from tests.theory.oracles import assert_holds
 
 
 @given(instances())
-def test_e12_the_bound_in_kl_is_no_tighter_than_e11(instance: Any) -> None:
+def test_e12_the_bound_in_kl_is_no_tighter_than_e11(instance):
     largest = float(np.max(instance.old_distribution.kl(instance.new_distribution)))
     assert worst_case_bound(instance) <= penalty(instance.old, instance.gamma) * largest * (1 + 1e-9) + 1e-15
 
 
 @given(instances(), st.sampled_from([0.0, 1e-6, 1.0, 30.0]))
-def test_e11_e13_hold_for_policies_that_are_the_same_near_or_far(instance: Any, distance: float) -> None:
+def test_e11_e13_hold_for_policies_that_are_the_same_near_or_far(instance, distance):
     direction = instance.rng(111).standard_normal(instance.theta.size)
     moved = replace(instance, new_theta=instance.theta + distance * direction)
     for number in ("E11", "E13"):
         assert_holds(number, moved)
 
 
-def test_e13_can_not_be_improved_by_a_factor_of_five() -> None:
+def test_e13_can_not_be_improved_by_a_factor_of_five():
     """A rare way into a state where the new policy does better: the surrogate does not see it coming."""
     # In state 0, action 1 goes to state 1; there is reward 1 in state 1 only, if its action 1 is taken.
     transition = np.zeros((2, 2, 2))
@@ -47,7 +47,7 @@ def test_e13_can_not_be_improved_by_a_factor_of_five() -> None:
 
 
 @pytest.mark.parametrize("gamma", [0.3, 0.9, 0.99])
-def test_e11_and_e13_grow_with_the_horizon_as_the_error_does(gamma: float) -> None:
+def test_e11_and_e13_grow_with_the_horizon_as_the_error_does(gamma):
     """A small risk of never coming back, which the surrogate takes as if one came back after every step."""
     # Action 1 leaves state 0, where there is no reward, for state 1, where it is −1 ever after.
     transition = np.zeros((2, 2, 2))
@@ -66,19 +66,19 @@ def test_e11_and_e13_grow_with_the_horizon_as_the_error_does(gamma: float) -> No
     assert worst_case_bound(pair) == pytest.approx(2 * average_bound(pair), rel=1e-9)
 
 
-def test_e14_is_attained_to_first_order() -> None:
+def test_e14_is_attained_to_first_order():
     """Pinsker's ½ can't be improved: near (½, ½), TV² is KL / 2."""
     old, new = np.array([[0.5, 0.5]]), np.array([[0.5 + 1e-4, 0.5 - 1e-4]])
     kl = float(np.sum(old * np.log(old / new)))
     assert mean_total_variation_bound(kl) == pytest.approx(total_variation(old, new).item(), rel=1e-6)
 
 
-def test_total_variation_is_between_0_and_1() -> None:
+def test_total_variation_is_between_0_and_1():
     old, new = np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([[0.0, 1.0], [0.5, 0.5]])
     np.testing.assert_array_equal(total_variation(old, new), [1, 0])
 
 
 @given(instances())
-def test_without_a_discount_all_bounds_are_zero(instance: Any) -> None:
+def test_without_a_discount_all_bounds_are_zero(instance):
     if instance.gamma == 0:
         assert worst_case_bound(instance) == average_bound(instance) == 0

@@ -1,5 +1,3 @@
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -12,7 +10,7 @@ from npTRPO.trust_region import mean_kl, natural_step
 from tests.strategies import generators, instances
 
 
-def remainder(policy: Any, theta: np.ndarray, rows: np.ndarray, step: np.ndarray) -> float:
+def remainder(policy, theta, rows, step):
     """Mean KL less its quadratic model."""
     model = FisherOperator(policy, theta, rows).quadratic_form(step) / 2
     return float(mean_kl(policy(theta, rows), policy(theta + step, rows))) - model
@@ -20,7 +18,7 @@ def remainder(policy: Any, theta: np.ndarray, rows: np.ndarray, step: np.ndarray
 
 @given(instances())
 @settings(max_examples=30)
-def test_e20_halving_a_step_makes_the_rest_eight_times_smaller(instance: Any) -> None:
+def test_e20_halving_a_step_makes_the_rest_eight_times_smaller(instance):
     """For networks with a hidden layer and Gaussians too, whose rest no formula bounds here."""
     gaussian = instance.gaussian
     for policy, theta, rows in (
@@ -39,7 +37,7 @@ def test_e20_halving_a_step_makes_the_rest_eight_times_smaller(instance: Any) ->
 
 
 @given(generators())
-def test_e20_the_cubic_bound_is_attained_by_two_actions(rng: np.random.Generator) -> None:
+def test_e20_the_cubic_bound_is_attained_by_two_actions(rng):
     """At p = ½ − √3/6 the third cumulant is as large as it can be, and the rest nearly the bound."""
     p = 0.5 - np.sqrt(3) / 6
     old = np.log([[p, 1 - p]])
@@ -52,14 +50,14 @@ def test_e20_the_cubic_bound_is_attained_by_two_actions(rng: np.random.Generator
 
 
 @given(instances())
-def test_e21_the_dense_matrix_is_the_operator_column_by_column(instance: Any) -> None:
+def test_e21_the_dense_matrix_is_the_operator_column_by_column(instance):
     identity = np.eye(instance.theta.size)
     np.testing.assert_allclose(instance.damped @ identity, instance.dense, rtol=0, atol=1e-12)
 
 
 @given(instances())
 @settings(max_examples=25)
-def test_e21_for_gaussians_by_quadrature_over_actions(instance: Any) -> None:
+def test_e21_for_gaussians_by_quadrature_over_actions(instance):
     gaussian = instance.gaussian
     nodes, weights = np.polynomial.hermite_e.hermegauss(4)
     grid = np.stack(np.meshgrid(*[nodes] * gaussian.old.mean.shape[1], indexing="ij"), axis=-1)
@@ -69,7 +67,7 @@ def test_e21_for_gaussians_by_quadrature_over_actions(instance: Any) -> None:
     for z, weight in zip(grid, w / np.sum(w), strict=True):
         actions = gaussian.old.mean + np.exp(gaussian.old.log_std) * z
 
-        def log_prob(theta: Any, actions: Any = actions) -> Any:
+        def log_prob(theta, actions=actions):
             return gaussian.policy(theta, gaussian.observations).log_prob(actions)
 
         scores = complex_step_jacobian(log_prob, gaussian.theta)
@@ -81,7 +79,7 @@ def test_e21_for_gaussians_by_quadrature_over_actions(instance: Any) -> None:
 
 @given(instances(max_states=3, max_actions=3))
 @settings(max_examples=10)
-def test_e23_the_whole_hessian_of_mean_kl_is_the_fisher_information(instance: Any) -> None:
+def test_e23_the_whole_hessian_of_mean_kl_is_the_fisher_information(instance):
     nu = instance.old.visitation
     dense = hessian(
         lambda theta: mean_kl(instance.old_distribution, instance.policy(theta, instance.states), nu)
@@ -90,13 +88,13 @@ def test_e23_the_whole_hessian_of_mean_kl_is_the_fisher_information(instance: An
 
 
 @given(instances())
-def test_e24_no_eigenvalue_is_negative(instance: Any) -> None:
+def test_e24_no_eigenvalue_is_negative(instance):
     dense = instance.fisher @ np.eye(instance.theta.size)
     np.testing.assert_allclose(dense, dense.T, rtol=0, atol=1e-13)
     assert np.min(np.linalg.eigvalsh(dense)) >= -1e-13
 
 
-def steps_in_two_parametrisations(damping: float) -> tuple[np.ndarray, np.ndarray]:
+def steps_in_two_parametrisations(damping):
     """The step of a Gaussian policy with regular Fisher information, and that from φ = B⁻¹θ mapped back."""
     rng = np.random.default_rng(7)
     gaussian = GaussianPair.draw(rng, ())
@@ -111,13 +109,13 @@ def steps_in_two_parametrisations(damping: float) -> tuple[np.ndarray, np.ndarra
     return found[0], found[1]
 
 
-def test_e25_without_damping_the_steps_themselves_agree_and_with_it_they_do_not() -> None:
+def test_e25_without_damping_the_steps_themselves_agree_and_with_it_they_do_not():
     exact, damped = steps_in_two_parametrisations(0.0), steps_in_two_parametrisations(0.1)
     np.testing.assert_allclose(exact[0], exact[1], rtol=0, atol=1e-10 * np.max(np.abs(exact[0])))
     assert np.max(np.abs(damped[0] - damped[1])) > 1e-3 * np.max(np.abs(damped[0]))
 
 
-def test_e25_a_reparametrised_network_is_the_same_network() -> None:
+def test_e25_a_reparametrised_network_is_the_same_network():
     gaussian = GaussianPair.draw(np.random.default_rng(0), (3,))
     size = gaussian.policy.network.n_parameters
     matrix = np.eye(size) + np.triu(np.ones((size, size)), 1)
@@ -135,7 +133,7 @@ def test_e25_a_reparametrised_network_is_the_same_network() -> None:
     np.testing.assert_allclose(first, matrix.T @ second, atol=1e-12)
 
 
-def test_weighted_fisher_information_is_that_of_repeated_states() -> None:
+def test_weighted_fisher_information_is_that_of_repeated_states():
     gaussian = GaussianPair.draw(np.random.default_rng(2), (3,))
     policy, theta, rows = gaussian.policy, gaussian.theta, gaussian.observations
     counts = np.array([1, 2, 1, 3, 1, 4])

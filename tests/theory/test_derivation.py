@@ -1,14 +1,12 @@
 import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 
 import npTRPO
-from npTRPO.theory.checks import Check, Kind
+from npTRPO.theory.checks import Kind
 from npTRPO.theory.derivation import CHECKS
 from tests.strategies import instances
 from tests.theory.oracles import assert_holds
@@ -19,11 +17,11 @@ each_check = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.eq
 
 @pytest.mark.parametrize("number", NUMBERS)
 @given(instances())
-def test_an_equation_holds(number: str, instance: Any) -> None:
+def test_an_equation_holds(number, instance):
     assert_holds(number, instance)
 
 
-def docstrings() -> Iterator[str]:
+def docstrings():
     """Of every module, class and function of the package."""
     for file in Path(npTRPO.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -31,14 +29,14 @@ def docstrings() -> Iterator[str]:
                 yield ast.get_docstring(node) or ""
 
 
-def test_every_number_is_checked_in_order_and_in_the_packages_docstrings() -> None:
+def test_every_number_is_checked_in_order_and_in_the_packages_docstrings():
     assert [check.equation.number for check in CHECKS] == NUMBERS
     written = {number for text in docstrings() for number in re.findall(r"\bE\d+\b", text)}
     assert set(NUMBERS) - written == set()
 
 
 @each_check
-def test_what_computes_an_equation_says_its_number(check: Check) -> None:
+def test_what_computes_an_equation_says_its_number(check):
     assert check.implementations
     for thing, name in zip(check.implementations, check.implemented_by, strict=True):
         assert name.startswith("npTRPO.")
@@ -46,7 +44,7 @@ def test_what_computes_an_equation_says_its_number(check: Check) -> None:
 
 
 @each_check
-def test_a_check_carries_what_a_report_needs(check: Check) -> None:
+def test_a_check_carries_what_a_report_needs(check):
     equation = check.equation
     assert equation.title[0].islower() or equation.title[0] in "CKFGTλ"
     assert 10 < len(equation.title) <= 72

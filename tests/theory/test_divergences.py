@@ -1,5 +1,3 @@
-from typing import Any
-
 import numpy as np
 import pytest
 import scipy.stats
@@ -12,7 +10,7 @@ from tests.strategies import generators, instances
 
 
 @given(instances())
-def test_e15_on_a_sampled_batch_an_update_is_feasible_for_that_batch(instance: Any) -> None:
+def test_e15_on_a_sampled_batch_an_update_is_feasible_for_that_batch(instance):
     sample = instance.sample
     observations, advantages = (
         instance.states[sample.states],
@@ -34,14 +32,14 @@ def test_e15_on_a_sampled_batch_an_update_is_feasible_for_that_batch(instance: A
 
 
 @given(instances())
-def test_e16_the_sum_is_scipys_relative_entropy(instance: Any) -> None:
+def test_e16_the_sum_is_scipys_relative_entropy(instance):
     expected = scipy.stats.entropy(instance.old.policy, instance.new.policy, axis=1)
     ours = table_kl(instance.old.policy, instance.new.policy)
     np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-14)
 
 
 @given(generators())
-def test_e17_nodes_integrate_powers_of_a_gaussian(rng: np.random.Generator) -> None:
+def test_e17_nodes_integrate_powers_of_a_gaussian(rng):
     mean, log_std = rng.standard_normal(2)
     points, weights = gaussian_nodes(np.array([mean]), np.array([log_std]))
     for degree in range(10):
@@ -49,11 +47,11 @@ def test_e17_nodes_integrate_powers_of_a_gaussian(rng: np.random.Generator) -> N
         assert weights @ points[:, 0] ** degree == pytest.approx(float(exact), rel=1e-9, abs=1e-9)
 
 
-def test_e18_joint_actions_are_all_combinations() -> None:
+def test_e18_joint_actions_are_all_combinations():
     assert joint_actions((2, 3)).tolist() == [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]
 
 
-def test_e19_weights_take_the_place_of_the_mean() -> None:
+def test_e19_weights_take_the_place_of_the_mean():
     old, new = Categorical(np.zeros((3, 2))), Categorical(np.array([[0.0, 1.0], [0, 2], [0, 3]]))
     repeated = [Categorical(d.logits[[0, 1, 1, 2]]) for d in (old, new)]
     weighted = mean_kl(old, new, np.array([0.25, 0.5, 0.25]))

@@ -8,13 +8,13 @@ from gymnasium.utils.env_checker import check_env
 from hypothesis import given
 
 from npTRPO import TRPO
-from npTRPO.theory import TabularEnv, TabularMDP, mdp_from_gymnasium, random_mdp, value_iteration
+from npTRPO.theory import TabularEnv, mdp_from_gymnasium, random_mdp, value_iteration
 from npTRPO.theory.exact import table
 from tests.strategies import mdps, seeds
 
 
 @given(mdps(), seeds)
-def test_episodes_follow_the_mdp_and_end_in_absorbing_states(mdp: TabularMDP, seed: int) -> None:
+def test_episodes_follow_the_mdp_and_end_in_absorbing_states(mdp, seed):
     env, rng = TabularEnv(mdp, max_episode_steps=6), np.random.default_rng(seed)
     state, _ = env.reset(seed=seed)
     assert mdp.start[state] > 0
@@ -30,19 +30,19 @@ def test_episodes_follow_the_mdp_and_end_in_absorbing_states(mdp: TabularMDP, se
             break
 
 
-def test_gymnasium_finds_nothing_to_complain_of() -> None:
+def test_gymnasium_finds_nothing_to_complain_of():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(TabularEnv(random_mdp(np.random.default_rng(0), 4, 2), 20), skip_render_check=True)
 
 
-def test_without_a_limit_nothing_is_truncated() -> None:
+def test_without_a_limit_nothing_is_truncated():
     env = TabularEnv(random_mdp(np.random.default_rng(0), 3, 2))
     env.reset(seed=0)
     assert not any(env.step(0)[3] for _ in range(100))
 
 
-def test_the_same_seed_gives_the_same_episode() -> None:
+def test_the_same_seed_gives_the_same_episode():
     mdp = random_mdp(np.random.default_rng(0), 5, 2)
     episodes = []
     for _ in range(2):
@@ -53,7 +53,7 @@ def test_the_same_seed_gives_the_same_episode() -> None:
     assert episodes[0] == episodes[1]
 
 
-def test_wrong_use_is_refused() -> None:
+def test_wrong_use_is_refused():
     mdp = random_mdp(np.random.default_rng(0), 3, 2)
     with pytest.raises(ValueError, match="max_episode_steps must be at least 1, not 0"):
         TabularEnv(mdp, 0)
@@ -65,7 +65,7 @@ def test_wrong_use_is_refused() -> None:
         env.step(2)
 
 
-def _gymnasiums_walk(rng: np.random.Generator) -> dict[str, Any]:
+def _gymnasiums_walk(rng):
     """Transitions of FrozenLake as Gymnasium's own environment makes them, by state and action."""
     env = gymnasium.make("FrozenLake-v1", map_name="4x4")
     counts: dict[str, Any] = {
@@ -85,7 +85,7 @@ def _gymnasiums_walk(rng: np.random.Generator) -> dict[str, Any]:
     return counts
 
 
-def test_a_read_table_is_what_the_environment_does() -> None:
+def test_a_read_table_is_what_the_environment_does():
     counts = _gymnasiums_walk(np.random.default_rng(0))
     mdp = mdp_from_gymnasium("FrozenLake-v1", discount=0.9)
     n = np.maximum(counts["n"], 1)
@@ -97,7 +97,7 @@ def test_a_read_table_is_what_the_environment_does() -> None:
     assert np.all(np.abs(counts["reward"] / n - mdp.reward)[seen] <= allowed[seen])
 
 
-def test_an_agent_learns_the_best_policy_of_a_small_mdp() -> None:
+def test_an_agent_learns_the_best_policy_of_a_small_mdp():
     mdp = random_mdp(np.random.default_rng(5), 4, 3, kind="absorbing", discount=0.8)
     options: dict[str, Any] = {"gae_lambda": 0.9, "target_kl": 0.02, "gamma": 0.8, "net_arch": [], "seed": 1}
     agent = TRPO("MlpPolicy", TabularEnv(mdp, 40), n_steps=2048, **options)

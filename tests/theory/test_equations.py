@@ -7,7 +7,7 @@ from npTRPO.theory.latex import plain_text
 
 
 @pytest.mark.parametrize("number", EQUATIONS)
-def test_every_formula_is_one_line_of_text(number: str) -> None:
+def test_every_formula_is_one_line_of_text(number):
     line = EQUATIONS[number].text
     assert line.strip() == line
     assert "  " not in line
@@ -34,10 +34,10 @@ def test_every_formula_is_one_line_of_text(number: str) -> None:
         (r"\operatorname{diag}\left(\|x\|, \min\{y\}\right)", "diag(‖x‖, min{y})"),
     ],
 )
-def test_latex_as_plain_text(latex: str, text: str) -> None:
+def test_latex_as_plain_text(latex, text):
     assert unicodedata.normalize("NFC", plain_text(latex)) == text
 
 
-def test_a_command_without_a_text_is_refused() -> None:
+def test_a_command_without_a_text_is_refused():
     with pytest.raises(KeyError, match="foo"):
         plain_text(r"\foo")

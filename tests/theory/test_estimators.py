@@ -1,5 +1,3 @@
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,13 +9,13 @@ from npTRPO.theory.simulation import all_paths, simulate
 from tests.strategies import fractions, instances
 
 
-def test_e40_by_hand() -> None:
+def test_e40_by_hand():
     estimates = k_step_estimates(np.array([1.0, 2.0]), np.array([10.0, 20.0, 30.0]), 0.5)
     assert estimates.tolist() == [-10 + 1 + 0.5 * 20, -10 + 1 + 0.5 * 2 + 0.25 * 30]
 
 
 @given(fractions, fractions, st.integers(1, 8))
-def test_e41_the_weights_sum_to_one(gamma: float, lam: float, n: int) -> None:
+def test_e41_the_weights_sum_to_one(gamma, lam, n):
     """If every k-step estimator is the same number, so is GAE."""
     # V = 0 before the end and rewards 0 after the first step: Â^(k) = r₀ for all k.
     rewards = np.eye(1, n)[0] * 3
@@ -27,7 +25,7 @@ def test_e41_the_weights_sum_to_one(gamma: float, lam: float, n: int) -> None:
 
 
 @given(instances())
-def test_e42_what_follows_an_end_changes_nothing_before_it(instance: Any) -> None:
+def test_e42_what_follows_an_end_changes_nothing_before_it(instance):
     some = Experience.draw(instance, instance.rng(142))
     ours = some.advantages(instance.gamma, instance.lam)
     arrays = (some.rewards, some.values, some.next_values, some.terminated, some.truncated)
@@ -37,7 +35,7 @@ def test_e42_what_follows_an_end_changes_nothing_before_it(instance: Any) -> Non
 
 
 @given(instances(max_states=3, max_actions=2))
-def test_e44_with_wrong_values_only_the_full_return_is_unbiased(instance: Any) -> None:
+def test_e44_with_wrong_values_only_the_full_return_is_unbiased(instance):
     """A constant added to V moves the TD residual by (γ − 1) of it, and the return less V by −1 of it."""
     path = all_paths(instance.mdp, instance.old.policy, 3)
     values = instance.old.values[path.states] + 5
@@ -53,7 +51,7 @@ def test_e44_with_wrong_values_only_the_full_return_is_unbiased(instance: Any) -
 
 
 @given(instances())
-def test_drawn_experience_has_every_kind_of_end_and_is_what_the_policy_did(instance: Any) -> None:
+def test_drawn_experience_has_every_kind_of_end_and_is_what_the_policy_did(instance):
     kinds = set()
     for number in range(30):
         some = Experience.draw(instance, instance.rng(number))

@@ -25,7 +25,7 @@ from tests.theory.oracles import random_policy
 FROZEN_LAKE = mdp_from_gymnasium("FrozenLake-v1", discount=0.99)
 
 
-def lower_bound(mdp: TabularMDP, old: np.ndarray, new: np.ndarray) -> float:
+def lower_bound(mdp, old, new):
     """What E12 promises of a new policy."""
     now = mdp.evaluate(old)
     kl = np.max(np.sum(old * np.log(old / new), axis=1))
@@ -34,7 +34,7 @@ def lower_bound(mdp: TabularMDP, old: np.ndarray, new: np.ndarray) -> float:
 
 @given(mdps(), generators())
 @settings(max_examples=25)
-def test_e12_penalised_steps_never_lower_the_objective(mdp: TabularMDP, rng: np.random.Generator) -> None:
+def test_e12_penalised_steps_never_lower_the_objective(mdp, rng):
     policy = random_policy(mdp, rng)
     for _ in range(3):
         now = mdp.evaluate(policy)
@@ -50,7 +50,7 @@ def test_e12_penalised_steps_never_lower_the_objective(mdp: TabularMDP, rng: np.
 
 @given(mdps(max_states=3, max_actions=3, max_discount=0.95), generators())
 @settings(max_examples=15)
-def test_e12_no_other_policy_has_a_higher_bound(mdp: TabularMDP, rng: np.random.Generator) -> None:
+def test_e12_no_other_policy_has_a_higher_bound(mdp, rng):
     old = random_policy(mdp, rng)
     step = penalised_step(mdp, old)
     size = np.max(np.abs(mdp.evaluate(old).values))
@@ -66,11 +66,11 @@ def test_e12_no_other_policy_has_a_higher_bound(mdp: TabularMDP, rng: np.random.
             assert best <= step.bound + 1e-10 * size
 
 
-def test_e12_the_inner_maximum_is_scipys() -> None:
+def test_e12_the_inner_maximum_is_scipys():
     mdp, rng = random_mdp(np.random.default_rng(1), 2, 3, discount=0.3), np.random.default_rng(0)
     old = random_policy(mdp, rng)
 
-    def objective(x: np.ndarray) -> float:
+    def objective(x):
         logits = x.reshape(2, 3)
         new = np.exp(logits) / np.sum(np.exp(logits), axis=1, keepdims=True)
         return -lower_bound(mdp, old, new)
@@ -85,14 +85,14 @@ def test_e12_the_inner_maximum_is_scipys() -> None:
     assert penalised_step(mdp, old).bound >= -found.fun - 1e-13
 
 
-def test_without_a_discount_one_penalised_step_is_optimal() -> None:
+def test_without_a_discount_one_penalised_step_is_optimal():
     mdp = random_mdp(np.random.default_rng(2), 4, 3, discount=0.0)
     step = penalised_step(mdp, np.full((4, 3), 1 / 3))
     assert step.bound == pytest.approx(value_iteration(mdp).objective)
     assert step.max_kl == np.inf
 
 
-def test_a_policy_that_can_not_be_improved_stays() -> None:
+def test_a_policy_that_can_not_be_improved_stays():
     mdp = TabularMDP(np.full((2, 2, 2), 0.5), np.ones((2, 2)), np.full(2, 0.5), 0.9)
     old = np.array([[0.3, 0.7], [0.5, 0.5]])
     step = penalised_step(mdp, old)
@@ -100,7 +100,7 @@ def test_a_policy_that_can_not_be_improved_stays() -> None:
     assert step.max_kl <= 1e-15
 
 
-def test_a_state_that_is_almost_never_visited_is_not_worth_any_penalty() -> None:
+def test_a_state_that_is_almost_never_visited_is_not_worth_any_penalty():
     start = np.array([1.0, 1e-200])
     mdp = TabularMDP(np.eye(2)[:, None].repeat(2, axis=1), np.array([[1.0, 1], [0, 9]]), start, 0.5)
     old = np.full((2, 2), 0.5)
@@ -109,14 +109,14 @@ def test_a_state_that_is_almost_never_visited_is_not_worth_any_penalty() -> None
     assert (step.bound, step.max_kl) == (mdp.evaluate(old).objective, 0)
 
 
-def test_a_penalised_step_needs_positive_probabilities() -> None:
+def test_a_penalised_step_needs_positive_probabilities():
     mdp = random_mdp(np.random.default_rng(0), 2, 2, discount=0.5)
     with pytest.raises(ValueError, match="every action a positive probability"):
         penalised_step(mdp, np.eye(2))
 
 
 @given(instances())
-def test_e15_a_practical_step_stays_within_the_region_and_gains(instance: Any) -> None:
+def test_e15_a_practical_step_stays_within_the_region_and_gains(instance):
     found = practical_step(instance.mdp, instance.policy, instance.theta, target_kl=instance.target_kl)
     new = table(instance.policy, found.theta)
     kl = float(
@@ -131,7 +131,7 @@ def test_e15_a_practical_step_stays_within_the_region_and_gains(instance: Any) -
 
 @given(instances())
 @settings(max_examples=20)
-def test_a_weighted_batch_updates_as_a_batch_with_repeated_rows(instance: Any) -> None:
+def test_a_weighted_batch_updates_as_a_batch_with_repeated_rows(instance):
     batch, policy, theta = instance.batch, instance.policy, instance.theta
     counts = instance.rng(99).integers(1, 4, len(batch.actions))
     options: dict[str, Any] = {"target_kl": instance.target_kl, "cg_rtol": 1e-10}
@@ -147,14 +147,14 @@ def test_a_weighted_batch_updates_as_a_batch_with_repeated_rows(instance: Any) -
 @pytest.mark.parametrize(
     "weights", [np.ones(3), np.ones((4, 1)) / 4, np.array([1.5, -0.5, 0, 0]), np.ones(4)]
 )
-def test_weights_that_are_none_are_refused(weights: np.ndarray) -> None:
+def test_weights_that_are_none_are_refused(weights):
     policy = tabular_policy(random_mdp(np.random.default_rng(0), 4, 2))
     theta = np.zeros(policy.n_parameters)
     with pytest.raises(ValueError, match="weights must be 4 numbers that aren't negative and have sum 1"):
         update(policy, theta, np.eye(4), np.zeros(4, int), np.ones(4), weights=weights)
 
 
-def test_sub_sampling_takes_the_weights_of_the_states_that_it_takes() -> None:
+def test_sub_sampling_takes_the_weights_of_the_states_that_it_takes():
     mdp = random_mdp(np.random.default_rng(4), 4, 2, discount=0.9)
     policy = tabular_policy(mdp)
     theta = np.random.default_rng(1).standard_normal(policy.n_parameters)
@@ -172,7 +172,7 @@ def test_sub_sampling_takes_the_weights_of_the_states_that_it_takes() -> None:
     assert found.step_norm == pytest.approx(scale * np.linalg.norm(found.cg.x), rel=1e-9)
 
 
-def test_on_frozen_lake_the_practical_algorithm_reaches_the_optimum() -> None:
+def test_on_frozen_lake_the_practical_algorithm_reaches_the_optimum():
     policy = tabular_policy(FROZEN_LAKE)
     best = value_iteration(FROZEN_LAKE)
     options: dict[str, Any] = {"target_kl": 0.05, "cg_damping": 1e-5, "cg_max_steps": 100}
@@ -183,7 +183,7 @@ def test_on_frozen_lake_the_practical_algorithm_reaches_the_optimum() -> None:
     assert FROZEN_LAKE.evaluate(run.policy).objective == pytest.approx(run.objectives[-1], abs=1e-12)
 
 
-def test_the_guarantee_costs_almost_all_of_the_progress() -> None:
+def test_the_guarantee_costs_almost_all_of_the_progress():
     policy = tabular_policy(FROZEN_LAKE)
     theta = np.zeros(policy.n_parameters)
     guarded = penalised_run(FROZEN_LAKE, table(policy, theta), 5)
@@ -193,7 +193,7 @@ def test_the_guarantee_costs_almost_all_of_the_progress() -> None:
     assert np.all(np.diff(guarded.objectives) > 0)
 
 
-def test_a_practical_run_ends_where_an_update_changes_nothing() -> None:
+def test_a_practical_run_ends_where_an_update_changes_nothing():
     mdp = TabularMDP(np.full((2, 2, 2), 0.5), np.ones((2, 2)), np.full(2, 0.5), 0.5)
     policy = tabular_policy(mdp)
     run = practical_run(mdp, policy, np.zeros(policy.n_parameters), 10)

@@ -3,11 +3,11 @@ import pytest
 from hypothesis import given, settings
 
 from npTRPO.theory.krylov import best_in_krylov_space, iterates
-from tests.strategies import System, systems
+from tests.strategies import systems
 
 
 @given(systems(max_size=5, max_condition=10.0))
-def test_e33_the_best_point_is_no_farther_than_any_other_of_its_subspace(s: System) -> None:
+def test_e33_the_best_point_is_no_farther_than_any_other_of_its_subspace(s):
     points = best_in_krylov_space(s.A, s.b, 3)
     solution = np.linalg.solve(s.A, s.b)
     powers = [s.b]
@@ -24,7 +24,7 @@ def test_e33_the_best_point_is_no_farther_than_any_other_of_its_subspace(s: Syst
 
 @given(systems(min_size=3, max_condition=100.0))
 @settings(max_examples=20)
-def test_iterates_begin_at_zero_and_stop_in_time(s: System) -> None:
+def test_iterates_begin_at_zero_and_stop_in_time(s):
     points = iterates(s.A, s.b, steps=2)
     np.testing.assert_array_equal(points[0], 0)
     assert len(points) <= 3

@@ -16,7 +16,7 @@ SMALL = {"max_states": 3, "max_actions": 2, "max_discount": 0.3}
 
 
 @given(mdps(**SMALL), generators())
-def test_e1_the_objective_is_the_sum_over_all_paths(mdp: TabularMDP, rng: np.random.Generator) -> None:
+def test_e1_the_objective_is_the_sum_over_all_paths(mdp, rng):
     policy, steps = random_policy(mdp, rng), 4
     total = sum(
         path.probability
@@ -28,7 +28,7 @@ def test_e1_the_objective_is_the_sum_over_all_paths(mdp: TabularMDP, rng: np.ran
 
 
 @given(mdps(**SMALL), generators())
-def test_e5_visitation_counts_states_along_all_paths(mdp: TabularMDP, rng: np.random.Generator) -> None:
+def test_e5_visitation_counts_states_along_all_paths(mdp, rng):
     policy, steps, counted = random_policy(mdp, rng), 4, np.zeros(mdp.n_states)
     for path in paths(mdp, policy, steps):
         for t, state in enumerate(path.states[:steps]):
@@ -39,9 +39,7 @@ def test_e5_visitation_counts_states_along_all_paths(mdp: TabularMDP, rng: np.ra
 
 
 @given(mdps(), generators())
-def test_values_and_action_values_meet_their_bellman_equations(
-    mdp: TabularMDP, rng: np.random.Generator
-) -> None:
+def test_values_and_action_values_meet_their_bellman_equations(mdp, rng):
     now = mdp.evaluate(random_policy(mdp, rng))
     size = 1 + np.max(np.abs(now.values))
     np.testing.assert_allclose(np.sum(now.policy * now.action_values, axis=1), now.values, atol=1e-13 * size)
@@ -54,7 +52,7 @@ def test_values_and_action_values_meet_their_bellman_equations(
 
 
 @given(mdps(), generators())
-def test_e1_simulated_returns_agree_with_the_values(mdp: TabularMDP, rng: np.random.Generator) -> None:
+def test_e1_simulated_returns_agree_with_the_values(mdp, rng):
     policy, steps, n = random_policy(mdp, rng), 6, 200
     simulated = simulate(mdp, policy, steps, n, rng)
     weights = mdp.discount ** np.arange(steps)
@@ -68,7 +66,7 @@ def test_e1_simulated_returns_agree_with_the_values(mdp: TabularMDP, rng: np.ran
 
 
 @given(instances())
-def test_e8_the_policy_gradient_is_the_gradient_of_the_objective_in_every_direction(instance: Any) -> None:
+def test_e8_the_policy_gradient_is_the_gradient_of_the_objective_in_every_direction(instance):
     gradient = instance.mdp.policy_gradient(instance.table, instance.theta)
     steps = instance.theta + 1e-100j * np.eye(instance.theta.size)
     slopes = [instance.mdp.evaluate(instance.table(theta)).objective.imag / 1e-100 for theta in steps]
@@ -76,7 +74,7 @@ def test_e8_the_policy_gradient_is_the_gradient_of_the_objective_in_every_direct
     np.testing.assert_allclose(gradient, slopes, rtol=0, atol=1e-12 * size)
 
 
-def test_a_tabular_policy_reaches_any_table_with_full_support() -> None:
+def test_a_tabular_policy_reaches_any_table_with_full_support():
     mdp = random_mdp(np.random.default_rng(0), 4, 3)
     wanted = random_policy(mdp, np.random.default_rng(1))
     policy = tabular_policy(mdp)
@@ -84,7 +82,7 @@ def test_a_tabular_policy_reaches_any_table_with_full_support() -> None:
     np.testing.assert_allclose(table(policy, theta), wanted, rtol=1e-14)
 
 
-def test_arrays_are_copied_and_frozen() -> None:
+def test_arrays_are_copied_and_frozen():
     transition = np.ones((1, 1, 1))
     mdp = TabularMDP(transition, np.zeros((1, 1)), np.ones(1), 0.5)
     transition[:] = 7
@@ -123,7 +121,7 @@ GOOD: dict[str, Any] = {
         ("discount", float("nan"), "discount"),
     ],
 )
-def test_what_is_no_mdp_is_refused(name: str, value: Any, message: str) -> None:
+def test_what_is_no_mdp_is_refused(name, value, message):
     with pytest.raises(ValueError, match=message):
         TabularMDP(**{**GOOD, name: value})
 
@@ -136,7 +134,7 @@ def test_what_is_no_mdp_is_refused(name: str, value: Any, message: str) -> None:
         (np.full((2, 1), np.nan), "policy must hold probabilities"),
     ],
 )
-def test_what_is_no_policy_is_refused(policy: np.ndarray, message: str) -> None:
+def test_what_is_no_policy_is_refused(policy, message):
     mdp = TabularMDP(**GOOD)
     with pytest.raises(ValueError, match=message):
         mdp.evaluate(policy)
@@ -144,7 +142,7 @@ def test_what_is_no_policy_is_refused(policy: np.ndarray, message: str) -> None:
         simulate(mdp, policy, 1, 1, np.random.default_rng(0))
 
 
-def test_a_simulation_needs_a_step_and_a_trajectory() -> None:
+def test_a_simulation_needs_a_step_and_a_trajectory():
     mdp, policy = TabularMDP(**GOOD), np.ones((2, 1))
     for steps, n in ((0, 1), (1, 0)):
         with pytest.raises(ValueError, match="at least one step"):
@@ -154,7 +152,7 @@ def test_a_simulation_needs_a_step_and_a_trajectory() -> None:
 @given(
     st.integers(1, 5), st.integers(1, 4), st.sampled_from(["dense", "sparse", "deterministic"]), generators()
 )
-def test_random_mdps_are_of_their_kind(n: int, a: int, kind: Any, rng: np.random.Generator) -> None:
+def test_random_mdps_are_of_their_kind(n, a, kind, rng):
     mdp = random_mdp(rng, n, a, kind=kind)
     reachable = np.count_nonzero(mdp.transition, axis=-1)
     assert mdp.reward.shape == (n, a)
@@ -163,7 +161,7 @@ def test_random_mdps_are_of_their_kind(n: int, a: int, kind: Any, rng: np.random
     assert not mdp.absorbing.any() or kind != "dense" or n == 1
 
 
-def test_random_mdps_with_an_absorbing_state_have_one() -> None:
+def test_random_mdps_with_an_absorbing_state_have_one():
     mdp = random_mdp(np.random.default_rng(3), 4, 2, kind="absorbing", discount=0.5)
     np.testing.assert_array_equal(mdp.absorbing, [False, False, False, True])
     assert mdp.start[-1] == 0
@@ -179,12 +177,12 @@ def test_random_mdps_with_an_absorbing_state_have_one() -> None:
         ({"n_states": 1, "kind": "absorbing"}, "at least 2 states"),
     ],
 )
-def test_random_mdps_that_can_not_be_are_refused(arguments: dict[str, Any], message: str) -> None:
+def test_random_mdps_that_can_not_be_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         random_mdp(np.random.default_rng(0), **{"n_states": 2, "n_actions": 2, **arguments})
 
 
-def _toy(name: str) -> str:
+def _toy(name):
     """The newest version of one of Gymnasium's toy texts."""
     versions = [spec.version for spec in gymnasium.registry.values() if spec.name == name]
     return f"{name}-v{max(version for version in versions if version is not None)}"
@@ -194,7 +192,7 @@ TOYS = [(_toy("FrozenLake"), {}), (_toy("FrozenLake"), {"is_slippery": False}), 
 
 
 @pytest.mark.parametrize(("name", "options"), [*TOYS, (_toy("Taxi"), {})])
-def test_gymnasiums_tables_are_read_entry_by_entry(name: str, options: dict[str, Any]) -> None:
+def test_gymnasiums_tables_are_read_entry_by_entry(name, options):
     env: Any = gymnasium.make(name, **options).unwrapped
     mdp = mdp_from_gymnasium(name, discount=0.9, **options)
     n = env.observation_space.n
@@ -211,7 +209,7 @@ def test_gymnasiums_tables_are_read_entry_by_entry(name: str, options: dict[str,
     np.testing.assert_array_equal(mdp.start, [*env.initial_state_distrib, 0])
 
 
-def test_an_environment_may_be_given_itself() -> None:
+def test_an_environment_may_be_given_itself():
     env = gymnasium.make(_toy("FrozenLake"), is_slippery=False)
     ours = mdp_from_gymnasium(env, discount=0.9)
     assert np.count_nonzero(ours.transition) == 17 * 4
@@ -219,6 +217,6 @@ def test_an_environment_may_be_given_itself() -> None:
     env.close()
 
 
-def test_an_environment_without_a_table_is_refused() -> None:
+def test_an_environment_without_a_table_is_refused():
     with pytest.raises(TypeError, match=r"no table of its transitions.*FrozenLake"):
         mdp_from_gymnasium("CartPole-v1", discount=0.9)

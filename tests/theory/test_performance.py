@@ -1,5 +1,3 @@
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,7 +14,7 @@ SMALL = {"max_states": 3, "max_actions": 2, "max_discount": 0.3}
 STEPS = 4
 
 
-def along_paths(mdp: TabularMDP, policy: np.ndarray, worth: Any) -> float:
+def along_paths(mdp, policy, worth):
     """Σ_{t<4} γᵗ f(s_t, a_t, s_{t+1}) on average over all paths; what is left out is γ⁴ max|f| / (1 − γ)."""
     return sum(
         path.probability
@@ -28,9 +26,7 @@ def along_paths(mdp: TabularMDP, policy: np.ndarray, worth: Any) -> float:
 
 
 @given(mdps(), generators())
-def test_e1_e5_discounted_sums_are_the_solutions_of_their_systems(
-    mdp: TabularMDP, rng: np.random.Generator
-) -> None:
+def test_e1_e5_discounted_sums_are_the_solutions_of_their_systems(mdp, rng):
     now = mdp.evaluate(random_policy(mdp, rng))
     inverse = np.linalg.inv(np.eye(mdp.n_states) - mdp.discount * now.transition)
     summed = discounted_sum(now.transition, mdp.start, mdp.discount)
@@ -38,14 +34,14 @@ def test_e1_e5_discounted_sums_are_the_solutions_of_their_systems(
 
 
 @given(mdps(**SMALL), generators())
-def test_e2_differences_telescope_along_all_paths(mdp: TabularMDP, rng: np.random.Generator) -> None:
+def test_e2_differences_telescope_along_all_paths(mdp, rng):
     values, gamma = rng.standard_normal(mdp.n_states), mdp.discount
     total = along_paths(mdp, random_policy(mdp, rng), lambda s, a, t: gamma * values[t] - values[s])
     assert abs(-total - mdp.start @ values) <= gamma**STEPS * np.max(np.abs(values)) + 1e-12
 
 
 @given(mdps(**SMALL), generators())
-def test_e3_advantages_add_up_along_all_paths(mdp: TabularMDP, rng: np.random.Generator) -> None:
+def test_e3_advantages_add_up_along_all_paths(mdp, rng):
     old, new = mdp.evaluate(random_policy(mdp, rng)), mdp.evaluate(random_policy(mdp, rng))
     total = along_paths(mdp, new.policy, lambda s, a, t: old.advantages[s, a])
     left_out = mdp.discount**STEPS * np.max(np.abs(old.advantages)) / (1 - mdp.discount)
@@ -53,7 +49,7 @@ def test_e3_advantages_add_up_along_all_paths(mdp: TabularMDP, rng: np.random.Ge
 
 
 @given(instances())
-def test_e7_the_surrogate_is_linear_in_the_new_policy(instance: Any) -> None:
+def test_e7_the_surrogate_is_linear_in_the_new_policy(instance):
     halfway = (instance.old.policy + instance.new.policy) / 2
     ends = local_approximation(instance.old, instance.new.policy, instance.gamma)
     size = np.max(np.abs(instance.old.values)) / (1 - instance.gamma)
@@ -62,7 +58,7 @@ def test_e7_the_surrogate_is_linear_in_the_new_policy(instance: Any) -> None:
 
 
 @given(instances())
-def test_e8_nothing_but_the_first_order_agrees(instance: Any) -> None:
+def test_e8_nothing_but_the_first_order_agrees(instance):
     """Away from θ the two differ as E13 allows, and to second order in the step."""
     direction = instance.rng(108).standard_normal(instance.theta.size)
     errors = []
@@ -77,7 +73,7 @@ def test_e8_nothing_but_the_first_order_agrees(instance: Any) -> None:
 
 
 @given(instances())
-def test_e10_at_the_old_parameters_it_is_the_mean_advantage_and_its_gradient_the_score(instance: Any) -> None:
+def test_e10_at_the_old_parameters_it_is_the_mean_advantage_and_its_gradient_the_score(instance):
     value, gradient = value_and_grad(instance.surrogate)(instance.theta)
     assert value == pytest.approx(float(instance.batch.weights @ instance.batch.advantages), abs=1e-14)
     expected = instance.scores.T @ (instance.batch.weights * instance.batch.advantages)
@@ -85,7 +81,7 @@ def test_e10_at_the_old_parameters_it_is_the_mean_advantage_and_its_gradient_the
     np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-13 * size)
 
 
-def test_e4_a_residual_is_the_advantage_where_transitions_are_certain() -> None:
+def test_e4_a_residual_is_the_advantage_where_transitions_are_certain():
     ring = np.zeros((3, 2, 3))
     ring[[0, 1, 2], 0, [1, 2, 0]] = ring[[0, 1, 2], 1, [2, 0, 1]] = 1
     mdp = TabularMDP(ring, np.arange(6.0).reshape(3, 2), np.full(3, 1 / 3), 0.9)

@@ -1,6 +1,5 @@
 import json
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +13,11 @@ from npTRPO.theory.equations import EQUATIONS
 
 
 @pytest.fixture(scope="module")
-def report() -> Any:
+def report():
     return verify(instances=6, seed=3)
 
 
-def test_the_table_has_a_line_for_each_equation(report: Any) -> None:
+def test_the_table_has_a_line_for_each_equation(report):
     lines = report.to_text().splitlines()
     rows = [line for line in lines if line.startswith("E")]
     assert [row.split()[0] for row in rows] == [f"E{n}" for n in range(1, 45)]
@@ -27,7 +26,7 @@ def test_the_table_has_a_line_for_each_equation(report: Any) -> None:
     assert max(map(len, lines)) <= 175
 
 
-def test_the_json_is_well_formed_and_complete(report: Any) -> None:
+def test_the_json_is_well_formed_and_complete(report):
     document = json.loads(report.to_json())
     assert document["passed"] is True
     assert (document["instances"], document["seed"]) == (6, 3)
@@ -45,7 +44,7 @@ def test_the_json_is_well_formed_and_complete(report: Any) -> None:
         assert (row["threshold"] is None) == (row["kind"] != "statistical")
 
 
-def test_the_same_seed_measures_the_same_and_more_instances_begin_alike(report: Any) -> None:
+def test_the_same_seed_measures_the_same_and_more_instances_begin_alike(report):
     longer = verify(instances=8, seed=3)
     for ours, theirs in zip(report.rows, longer.rows, strict=True):
         np.testing.assert_array_equal(ours.residuals, theirs.residuals[:6])
@@ -55,21 +54,19 @@ def test_the_same_seed_measures_the_same_and_more_instances_begin_alike(report: 
     assert any(a.residual != b.residual for a, b in zip(report.rows, other.rows, strict=True))
 
 
-def test_the_command_prints_the_table_and_succeeds(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_the_table_and_succeeds(capsys):
     assert main(["verify", "--instances", "3"]) == 0
     out = capsys.readouterr().out
     assert "44 of 44 equations hold" in out
     assert out.count("\nE") == 44
 
 
-def test_the_command_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_json(capsys):
     assert main(["verify", "--instances", "2", "--seed", "5", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["seed"] == 5
 
 
-def test_a_broken_function_makes_the_status_1(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_broken_function_makes_the_status_1(monkeypatch, capsys):
     right = DiagGaussian.kl
     monkeypatch.setattr(DiagGaussian, "kl", lambda old, new: right(old, new) * (1 + 1e-6))
     assert main(["verify", "--instances", "4"]) == 1
@@ -82,10 +79,8 @@ def test_a_broken_function_makes_the_status_1(
     assert sentence.endswith("of their size (npTRPO.policies.distributions.DiagGaussian.kl)")
 
 
-def test_a_function_that_raises_makes_the_status_1_and_is_told_of(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def broken(old: Any, new: Any) -> Any:
+def test_a_function_that_raises_makes_the_status_1_and_is_told_of(monkeypatch, capsys):
+    def broken(old, new):
         raise ZeroDivisionError("out of\nluck")
 
     monkeypatch.setattr(Categorical, "kl", broken)
@@ -97,7 +92,7 @@ def test_a_function_that_raises_makes_the_status_1_and_is_told_of(
     assert document["passed"] is False
 
 
-def test_what_is_not_a_number_fails_and_is_null_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_a_number_fails_and_is_null_in_json(monkeypatch):
     monkeypatch.setattr(Categorical, "kl", lambda old, new: np.full(len(old.logits), np.nan))
     report = verify(instances=2)
     row = report.rows[15]
@@ -117,7 +112,7 @@ def test_what_is_not_a_number_fails_and_is_null_in_json(monkeypatch: pytest.Monk
         ["extra"],
     ],
 )
-def test_wrong_use_makes_the_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_use_makes_the_status_2(arguments, capsys):
     try:
         status = main(["verify", *arguments])
     except SystemExit as refused:  # argparse's own
@@ -126,7 +121,7 @@ def test_wrong_use_makes_the_status_2(arguments: list[str], capsys: pytest.Captu
     assert capsys.readouterr().err
 
 
-def test_each_kind_of_comparison_can_fail_a_statement() -> None:
+def test_each_kind_of_comparison_can_fail_a_statement():
     """Also where it isn't what the check is mainly about."""
     for comparisons, sentence in (
         ((Equal(1.0, 1.1), AtMost(0.0, 1.0)), "the sides differ by 0.0909 of their size"),
@@ -142,7 +137,7 @@ def test_each_kind_of_comparison_can_fail_a_statement() -> None:
             assert "FAILS" in report.to_text()
 
 
-def test_a_case_with_nothing_to_compare_counts_neither_way() -> None:
+def test_a_case_with_nothing_to_compare_counts_neither_way():
     answers = iter([(), (Equal(1.0, 1.0),)])
     check = replace(CHECKS[0], measure=lambda instance: next(answers))
     report = verify(instances=2, checks=[check])
@@ -153,6 +148,6 @@ def test_a_case_with_nothing_to_compare_counts_neither_way() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"), [((0, 0), "at least 1 instance"), ((1, -1), "seed must not")]
 )
-def test_verify_refuses_what_it_can_not_do(arguments: tuple[int, int], message: str) -> None:
+def test_verify_refuses_what_it_can_not_do(arguments, message):
     with pytest.raises(ValueError, match=message):
         verify(*arguments)

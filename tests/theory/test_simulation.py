@@ -11,7 +11,7 @@ from tests.theory.oracles import ESTIMATES, paths, random_policy
 SMALL = {"max_states": 3, "max_actions": 2}
 
 
-def assert_frequencies(indices: np.ndarray, probabilities: np.ndarray) -> None:
+def assert_frequencies(indices, probabilities):
     """Each index is as frequent as it is probable, and those that are impossible don't occur."""
     counts = np.bincount(indices, minlength=probabilities.size)
     p = probabilities.ravel()
@@ -22,9 +22,7 @@ def assert_frequencies(indices: np.ndarray, probabilities: np.ndarray) -> None:
 
 
 @given(mdps(), generators())
-def test_steps_are_distributed_as_policy_and_transitions_say(
-    mdp: TabularMDP, rng: np.random.Generator
-) -> None:
+def test_steps_are_distributed_as_policy_and_transitions_say(mdp, rng):
     policy = random_policy(mdp, rng)
     path = simulate(mdp, policy, 3, 400, rng)
     states = mdp.start
@@ -39,7 +37,7 @@ def test_steps_are_distributed_as_policy_and_transitions_say(
 
 
 @given(mdps(max_discount=0.9), generators())
-def test_e5_transitions_are_drawn_from_the_visitation(mdp: TabularMDP, rng: np.random.Generator) -> None:
+def test_e5_transitions_are_drawn_from_the_visitation(mdp, rng):
     policy = random_policy(mdp, rng)
     sample = sample_visitation(mdp, policy, 400, rng)
     expected = mdp.evaluate(policy).visitation[:, None, None] * policy[:, :, None] * mdp.transition
@@ -49,7 +47,7 @@ def test_e5_transitions_are_drawn_from_the_visitation(mdp: TabularMDP, rng: np.r
 
 
 @given(mdps(**SMALL), generators())
-def test_all_paths_are_all_there_are(mdp: TabularMDP, rng: np.random.Generator) -> None:
+def test_all_paths_are_all_there_are(mdp, rng):
     policy, steps = random_policy(mdp, rng), 2
     found = all_paths(mdp, policy, steps)
     ours = {
@@ -63,12 +61,12 @@ def test_all_paths_are_all_there_are(mdp: TabularMDP, rng: np.random.Generator) 
         assert mine * given_first == pytest.approx(path.probability, rel=1e-14, abs=1e-300)
 
 
-def test_a_draw_never_takes_what_has_no_probability() -> None:
+def test_a_draw_never_takes_what_has_no_probability():
     rows = np.tile([0.0, 0.3, 0.0, 0.7, 0.0], (10_000, 1))
     assert set(draw(rows, np.random.default_rng(0))) == {1, 3}
 
 
-def test_the_same_seed_simulates_the_same() -> None:
+def test_the_same_seed_simulates_the_same():
     mdp = TabularMDP(np.full((2, 2, 2), 0.5), np.eye(2), np.full(2, 0.5), 0.5)
     first, second = (simulate(mdp, np.full((2, 2), 0.5), 5, 7, np.random.default_rng(3)) for _ in range(2))
     np.testing.assert_array_equal(first.states, second.states)

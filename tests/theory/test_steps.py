@@ -1,5 +1,4 @@
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +9,13 @@ from npTRPO import line_search
 from npTRPO.policies.network import FunctionNetwork
 from npTRPO.theory.steps import compatible_weights
 from npTRPO.trust_region.update import lagrange_multiplier, natural_step, predicted_improvement
-from tests.strategies import System, generators, instances, systems
+from tests.strategies import generators, instances, systems
 from tests.theory.oracles import assert_holds
 
 
 @given(systems(max_size=4, max_condition=30.0), generators())
 @settings(max_examples=25)
-def test_e26_scipy_finds_the_same_maximum(s: System, rng: np.random.Generator) -> None:
+def test_e26_scipy_finds_the_same_maximum(s, rng):
     g = s.b / np.linalg.norm(s.b)
     step = natural_step(np.linalg.solve(s.A, g), float(g @ np.linalg.solve(s.A, g)), 0.5)
     found = scipy.optimize.minimize(
@@ -31,7 +30,7 @@ def test_e26_scipy_finds_the_same_maximum(s: System, rng: np.random.Generator) -
 
 
 @given(systems(max_condition=1e4))
-def test_e28_the_multiplier_is_the_price_of_the_region(s: System) -> None:
+def test_e28_the_multiplier_is_the_price_of_the_region(s):
     """How fast the predicted improvement grows with δ, found by a difference."""
     x, quadratic = np.linalg.solve(s.A, s.b), float(s.b @ np.linalg.solve(s.A, s.b))
     assume(quadratic > 1e-12)
@@ -42,7 +41,7 @@ def test_e28_the_multiplier_is_the_price_of_the_region(s: System) -> None:
 
 
 @given(systems(), generators())
-def test_e30_whatever_the_direction(s: System, rng: np.random.Generator) -> None:
+def test_e30_whatever_the_direction(s, rng):
     x = rng.standard_normal(s.b.size)
     step = natural_step(x, float(x @ s.A @ x), 0.02)
     assert step @ s.A @ step / 2 == pytest.approx(0.02, rel=1e-12)
@@ -50,7 +49,7 @@ def test_e30_whatever_the_direction(s: System, rng: np.random.Generator) -> None
 
 
 @given(instances(min_states=4))
-def test_e32_the_fit_is_weighted_where_no_weights_fit_exactly(instance: Any) -> None:
+def test_e32_the_fit_is_weighted_where_no_weights_fit_exactly(instance):
     """All states look the same to this policy, so that its scores can't tell their advantages apart."""
     logits = instance.theta[: instance.mdp.n_actions]
     network = FunctionNetwork(lambda theta, x: theta + np.zeros((len(x), 1)), lambda rng: logits)
@@ -67,7 +66,7 @@ def test_e32_the_fit_is_weighted_where_no_weights_fit_exactly(instance: Any) -> 
 
 
 @given(instances(max_discount=0.9))
-def test_e32_the_least_weights_are_the_pseudo_inverse_times_the_gradient(instance: Any) -> None:
+def test_e32_the_least_weights_are_the_pseudo_inverse_times_the_gradient(instance):
     fisher = instance.scores.T @ (instance.batch.weights[:, None] * instance.scores)
     eigenvalues = np.linalg.eigvalsh(fisher)
     rare = (instance.old.visitation > 0) & (instance.old.visitation < 1e-6)
@@ -80,7 +79,7 @@ def test_e32_the_least_weights_are_the_pseudo_inverse_times_the_gradient(instanc
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-9 * size)
 
 
-def test_e38_equal_is_within_the_region_but_no_improvement() -> None:
+def test_e38_equal_is_within_the_region_but_no_improvement():
     theta, step = np.zeros(1), np.ones(1)
     found = line_search(lambda t: (float(t[0]), 0.01), theta, step, 0.0, target_kl=0.01)
     assert found.fraction == 1

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,10 +17,9 @@ from typing import Any
 import pytest
 
 from npTRPO.cli import main
-from npTRPO.theory import Report, verify
-from npTRPO.theory.checks import AtMost, Check, Comparison, Equal, Kind
+from npTRPO.theory import verify
+from npTRPO.theory.checks import AtMost, Equal, Kind
 from npTRPO.theory.derivation import CHECKS
-from npTRPO.theory.instances import Instance
 from npTRPO.theory_page import figures
 from npTRPO.theory_page.page import page
 
@@ -33,7 +31,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 class Document(HTMLParser):
     """A page as a list of elements, read strictly: every element is closed where it should be."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text):
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.inside: list[str] = []
@@ -42,31 +40,31 @@ class Document(HTMLParser):
         self.close()
         assert self.inside == []
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag, attrs):
         assert len(dict(attrs)) == len(attrs), self.get_starttag_text()
         self.elements.append((tag, dict(attrs)))
         if tag not in VOID:
             self.inside.append(tag)
 
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_startendtag(self, tag, attrs):
         self.elements.append((tag, dict(attrs)))
 
-    def handle_endtag(self, tag: str) -> None:
+    def handle_endtag(self, tag):
         assert self.inside.pop() == tag, (tag, self.getpos())
 
-    def handle_data(self, data: str) -> None:
+    def handle_data(self, data):
         if "style" not in self.inside:
             self.words.append(data)
 
-    def named(self, tag: str) -> list[dict[str, str | None]]:
+    def named(self, tag):
         return [attributes for name, attributes in self.elements if name == tag]
 
     @property
-    def ids(self) -> list[str | None]:
+    def ids(self):
         return [attributes["id"] for _, attributes in self.elements if "id" in attributes]
 
 
-def made(report: Report) -> str:
+def made(report):
     """The page of a report, where what makes it is installed."""
     for name in ("latex2mathml", "matplotlib"):
         pytest.importorskip(name, reason="the page needs an extra")
@@ -74,28 +72,28 @@ def made(report: Report) -> str:
 
 
 @pytest.fixture(scope="module")
-def report() -> Report:
+def report():
     return verify(instances=20, seed=1)
 
 
 @pytest.fixture(scope="module")
-def text(report: Report) -> str:
+def text(report):
     return made(report)
 
 
 @pytest.fixture(scope="module")
-def document(text: str) -> Document:
+def document(text):
     return Document(text)
 
 
-def article(text: str, number: str) -> str:
+def article(text, number):
     """The part of the page that is about one equation."""
     found = re.search(rf'<article id="{number}".*?</article>', text, re.S)
     assert found is not None, number
     return found.group()
 
 
-def words_of(markup: str) -> str:
+def words_of(markup):
     """What is read, with one space between words."""
     return " ".join("".join(Document(markup).words).split())
 
@@ -104,7 +102,7 @@ def words_of(markup: str) -> str:
 
 
 @pytest.mark.parametrize("number", [check.equation.number for check in CHECKS])
-def test_every_equation_has_all_that_is_known_of_it(number: str, report: Report, text: str) -> None:
+def test_every_equation_has_all_that_is_known_of_it(number, report, text):
     part = article(text, number)
     read = words_of(part)
     [row] = [row for row in report.rows if row.check.equation.number == number]
@@ -122,7 +120,7 @@ def test_every_equation_has_all_that_is_known_of_it(number: str, report: Report,
 
 
 @pytest.mark.parametrize("number", [check.equation.number for check in CHECKS])
-def test_every_formula_is_well_formed_mathml_and_told_as_text(number: str, text: str) -> None:
+def test_every_formula_is_well_formed_mathml_and_told_as_text(number, text):
     found = re.search(r'<div class="formula".*?</div>', article(text, number), re.S)
     assert found is not None
     formula = ET.fromstring(found.group())
@@ -142,7 +140,7 @@ def test_every_formula_is_well_formed_mathml_and_told_as_text(number: str, text:
 _SCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹ᵀᵗˡᵏⁿⁱ₀₁₂₃₄₅₆₇₈₉", "0123456789Ttlkni0123456789")
 
 
-def test_the_equations_stand_in_the_order_of_the_derivation_under_its_headings(text: str) -> None:
+def test_the_equations_stand_in_the_order_of_the_derivation_under_its_headings(text):
     marks = re.findall(r'<article id="(E\d+)"|<h2 id="[^"]+">(.+?) <small>', text)
     expected = []
     for title, checks in itertools.groupby(CHECKS, lambda check: check.equation.section):
@@ -150,7 +148,7 @@ def test_the_equations_stand_in_the_order_of_the_derivation_under_its_headings(t
     assert marks == expected
 
 
-def test_the_page_says_what_it_was_made_with(text: str) -> None:
+def test_the_page_says_what_it_was_made_with(text):
     assert "All 44 equations hold" in text
     assert "20 random instances (seed 1)" in text
     assert "nptrpo verify --html FILE --instances 20 --seed 1" in text
@@ -164,7 +162,7 @@ def test_the_page_says_what_it_was_made_with(text: str) -> None:
         (AtMost(2e-12, 0.0, 1.0), "Measured−2.0 × 10⁻¹²Allowed≥ −10⁻¹¹"),
     ],
 )
-def test_numbers_are_set_as_one_writes_them(comparison: Comparison, shown: str) -> None:
+def test_numbers_are_set_as_one_writes_them(comparison, shown):
     kind = Kind.INEQUALITY if isinstance(comparison, AtMost) else Kind.IDENTITY
     check = replace(CHECKS[0], kind=kind, measure=lambda instance: (comparison,))
     text = made(verify(1, checks=[check]))
@@ -174,7 +172,7 @@ def test_numbers_are_set_as_one_writes_them(comparison: Comparison, shown: str) 
 # --- failures -----------------------------------------------------------------------------------------------
 
 
-def instead(number: str, measure: Callable[[Instance], tuple[Comparison, ...]]) -> tuple[Check, ...]:
+def instead(number, measure):
     return tuple(replace(c, measure=measure) if c.equation.number == number else c for c in CHECKS)
 
 
@@ -186,7 +184,7 @@ def instead(number: str, measure: Callable[[Instance], tuple[Comparison, ...]]) 
         (Equal(float("nan"), 1.0), "the sides differ by inf of their size"),
     ],
 )
-def test_an_equation_that_fails_is_shown_as_failed(comparison: Comparison, sentence: str) -> None:
+def test_an_equation_that_fails_is_shown_as_failed(comparison, sentence):
     text = made(verify(2, checks=instead("E5", lambda instance: (comparison,))))
     Document(text)
     read = words_of(article(text, "E5"))
@@ -199,8 +197,8 @@ def test_an_equation_that_fails_is_shown_as_failed(comparison: Comparison, sente
     assert 'class="holds"' in article(text, "E6")
 
 
-def test_what_a_function_raises_is_told_and_can_not_break_the_page() -> None:
-    def broken(instance: Instance) -> tuple[Comparison, ...]:
+def test_what_a_function_raises_is_told_and_can_not_break_the_page():
+    def broken(instance):
         raise ValueError('<script>"&"</script>')
 
     text = made(verify(2, checks=instead("E7", broken)))
@@ -209,20 +207,20 @@ def test_what_a_function_raises_is_told_and_can_not_break_the_page() -> None:
     assert "✗ fails" in article(text, "E7")
 
 
-def test_an_equation_without_anything_to_compare_fails_and_has_no_histogram() -> None:
+def test_an_equation_without_anything_to_compare_fails_and_has_no_histogram():
     part = article(made(verify(2, checks=instead("E8", lambda instance: ()))), "E8")
     assert "there was nothing to compare in any instance" in part
     assert "<svg" not in part
 
 
-def test_instances_without_anything_to_compare_are_counted() -> None:
+def test_instances_without_anything_to_compare_are_counted():
     calls = iter([(), (Equal(1.0, 1.0),), ()])
     part = article(made(verify(3, checks=instead("E8", lambda instance: next(calls)))), "E8")
     assert "In 2 of 3 instances there was nothing to compare." in part
 
 
-def test_a_figure_whose_functions_fail_is_told_of(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+def test_a_figure_whose_functions_fail_is_told_of(report, monkeypatch):
+    def broken(*_):
         raise FloatingPointError("a < b")
 
     monkeypatch.setattr(figures, "cg_errors", broken)
@@ -234,7 +232,7 @@ def test_a_figure_whose_functions_fail_is_told_of(report: Report, monkeypatch: p
 # --- how it is made -----------------------------------------------------------------------------------------
 
 
-def test_nothing_is_loaded_from_anywhere(document: Document, text: str) -> None:
+def test_nothing_is_loaded_from_anywhere(document, text):
     tags = {tag for tag, _ in document.elements}
     assert not tags & {"script", "link", "iframe", "img", "image", "object", "embed", "video", "base", "form"}
     for _, attributes in document.elements:
@@ -245,7 +243,7 @@ def test_nothing_is_loaded_from_anywhere(document: Document, text: str) -> None:
     assert "@import" not in text
 
 
-def test_ids_are_unique_and_everything_that_refers_to_one_finds_it(document: Document) -> None:
+def test_ids_are_unique_and_everything_that_refers_to_one_finds_it(document):
     ids = document.ids
     assert len(set(ids)) == len(ids)
     for _, attributes in document.elements:
@@ -256,7 +254,7 @@ def test_ids_are_unique_and_everything_that_refers_to_one_finds_it(document: Doc
             assert target in ids, target
 
 
-def test_the_page_can_be_read_without_seeing_it(document: Document) -> None:
+def test_the_page_can_be_read_without_seeing_it(document):
     assert document.named("html") == [{"lang": "en"}]
     levels = [int(tag[1]) for tag, _ in document.elements if re.fullmatch("h[1-6]", tag)]
     assert levels.count(1) == 1
@@ -270,14 +268,14 @@ def test_the_page_can_be_read_without_seeing_it(document: Document) -> None:
     assert len(document.named("svg")) == 44 + 4
 
 
-def luminance(colour: str) -> float:
+def luminance(colour):
     channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_text_has_the_contrast_that_accessibility_asks_for(scheme: str, text: str) -> None:
+def test_text_has_the_contrast_that_accessibility_asks_for(scheme, text):
     """At least 4.5 to 1, as WCAG 2.2 asks for text of any size."""
     light, dark = (
         dict(re.findall(r"--([\w-]+): (#\w{6});", block))
@@ -295,7 +293,7 @@ def test_text_has_the_contrast_that_accessibility_asks_for(scheme: str, text: st
         assert (higher + 0.05) / (lower + 0.05) >= 4.5, (ink, paper)
 
 
-def test_the_same_report_gives_the_same_page_of_a_modest_size(report: Report, text: str) -> None:
+def test_the_same_report_gives_the_same_page_of_a_modest_size(report, text):
     assert made(report) == text
     assert len(made(replace(report, instances=200)).encode()) < 600_000
 
@@ -307,9 +305,7 @@ needs_the_extra = pytest.mark.usefixtures("text")
 
 
 @needs_the_extra
-def test_the_command_writes_the_page_and_prints_the_table(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_writes_the_page_and_prints_the_table(tmp_path, capsys):
     target = tmp_path / "page.html"
     assert main(["verify", "--instances", "2", "--seed", "3", "--html", str(target)]) == 0
     printed = capsys.readouterr()
@@ -321,7 +317,7 @@ def test_the_command_writes_the_page_and_prints_the_table(
 
 
 @needs_the_extra
-def test_with_json_nothing_else_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_with_json_nothing_else_is_printed(tmp_path, capsys):
     target = tmp_path / "page.html"
     assert main(["verify", "--instances", "1", "--json", "--html", str(target)]) == 0
     assert len(json.loads(capsys.readouterr().out)["equations"]) == 44
@@ -330,8 +326,8 @@ def test_with_json_nothing_else_is_printed(tmp_path: Path, capsys: pytest.Captur
 
 @pytest.mark.parametrize("where", ["missing/page.html", "."])
 def test_a_place_where_no_file_can_be_is_refused_before_anything_is_measured(
-    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+    where, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("npTRPO.theory.report.verify", None)
     assert main(["verify", "--html", where]) == 2
@@ -339,9 +335,7 @@ def test_a_place_where_no_file_can_be_is_refused_before_anything_is_measured(
 
 
 @pytest.mark.parametrize("package", ["latex2mathml", "matplotlib"])
-def test_a_missing_extra_is_named_before_anything_is_measured(
-    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_extra_is_named_before_anything_is_measured(package, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.setattr("npTRPO.theory.report.verify", None)
     assert main(["verify", "--html", str(tmp_path / "page.html")]) == 1
@@ -352,13 +346,11 @@ def test_a_missing_extra_is_named_before_anything_is_measured(
 
 
 @needs_the_extra
-def test_a_page_that_fails_on_the_way_leaves_the_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_page_that_fails_on_the_way_leaves_the_old_one(tmp_path, monkeypatch, capsys):
     target = tmp_path / "page.html"
     target.write_text("old")
 
-    def full(*_: Any) -> None:
+    def full(*_):
         raise OSError("no space left on device")
 
     monkeypatch.setattr("os.fsync", full)
@@ -368,9 +360,7 @@ def test_a_page_that_fails_on_the_way_leaves_the_old_one(
 
 
 @needs_the_extra
-def test_a_failure_still_writes_the_page_and_is_told_by_the_status(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_still_writes_the_page_and_is_told_by_the_status(tmp_path, monkeypatch):
     checks = instead("E1", lambda instance: (Equal(1.0, 2.0),))
     monkeypatch.setattr("npTRPO.theory.report.verify", lambda n, seed: verify(n, seed, checks))
     target = tmp_path / "page.html"
@@ -417,7 +407,7 @@ onload = () => {
 """
 
 
-def looked_at(text: str, directory: Path) -> dict[str, dict[str, Any]]:
+def looked_at(text, directory):
     """What a browser makes of the page at each width and in each scheme: one frame for each, in one start."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
@@ -444,7 +434,7 @@ def looked_at(text: str, directory: Path) -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def seen(text: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def seen(text, tmp_path_factory):
     """The page in all views."""
     return looked_at(text, tmp_path_factory.mktemp("browser"))
 
@@ -453,7 +443,7 @@ each_view = pytest.mark.parametrize("view", [f"{width} {scheme}" for width in WI
 
 
 @each_view
-def test_a_browser_shows_every_equation(view: str, seen: dict[str, dict[str, Any]]) -> None:
+def test_a_browser_shows_every_equation(view, seen):
     maths = seen[view]["maths"]
     assert {number for number, _, _ in maths} == {f"E{n}" for n in range(1, 45)}
     assert all(width > 20 and height > 10 for _, width, height in maths)
@@ -461,7 +451,7 @@ def test_a_browser_shows_every_equation(view: str, seen: dict[str, dict[str, Any
 
 
 @each_view
-def test_nothing_overflows_in_a_browser(view: str, seen: dict[str, dict[str, Any]]) -> None:
+def test_nothing_overflows_in_a_browser(view, seen):
     """Long formulas may scroll inside of their own box."""
     width, scheme = view.split()
     found = seen[view]
@@ -473,14 +463,14 @@ def test_nothing_overflows_in_a_browser(view: str, seen: dict[str, dict[str, Any
     assert found["dark"] == (scheme == "dark")
 
 
-def test_the_schemes_have_light_and_dark_paper(seen: dict[str, dict[str, Any]]) -> None:
+def test_the_schemes_have_light_and_dark_paper(seen):
     for width in WIDTHS:
         brightness = [sum(map(int, re.findall(r"\d+", seen[f"{width} {s}"]["background"]))) for s in SCHEMES]
         assert brightness[0] > 700
         assert brightness[1] < 100
 
 
-def test_the_look_finds_what_is_missing_and_what_sticks_out(text: str, tmp_path: Path) -> None:
+def test_the_look_finds_what_is_missing_and_what_sticks_out(text, tmp_path):
     spoiled = text.replace("</header>", '<p style="width: 2000px">wide</p></header>')
     spoiled = spoiled.replace("<math ", '<math style="display: none" ', 1)
     spoiled = spoiled.replace("<text ", '<text dx="999" ', 1)

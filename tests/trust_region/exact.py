@@ -4,16 +4,13 @@ The oracle of the tests of hard numbers, where logits of ±10⁴ and standard de
 to spare. It begins where the update does: at a network's outputs, in float64.
 """
 
-from collections.abc import Iterator
 from decimal import Context, Decimal, localcontext
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tests.policies.oracles import EPS, Family
-
-__all__ = ["Exact", "exact"]
+from tests.policies.oracles import EPS
 
 DIGITS = Context(prec=60, Emin=-(10**9), Emax=10**9)
 
@@ -27,7 +24,7 @@ class Exact(NamedTuple):
     gain_rounding: float
 
 
-def _log_softmax(logits: tuple[float, ...]) -> list[Decimal]:
+def _log_softmax(logits):
     z = [Decimal(each) for each in logits]
     total = sum((each - max(z)).exp() for each in z)
     return [each - max(z) - total.ln() for each in z]
@@ -43,7 +40,7 @@ class _Term(NamedTuple):
 
 
 @lru_cache(64)  # states that look alike have the same
-def _choice(old: tuple[float, ...], new: tuple[float, ...], action: int) -> _Term:
+def _choice(old, new, action):
     """A softmax. log π rounds by ε times itself and 2, π by as much relatively, and each term by a few ε."""
     log_old, log_new = _log_softmax(old), _log_softmax(new)
     kl = sum((a.exp() * (a - b) for a, b in zip(log_old, log_new, strict=True)), Decimal(0))
@@ -53,7 +50,7 @@ def _choice(old: tuple[float, ...], new: tuple[float, ...], action: int) -> _Ter
     return _Term(kl, rounding, log_new[action] - log_old[action], 4 * (4 + a + b))
 
 
-def _normal(old: tuple[float, float], new: tuple[float, float], action: float) -> _Term:
+def _normal(old, new, action):
     """A normal distribution. 1/σ rounds relatively by ε (2 + |log σ|); E17 and log π have a few terms."""
     (mean, log_std), (new_mean, new_log_std) = (tuple(map(Decimal, each)) for each in (old, new))
     u = log_std - new_log_std
@@ -70,7 +67,7 @@ def _normal(old: tuple[float, float], new: tuple[float, float], action: float) -
     return _Term(kl, rounding, log_ratio, sum(sizes))
 
 
-def _terms(family: Family, old: Any, new: Any, action: np.ndarray) -> Iterator[_Term]:
+def _terms(family, old, new, action):
     """The components of one row."""
     if family.name == "DiagGaussian":
         for i, a in enumerate(action):
@@ -86,7 +83,7 @@ def _terms(family: Family, old: Any, new: Any, action: np.ndarray) -> Iterator[_
         yield _choice(*(tuple(part[end - n : end].tolist()) for part in (old, new)), int(a))
 
 
-def exact(family: Family, old: Any, new: Any, actions: np.ndarray, advantages: np.ndarray) -> Exact:
+def exact(family, old, new, actions, advantages):
     """What an update from one set of outputs (N, …) to another comes to on a batch."""
     n, pairs = len(actions), family.name == "DiagGaussian"
     totals: list[Any] = [Decimal(0), 0.0, Decimal(0), 0.0]

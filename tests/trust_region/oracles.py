@@ -1,11 +1,9 @@
 """What the trust region is compared with: dense Fisher matrices, divergences and surrogates by definition."""
 
 import math
-from typing import Any
 
 import numpy as np
 
-from npTRPO import Policy
 from tests.policies.oracles import (
     EPS,
     action_nodes,
@@ -15,25 +13,24 @@ from tests.policies.oracles import (
     kl_by_definition,
     log_prob_by_definition,
 )
-from tests.strategies import PolicyBatch
 
 
-def in_float64(outputs: Any) -> Any:
+def in_float64(outputs):
     """Outputs as float64."""
     return tuple(o.astype(float) for o in outputs) if isinstance(outputs, tuple) else outputs.astype(float)
 
 
-def joined(outputs: Any) -> Any:
+def joined(outputs):
     """Outputs as one array (N, n)."""
     return np.concatenate(outputs, axis=-1) if isinstance(outputs, tuple) else outputs
 
 
-def jacobian_rows(policy: Policy, theta: np.ndarray, observations: np.ndarray) -> np.ndarray:
+def jacobian_rows(policy, theta, observations):
     """J (N, n, p) of the outputs in θ, by complex steps."""
     return complex_jacobian(lambda t: joined(policy.outputs(t, observations)), theta)
 
 
-def fisher_by_definition(policy: Policy, theta: np.ndarray, observations: np.ndarray) -> np.ndarray:
+def fisher_by_definition(policy, theta, observations):
     """E21, the second form: 1/N Σ Jᵀ M J as a matrix."""
     family = family_of(policy.action_space)
     outputs = joined(policy.outputs(theta, observations))
@@ -42,7 +39,7 @@ def fisher_by_definition(policy: Policy, theta: np.ndarray, observations: np.nda
     return np.einsum("nip,nij,njq->pq", jacobian, metrics, jacobian) / len(observations)
 
 
-def fisher_by_scores(policy: Policy, theta: np.ndarray, observations: np.ndarray) -> np.ndarray:
+def fisher_by_scores(policy, theta, observations):
     """E21, the first form: the mean of ∇log π ∇log πᵀ over all actions, or over quadrature nodes."""
     family, total = family_of(policy.action_space), np.zeros((theta.size, theta.size))
     for actions, weights in action_nodes(family, policy.outputs(theta, observations)):
@@ -54,16 +51,14 @@ def fisher_by_scores(policy: Policy, theta: np.ndarray, observations: np.ndarray
     return total / len(observations)
 
 
-def mean_kl_by_definition(
-    policy: Policy, old: np.ndarray, new: np.ndarray, observations: np.ndarray
-) -> float:
+def mean_kl_by_definition(policy, old, new, observations):
     """E19, with the network in θ's dtype and all else in float64."""
     family = family_of(policy.action_space)
     outputs = (in_float64(policy.outputs(theta, observations)) for theta in (old, new))
     return math.fsum(kl_by_definition(family, *outputs)) / len(observations)
 
 
-def surrogate_by_loop(batch: PolicyBatch, new: np.ndarray) -> float:
+def surrogate_by_loop(batch, new):
     """E10, one step of the batch after the other."""
     family = family_of(batch.policy.action_space)
     log_probs = [
@@ -79,7 +74,7 @@ def surrogate_by_loop(batch: PolicyBatch, new: np.ndarray) -> float:
     return math.fsum(terms) / len(terms)
 
 
-def fisher_rounding(policy: Policy, theta: np.ndarray, observations: np.ndarray, eps: float = EPS) -> float:
+def fisher_rounding(policy, theta, observations, eps=EPS):
     """How far an entry of F v may round, per unit of ‖v‖, by whichever way it is computed.
 
     ``slope`` bounds the norm of |J| and ``size`` that of a layer's inputs, layer by layer, with Frobenius

@@ -1,6 +1,5 @@
 import dataclasses
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator, cg
 from npTRPO import conjugate_gradient
 from npTRPO.trust_region import CGOutcome, CGResult, ConjugateGradient
 from tests.policies.oracles import EPS
-from tests.strategies import System, generators, systems
+from tests.strategies import generators, systems
 
 BETAS = ["fletcher-reeves", "polak-ribiere"]
 each_beta = pytest.mark.parametrize("beta", BETAS)
@@ -27,14 +26,14 @@ class Run(NamedTuple):
     ps: list[np.ndarray]
 
 
-def solve(A: np.ndarray, b: np.ndarray, M: np.ndarray | None = None, **options: Any) -> Run:
+def solve(A, b, M=None, **options):
     xs, rs, ps = [np.zeros_like(b)], [], []
 
-    def product(p: np.ndarray) -> np.ndarray:
+    def product(p):
         ps.append(p.copy())
         return A @ p
 
-    def precondition(r: np.ndarray) -> np.ndarray:
+    def precondition(r):
         rs.append(r.copy())
         return r if M is None else M @ r
 
@@ -42,14 +41,14 @@ def solve(A: np.ndarray, b: np.ndarray, M: np.ndarray | None = None, **options: 
     return Run(result, xs, rs, ps)
 
 
-def scipys(A: np.ndarray, b: np.ndarray, **options: Any) -> list[np.ndarray]:
+def scipys(A, b, **options):
     """x₀ and SciPy's iterates; it hands its callback the same array each time."""
     xs = [np.zeros_like(b)]
     cg(A, b, callback=lambda x: xs.append(x.copy()), **options)
     return xs
 
 
-def solution_error(A: np.ndarray, b: np.ndarray, run: Run, rtol: float) -> float:
+def solution_error(A, b, run, rtol):
     """Bound of ‖x − A⁻¹b‖ for a solve that converged, and for a direct solve beside it.
 
     The recursion's residual is within rtol‖b‖; it parts from b − Ax by at most about 10 n k ε ‖A‖ max‖x‖
@@ -70,9 +69,7 @@ def solution_error(A: np.ndarray, b: np.ndarray, run: Run, rtol: float) -> float
 @given(
     s=systems(max_condition=10.0), other=systems(max_condition=10.0), rng=generators(), at_zero=st.booleans()
 )
-def test_e33_e34_e35_e37_the_path_is_scipys_to_its_end(
-    beta: Any, is_preconditioned: bool, s: System, other: System, rng: np.random.Generator, at_zero: bool
-) -> None:
+def test_e33_e34_e35_e37_the_path_is_scipys_to_its_end(beta, is_preconditioned, s, other, rng, at_zero):
     n = min(s.b.size, other.b.size)
     A, b, M = s.A[:n, :n], s.b[:n], other.A[:n, :n]  # leading blocks: positive definite, no worse conditioned
     M = M / np.trace(M) if is_preconditioned else np.eye(n)
@@ -90,7 +87,7 @@ def test_e33_e34_e35_e37_the_path_is_scipys_to_its_end(
 
 @each_beta
 @given(s=systems())
-def test_the_solution_is_that_of_a_direct_solve(beta: Any, s: System) -> None:
+def test_the_solution_is_that_of_a_direct_solve(beta, s):
     # The residual of Fletcher and Reeves's recursion falls without end; with Polak and Ribière's β it may
     # stay at what b − Ax can attain, a multiple of n ε κ.
     rtol = 1e-9 if beta == "fletcher-reeves" else max(1e-9, 100 * s.b.size * EPS * s.condition)
@@ -101,14 +98,14 @@ def test_the_solution_is_that_of_a_direct_solve(beta: Any, s: System) -> None:
     assert error <= solution_error(s.A, s.b, run, rtol)
 
 
-def test_an_exact_preconditioner_needs_one_step() -> None:
+def test_an_exact_preconditioner_needs_one_step():
     A = np.diag([1.0, 4.0, 16.0])
     result = conjugate_gradient(A, np.ones(3), M=np.diag([1.0, 0.25, 0.0625]), rtol=0.0)
     assert (result.iterations, result.outcome) == (1, CGOutcome.CONVERGED)
     np.testing.assert_array_equal(result.x, [1, 0.25, 0.0625])
 
 
-def test_an_exact_start_takes_no_step_and_is_not_the_callers_array() -> None:
+def test_an_exact_start_takes_no_step_and_is_not_the_callers_array():
     A, x0 = np.diag([1.0, 2.0]), np.array([3.0, 5.0])
     result = conjugate_gradient(A, A @ x0, x0=x0, rtol=0.0)
     assert (result.iterations, result.residual_norm, result.outcome) == (0, 0.0, CGOutcome.CONVERGED)
@@ -116,16 +113,14 @@ def test_an_exact_start_takes_no_step_and_is_not_the_callers_array() -> None:
     assert not np.shares_memory(result.x, x0)
 
 
-def test_a_zero_right_hand_side_has_the_solution_zero() -> None:
+def test_a_zero_right_hand_side_has_the_solution_zero():
     result = conjugate_gradient(np.eye(3), np.zeros(3), rtol=0.0)
     assert (result.iterations, result.residual_norm, result.outcome) == (0, 0.0, CGOutcome.CONVERGED)
     np.testing.assert_array_equal(result.x, np.zeros(3))
 
 
 @given(systems(max_condition=100.0, min_size=2), st.data())
-def test_a_singular_consistent_system_gives_the_solution_of_least_norm(
-    s: System, data: st.DataObject
-) -> None:
+def test_a_singular_consistent_system_gives_the_solution_of_least_norm(s, data):
     rank = data.draw(st.integers(1, s.b.size - 1))
     eigenvalues = np.where(np.arange(s.b.size) < rank, s.eigenvalues, 0)
     A = (s.Q * eigenvalues) @ s.Q.T
@@ -145,7 +140,7 @@ def test_a_singular_consistent_system_gives_the_solution_of_least_norm(
 
 @each_beta
 @given(s=systems(), powers=st.tuples(st.integers(-60, 60), st.integers(-60, 60)))
-def test_e36_scaling_by_powers_of_two_changes_no_bit(beta: Any, s: System, powers: tuple[int, int]) -> None:
+def test_e36_scaling_by_powers_of_two_changes_no_bit(beta, s, powers):
     for_A, for_b = (2.0**k for k in powers)
     run, scaled = solve(s.A, s.b, beta=beta), solve(for_A * s.A, for_b * s.b, beta=beta)
     assert scaled.result.outcome is run.result.outcome
@@ -155,7 +150,7 @@ def test_e36_scaling_by_powers_of_two_changes_no_bit(beta: Any, s: System, power
         np.testing.assert_array_equal(y, x * (for_b / for_A))
 
 
-def test_e34_the_two_formulas_differ_where_products_are_not_symmetric() -> None:
+def test_e34_the_two_formulas_differ_where_products_are_not_symmetric():
     A = np.array([[2.0, 1.0, 0.0], [-1.0, 3.0, 1.0], [0.0, -1.0, 4.0]])  # vᵀAv > 0, but A isn't symmetric
     b = np.array([1.0, 2.0, 3.0])
     for beta in BETAS:
@@ -173,14 +168,14 @@ THREE, ONES = np.diag([1.0, 2.0, 4.0]), np.ones(3)
 # --- outcomes -------------------------------------------------------------------------------------
 
 
-def after(n: int, spoil: Callable[[np.ndarray], np.ndarray], A: np.ndarray) -> Callable[[Any], Any]:
+def after(n, spoil, A):
     """Products with A, of which those after the first ``n`` are spoiled."""
     calls = iter(range(1000))
     return lambda v: A @ v if next(calls) < n else spoil(A @ v)
 
 
 @given(systems(max_condition=100.0, min_size=2), st.integers(0, 5))
-def test_at_the_iteration_limit_x_is_the_last_iterate(s: System, maxiter: int) -> None:
+def test_at_the_iteration_limit_x_is_the_last_iterate(s, maxiter):
     run = solve(s.A, s.b, rtol=0.0)
     assume(len(run.xs) > maxiter + 1)
     limited = solve(s.A, s.b, rtol=0.0, maxiter=maxiter)
@@ -191,7 +186,7 @@ def test_at_the_iteration_limit_x_is_the_last_iterate(s: System, maxiter: int) -
     assert len(limited.ps) == maxiter  # as many products as steps
 
 
-def test_unless_told_otherwise_the_limit_is_ten_steps_per_unknown() -> None:
+def test_unless_told_otherwise_the_limit_is_ten_steps_per_unknown():
     rotating = np.array([[1.0, -3.0, 0.0], [3.0, 1.0, 0.0], [0.0, 0.0, 1.0]])  # pᵀAp > 0, but no symmetry
     assert conjugate_gradient(rotating, ONES, rtol=0.0).iterations == 30
     assert conjugate_gradient(THREE, ONES, rtol=1e-12).iterations == 3
@@ -200,9 +195,7 @@ def test_unless_told_otherwise_the_limit_is_ten_steps_per_unknown() -> None:
 @pytest.mark.parametrize("steps", [0, 1, 2])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("spoiled", ["A", "M"])
-def test_after_a_product_that_is_not_finite_x_is_the_iterate_before(
-    steps: int, bad: float, spoiled: str
-) -> None:
+def test_after_a_product_that_is_not_finite_x_is_the_iterate_before(steps, bad, spoiled):
     A = np.array([[4.0, 1.0, 0.0], [1.0, 3.0, 1.0], [0.0, 1.0, 2.0]])
     b = np.array([1.0, 2.0, 3.0])
     good = solve(A, b, rtol=0.0)
@@ -214,7 +207,7 @@ def test_after_a_product_that_is_not_finite_x_is_the_iterate_before(
     np.testing.assert_array_equal(result.x, good.xs[steps])
 
 
-def test_negative_curvature_keeps_the_iterate_before_it() -> None:
+def test_negative_curvature_keeps_the_iterate_before_it():
     # b has its residual along the negative direction only after the first step.
     A = np.diag([1.0, 10.0, -0.01])
     run = solve(A, np.array([1.0, 1.0, 0.1]), rtol=0.0)
@@ -225,13 +218,13 @@ def test_negative_curvature_keeps_the_iterate_before_it() -> None:
     assert all(p @ A @ p > 0 for p in run.ps[:-1])
 
 
-def test_zero_curvature_is_no_step_either() -> None:
+def test_zero_curvature_is_no_step_either():
     result = conjugate_gradient(np.zeros((2, 2)), np.ones(2))
     assert (result.outcome, result.iterations) == (CGOutcome.NEGATIVE_CURVATURE, 0)
     np.testing.assert_array_equal(result.x, 0)
 
 
-def test_an_indefinite_preconditioner_keeps_the_iterate_before_it() -> None:
+def test_an_indefinite_preconditioner_keeps_the_iterate_before_it():
     M = np.diag([1.0, 1.0, -1.0])
     b = np.array([1.0, 1.0, 0.1])  # bᵀMb > 0, but the first step leaves most residual in the third place
     run = solve(np.diag([1.0, 1.0, 5.0]), b, M, rtol=0.0)
@@ -246,9 +239,7 @@ def test_an_indefinite_preconditioner_keeps_the_iterate_before_it() -> None:
 
 
 @given(systems(max_condition=100.0, min_size=2), st.data())
-def test_e37_the_iteration_ends_at_the_first_residual_within_the_tolerance(
-    s: System, data: st.DataObject
-) -> None:
+def test_e37_the_iteration_ends_at_the_first_residual_within_the_tolerance(s, data):
     b = np.zeros(s.b.size)
     b[0] = 4.0  # whose norm, and so rtol‖b‖, is exact
     norms = [float(np.sqrt(np.dot(r, r))) for r in solve(s.A, b, rtol=0.0, maxiter=s.b.size).rs]
@@ -271,7 +262,7 @@ def test_e37_the_iteration_ends_at_the_first_residual_within_the_tolerance(
 # --- inputs ---------------------------------------------------------------------------------------
 
 
-def in_one_buffer(A: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+def in_one_buffer(A):
     """Products with A that are all written to the same array."""
     buffer = np.empty(len(A))
     return lambda v: np.matmul(A, v, out=buffer)
@@ -291,7 +282,7 @@ def in_one_buffer(A: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 )
 @pytest.mark.parametrize("role", ["A", "M"])
 @given(s=systems(max_condition=10.0))
-def test_a_matrix_may_be_given_in_any_form(wrap: Callable[[Any], Any], role: str, s: System) -> None:
+def test_a_matrix_may_be_given_in_any_form(wrap, role, s):
     expected = solve(s.A, s.b, None if role == "A" else s.A, rtol=1e-6).result
     options = {"A": wrap(s.A)} if role == "A" else {"A": s.A, "M": wrap(s.A)}
     result = conjugate_gradient(b=s.b, rtol=1e-6, **options)
@@ -302,10 +293,10 @@ def test_a_matrix_may_be_given_in_any_form(wrap: Callable[[Any], Any], role: str
 
 @each_beta
 @given(s=systems(max_condition=1e4))
-def test_neither_b_nor_earlier_iterates_are_changed(beta: Any, s: System) -> None:
+def test_neither_b_nor_earlier_iterates_are_changed(beta, s):
     b, seen, copies = s.b.copy(), [], []
 
-    def callback(x: np.ndarray) -> None:
+    def callback(x):
         seen.append(x)
         copies.append(x.copy())
 
@@ -319,7 +310,7 @@ def test_neither_b_nor_earlier_iterates_are_changed(beta: Any, s: System) -> Non
 @each_beta
 @pytest.mark.parametrize("dtype_of_A", [np.float32, np.float64])
 @given(s=systems(max_condition=100.0))
-def test_float32_stays_float32(beta: Any, dtype_of_A: Any, s: System) -> None:
+def test_float32_stays_float32(beta, dtype_of_A, s):
     b = s.b.astype(np.float32)
     A = s.A.astype(np.float32).astype(dtype_of_A)
     M = np.eye(b.size, dtype=dtype_of_A)
@@ -333,7 +324,7 @@ def test_float32_stays_float32(beta: Any, dtype_of_A: Any, s: System) -> None:
 
 
 @pytest.mark.parametrize("size", [1e20, 1e-24])
-def test_in_float32_right_hand_sides_may_be_huge_or_tiny(size: float) -> None:
+def test_in_float32_right_hand_sides_may_be_huge_or_tiny(size):
     """Their squares are out of float32's range, and inner products are float64's."""
     b = np.full(3, size, np.float32)
     with np.errstate(over="ignore"):  # float32's would end NOT_FINITE, or CONVERGED at once with x = 0
@@ -343,7 +334,7 @@ def test_in_float32_right_hand_sides_may_be_huge_or_tiny(size: float) -> None:
     np.testing.assert_allclose(result.x / size, [1, 0.5, 0.25], rtol=1e-5)
 
 
-def test_integers_are_solved_in_float64() -> None:
+def test_integers_are_solved_in_float64():
     result = conjugate_gradient([[2, 0], [0, 4]], [2, 2])
     assert result.x.dtype == np.float64
     np.testing.assert_allclose(result.x, [1, 0.5], rtol=20 * EPS)
@@ -370,12 +361,12 @@ def test_integers_are_solved_in_float64() -> None:
         ({"M": lambda r: r[:2]}, r"M must give a product of shape \(3,\), not \(2,\)"),
     ],
 )
-def test_ill_shaped_input_and_options_out_of_range_are_refused(changes: Any, message: str) -> None:
+def test_ill_shaped_input_and_options_out_of_range_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         conjugate_gradient(**{"A": np.eye(3), "b": np.ones(3), **changes})
 
 
-def test_results_and_solvers_are_frozen() -> None:
+def test_results_and_solvers_are_frozen():
     solver = ConjugateGradient(rtol=1e-3)
     for frozen, name in ((solver, "rtol"), (solver.solve(THREE, ONES), "iterations")):
         with pytest.raises(dataclasses.FrozenInstanceError):
@@ -385,7 +376,7 @@ def test_results_and_solvers_are_frozen() -> None:
 @pytest.mark.parametrize(
     "settings", [{"rtol": 0.3}, {"rtol": 0, "atol": 0.3}, {"maxiter": 1}, {"beta": BETAS[1]}]
 )
-def test_a_solver_solves_with_its_settings(settings: Any) -> None:
+def test_a_solver_solves_with_its_settings(settings):
     options = {"M": np.diag([1.0, 0.4, 0.3]), "x0": np.array([0.5, 0.0, 0.0])}
     result, expected = (
         ConjugateGradient(**settings).solve(THREE, ONES, **options),
@@ -395,10 +386,10 @@ def test_a_solver_solves_with_its_settings(settings: Any) -> None:
     assert (result.outcome, result.iterations) == (expected.outcome, expected.iterations)
 
 
-def test_a_linear_operator_is_only_asked_for_its_products() -> None:
+def test_a_linear_operator_is_only_asked_for_its_products():
     products = []
 
-    def matvec(v: np.ndarray) -> np.ndarray:
+    def matvec(v):
         products.append(v.copy())
         return THREE @ v
 

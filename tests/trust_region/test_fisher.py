@@ -1,5 +1,4 @@
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from npTRPO import FisherOperator, Policy
 from npTRPO.autograd import grad, hvp
 from npTRPO.trust_region import BatchLinearization, mean_kl
 from tests.policies.oracles import EPS, complex_step
-from tests.strategies import PolicyBatch, arrays, generators, policy_batches
+from tests.strategies import arrays, generators, policy_batches
 from tests.trust_region.oracles import (
     fisher_by_definition,
     fisher_by_scores,
@@ -28,7 +27,7 @@ ACTION_SPACES = [
 each_family = pytest.mark.parametrize("space", ACTION_SPACES, ids=lambda space: type(space).__name__)
 
 
-def kl_from(batch: PolicyBatch) -> Any:
+def kl_from(batch):
     """θ' ↦ mean KL(π_θ ‖ π_θ'), as the engine differentiates it."""
     old = batch.policy(batch.theta, batch.observations)
     return lambda new: mean_kl(old, batch.policy(new, batch.observations))
@@ -39,7 +38,7 @@ def kl_from(batch: PolicyBatch) -> Any:
 
 @each_family
 @given(data=st.data())
-def test_e21_e22_e23_the_product_four_ways(space: spaces.Space, data: st.DataObject) -> None:
+def test_e21_e22_e23_the_product_four_ways(space, data):
     batch = data.draw(policy_batches(st.just(space)))
     policy, theta, observations, *_ = batch
     v = data.draw(generators()).standard_normal(theta.size)
@@ -58,7 +57,7 @@ def test_e21_e22_e23_the_product_four_ways(space: spaces.Space, data: st.DataObj
 
 
 @given(policy_batches())
-def test_e20_kl_and_its_gradient_are_zero_at_the_old_parameters(batch: PolicyBatch) -> None:
+def test_e20_kl_and_its_gradient_are_zero_at_the_old_parameters(batch):
     policy, theta, observations, *_ = batch
     kl = kl_from(batch)
     assert kl(theta) == 0
@@ -72,9 +71,7 @@ def test_e20_kl_and_its_gradient_are_zero_at_the_old_parameters(batch: PolicyBat
 
 
 @given(policy_batches(), generators(), st.floats(0, 10))
-def test_damping_is_added_once_to_products_and_never_to_the_quadratic_form(
-    batch: PolicyBatch, rng: np.random.Generator, damping: float
-) -> None:
+def test_damping_is_added_once_to_products_and_never_to_the_quadratic_form(batch, rng, damping):
     policy, theta, observations, *_ = batch
     v = rng.standard_normal(theta.size)
     plain, damped = (FisherOperator(policy, theta, observations, damping=d) for d in (0.0, damping))
@@ -87,9 +84,7 @@ def test_damping_is_added_once_to_products_and_never_to_the_quadratic_form(
 
 
 @given(policy_batches(), generators(), st.floats(-3, 3), st.floats(0, 1))
-def test_products_are_linear(
-    batch: PolicyBatch, rng: np.random.Generator, factor: float, damping: float
-) -> None:
+def test_products_are_linear(batch, rng, factor, damping):
     policy, theta, observations, *_ = batch
     F = FisherOperator(policy, theta, observations, damping=damping)
     u, v = rng.standard_normal((2, theta.size))
@@ -100,9 +95,7 @@ def test_products_are_linear(
 
 
 @given(policy_batches(), generators(), st.sampled_from([1, 2, 3, 1024]), st.booleans())
-def test_it_is_a_mean_over_rows_by_their_weights_whatever_the_blocks(
-    batch: PolicyBatch, rng: np.random.Generator, block: int, are_weighted: bool
-) -> None:
+def test_it_is_a_mean_over_rows_by_their_weights_whatever_the_blocks(batch, rng, block, are_weighted):
     policy, theta, observations, *_ = batch
     n = len(observations)
     weights = rng.uniform(size=n) ** 2 if are_weighted else np.ones(n)
@@ -116,14 +109,12 @@ def test_it_is_a_mean_over_rows_by_their_weights_whatever_the_blocks(
 
 
 @given(policy_batches(), generators(), st.booleans())
-def test_a_linearisation_at_hand_gives_the_same_bits_and_is_used(
-    batch: PolicyBatch, rng: np.random.Generator, are_weighted: bool
-) -> None:
+def test_a_linearisation_at_hand_gives_the_same_bits_and_is_used(batch, rng, are_weighted):
     policy, theta, observations, *_ = batch
     v, weights = rng.standard_normal(theta.size), np.full(len(observations), 1 / len(observations))
     calls = []
 
-    def outputs(theta: Any, rows: Any) -> Any:
+    def outputs(theta, rows):
         calls.append(len(rows))
         return policy.outputs(theta, rows)
 
@@ -136,7 +127,7 @@ def test_a_linearisation_at_hand_gives_the_same_bits_and_is_used(
 
 
 @given(policy_batches(), generators())
-def test_float32_stays_float32(batch: PolicyBatch, rng: np.random.Generator) -> None:
+def test_float32_stays_float32(batch, rng):
     policy = batch.policy
     theta, observations = batch.theta.astype(np.float32), batch.observations.astype(np.float32)
     v = rng.standard_normal(theta.size).astype(np.float32)
@@ -152,9 +143,7 @@ def test_float32_stays_float32(batch: PolicyBatch, rng: np.random.Generator) -> 
 
 
 @given(policy_batches(), generators())
-def test_it_is_a_linear_operator_that_scipys_own_solver_accepts(
-    batch: PolicyBatch, rng: np.random.Generator
-) -> None:
+def test_it_is_a_linear_operator_that_scipys_own_solver_accepts(batch, rng):
     policy, theta, observations, *_ = batch
     F = FisherOperator(policy, theta, observations, damping=0.1)
     assert isinstance(F, LinearOperator)
@@ -173,7 +162,7 @@ def test_it_is_a_linear_operator_that_scipys_own_solver_accepts(
 
 
 @given(policy_batches(), generators())
-def test_products_change_no_input_and_repeat_to_the_bit(batch: PolicyBatch, rng: np.random.Generator) -> None:
+def test_products_change_no_input_and_repeat_to_the_bit(batch, rng):
     policy, theta, observations, *_ = batch
     v = rng.standard_normal(theta.size)
     before = theta.copy(), observations.copy(), v.copy()
@@ -195,14 +184,14 @@ def test_products_change_no_input_and_repeat_to_the_bit(batch: PolicyBatch, rng:
         ({"weights": np.ones(1) / 2}, "weights must be 1 numbers .* with sum 0.5"),
     ],
 )
-def test_mistakes_are_refused(changes: Any, message: str) -> None:
+def test_mistakes_are_refused(changes, message):
     policy = Policy.for_spaces(spaces.Box(-1, 1, (3,)), spaces.Discrete(2), net_arch=(4,))
     arguments = {"policy": policy, "theta": np.zeros(26), "observations": np.zeros((1, 3)), **changes}
     with pytest.raises(ValueError, match=message):
         FisherOperator(**arguments)
 
 
-def test_a_linearisation_of_another_policy_is_refused() -> None:
+def test_a_linearisation_of_another_policy_is_refused():
     policy = Policy.for_spaces(spaces.Box(-1, 1, (3,)), spaces.Discrete(2), net_arch=(4,))
     batch = BatchLinearization(lambda theta, x: x * theta, np.ones(3), np.eye(3))
     with pytest.raises(ValueError, match=r"theta must have shape \(26,\), not \(3,\)"):
@@ -210,7 +199,7 @@ def test_a_linearisation_of_another_policy_is_refused() -> None:
 
 
 @given(arrays((3, 2)))
-def test_the_fisher_information_of_a_uniform_bandit_is_known(observations: np.ndarray) -> None:
+def test_the_fisher_information_of_a_uniform_bandit_is_known(observations):
     # With θ = 0 the logits are xᵀW + b, π = ½, so M = [[¼, −¼], [−¼, ¼]] and F = E[(x, 1)(x, 1)ᵀ] ⊗ M.
     policy = Policy.for_spaces(spaces.Box(-1, 1, (2,)), spaces.Discrete(2), net_arch=())
     dense = FisherOperator(policy, np.zeros(6), observations) @ np.eye(6)

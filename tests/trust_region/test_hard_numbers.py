@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npTRPO import Policy
-from npTRPO.trust_region import Update, UpdateOutcome, update
+from npTRPO.trust_region import UpdateOutcome, update
 from tests.policies.oracles import family_of
 from tests.strategies import PolicyBatch, generators
 from tests.trust_region.exact import exact
@@ -30,14 +30,14 @@ class Hard(NamedTuple):
     options: dict[str, Any]
 
 
-def lying(family: Callable[[Any], Any], factor: float) -> Callable[[Any], Any]:
+def lying(family, factor):
     """Distributions whose Fisher information is too much by a factor: negative, zero, infinite or none."""
 
-    def made(outputs: Any) -> Any:
+    def made(outputs):
         distribution = family(outputs)
         truth = distribution.fisher_product
 
-        def product(v: Any) -> Any:
+        def product(v):
             told = truth(v)
             with np.errstate(all="ignore"):
                 if isinstance(told, tuple):
@@ -71,7 +71,7 @@ ACTIONS = {
 FISHER = {"negative": -1.0, "zero": 0.0, "infinite": np.inf, "none": np.nan, "tiny": 1e-30}
 
 
-def parameters(policy: Policy, rng: np.random.Generator, what: str, log_std: float) -> np.ndarray:
+def parameters(policy, rng, what, log_std):
     """θ: zero, as a policy begins, far from there, or saturated by biases of the last layer."""
     theta = policy.init(rng)
     if what == "zero":
@@ -87,7 +87,7 @@ def parameters(policy: Policy, rng: np.random.Generator, what: str, log_std: flo
 
 
 @st.composite
-def hard_updates(draw: st.DrawFn) -> Hard:
+def hard_updates(draw):
     """All that makes numbers hard, in any combination."""
     rng = draw(generators())
     n = draw(st.sampled_from([1, 2, 5, 11]))
@@ -132,7 +132,7 @@ def hard_updates(draw: st.DrawFn) -> Hard:
     return Hard(PolicyBatch(policy, theta, observations, actions, advantages), frozenset(what), options)
 
 
-def check(hard: Hard, result: Update) -> None:
+def check(hard, result):
     """KL ≤ δ and a surrogate that is no worse, to the rounding of float64, or not a bit changed."""
     batch, target_kl = hard.batch, hard.options["target_kl"]
     assert result.theta.dtype == batch.theta.dtype
@@ -161,12 +161,12 @@ EVERYTHING = {
 }
 
 
-def test_two_thousand_hard_updates_keep_to_the_trust_region_or_change_no_bit() -> None:
+def test_two_thousand_hard_updates_keep_to_the_trust_region_or_change_no_bit():
     reached, outcomes = collections.Counter[str](), collections.Counter[UpdateOutcome]()
 
     @settings(max_examples=CASES)
     @given(hard_updates())
-    def every(hard: Hard) -> None:
+    def every(hard):
         arrays = hard.batch[1:]
         before = [array.tobytes() for array in arrays]
         result = update(*hard.batch, **hard.options)

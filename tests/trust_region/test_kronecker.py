@@ -12,21 +12,21 @@ from npTRPO.policies import MLP
 from npTRPO.trust_region import BatchLinearization, UpdateOutcome, update
 from npTRPO.trust_region.kronecker import KroneckerPreconditioner
 from tests.policies.oracles import EPS
-from tests.strategies import PolicyBatch, generators, policy_batches
+from tests.strategies import generators, policy_batches
 from tests.trust_region.oracles import joined
 
 dampings = st.sampled_from([1e-3, 0.1, 10.0])
 
 
-def ones(_: slice, values: np.ndarray) -> np.ndarray:
+def ones(_, values):
     return np.ones_like(values)
 
 
-def dense(operator: Any, n: int) -> np.ndarray:
+def dense(operator, n):
     return np.array([operator(unit) for unit in np.eye(n)]).T
 
 
-def assert_inverse(found: np.ndarray, matrix: np.ndarray) -> None:
+def assert_inverse(found, matrix):
     """``found`` is matrix⁻¹, to the rounding of products and eigenvectors times the condition."""
     n = len(matrix)
     atol = 100 * n * EPS * float(np.linalg.cond(matrix))
@@ -34,9 +34,7 @@ def assert_inverse(found: np.ndarray, matrix: np.ndarray) -> None:
 
 
 @given(st.integers(1, 4), st.integers(1, 12), dampings, generators())
-def test_e35_for_a_linear_function_it_is_the_inverse_itself(
-    n: int, rows: int, damping: float, rng: np.random.Generator
-) -> None:
+def test_e35_for_a_linear_function_it_is_the_inverse_itself(n, rows, damping, rng):
     """With one output, whose cotangent is 1, nothing is left out: A ⊗ 1 is all of H."""
     network, x = MLP((n, 1)), rng.standard_normal((rows, n))
     batch = BatchLinearization(network, network.init(rng), x)
@@ -45,7 +43,7 @@ def test_e35_for_a_linear_function_it_is_the_inverse_itself(
     assert_inverse(M, with_bias.T @ with_bias / rows + damping * np.eye(n + 1))
 
 
-def blocks_by_hand(network: MLP, theta: np.ndarray, x: np.ndarray, u: np.ndarray) -> list[np.ndarray]:
+def blocks_by_hand(network, theta, x, u):
     """A ⊗ G of each layer of a tanh network, by the chain rule on paper."""
     weights, inputs = [], [x]
     for layer, (m, n) in zip(
@@ -69,8 +67,8 @@ def blocks_by_hand(network: MLP, theta: np.ndarray, x: np.ndarray, u: np.ndarray
     generators(),
 )
 def test_e35_each_layers_block_is_the_product_of_its_inputs_and_its_gradients(
-    sizes: list[int], rows: int, damping: float, block: int, rng: np.random.Generator
-) -> None:
+    sizes, rows, damping, block, rng
+):
     network = MLP(tuple(sizes))
     theta, x = rng.standard_normal(network.n_parameters), rng.standard_normal((rows, sizes[0]))
     u = rng.standard_normal((rows, sizes[-1]))
@@ -82,7 +80,7 @@ def test_e35_each_layers_block_is_the_product_of_its_inputs_and_its_gradients(
     assert not found.any()  # between layers
 
 
-def test_of_many_rows_it_takes_some_blocks_from_everywhere() -> None:
+def test_of_many_rows_it_takes_some_blocks_from_everywhere():
     rng = np.random.default_rng(0)
     network, x = MLP((2, 1)), rng.standard_normal((10, 2))
     batch = BatchLinearization(network, network.init(rng), x, block_rows=2)
@@ -92,7 +90,7 @@ def test_of_many_rows_it_takes_some_blocks_from_everywhere() -> None:
 
 
 @given(st.sampled_from([1, 2, 2048]), generators())
-def test_rows_with_weights_count_as_repeated_rows(block: int, rng: np.random.Generator) -> None:
+def test_rows_with_weights_count_as_repeated_rows(block, rng):
     network, x, counts = MLP((2, 1)), rng.standard_normal((4, 2)), np.array([1, 3, 0, 2])
     batch = BatchLinearization(network, network.init(rng), x, counts / 6, block_rows=block)
     repeated = np.column_stack([x, np.ones(4)]).repeat(counts, axis=0)
@@ -101,7 +99,7 @@ def test_rows_with_weights_count_as_repeated_rows(block: int, rng: np.random.Gen
 
 
 @pytest.mark.parametrize("space", [spaces.Discrete(3), spaces.Box(-1, 1, (2,))], ids=["Discrete", "Box"])
-def test_a_policys_factors_are_those_of_the_scores_of_its_actions(space: Any) -> None:
+def test_a_policys_factors_are_those_of_the_scores_of_its_actions(space):
     rng = np.random.default_rng(0)
     policy = Policy.for_spaces(spaces.Box(-1, 1, (2,)), space, net_arch=(3,), log_std_init=0.5)
     theta, x = policy.init(rng), rng.standard_normal((7, 2))
@@ -118,9 +116,7 @@ def test_a_policys_factors_are_those_of_the_scores_of_its_actions(space: Any) ->
 
 
 @given(policy_batches(), dampings)
-def test_for_every_policy_it_is_symmetric_and_positive_definite_and_solves_the_same_system(
-    batch: PolicyBatch, damping: float
-) -> None:
+def test_for_every_policy_it_is_symmetric_and_positive_definite_and_solves_the_same_system(batch, damping):
     policy, theta, observations, actions, _ = batch
     F = FisherOperator(policy, theta, observations, damping)
     M = F.preconditioner(actions)
@@ -138,7 +134,7 @@ def test_for_every_policy_it_is_symmetric_and_positive_definite_and_solves_the_s
     np.testing.assert_allclose(solved.x, exact, rtol=0, atol=atol)
 
 
-def test_of_a_policy_that_is_still_indifferent_it_saves_most_of_the_steps() -> None:
+def test_of_a_policy_that_is_still_indifferent_it_saves_most_of_the_steps():
     """Only the last layer's block counts there, and it is nearly a product."""
     rng = np.random.default_rng(0)
     policy = Policy.for_spaces(spaces.Box(-1, 1, (6,)), spaces.Box(-1, 1, (3,)), (16, 16), log_std_init=-1.0)
@@ -154,7 +150,7 @@ def test_of_a_policy_that_is_still_indifferent_it_saves_most_of_the_steps() -> N
 
 @pytest.mark.parametrize("damping", [0.0, 0.1])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0])
-def test_factors_that_are_not_finite_or_zero_leave_a_layer_alone(bad: float, damping: float) -> None:
+def test_factors_that_are_not_finite_or_zero_leave_a_layer_alone(bad, damping):
     rng = np.random.default_rng(0)
     network, x = MLP((2, 3, 1)), rng.standard_normal((5, 2))
     batch = BatchLinearization(network, network.init(rng), x)
@@ -165,8 +161,8 @@ def test_factors_that_are_not_finite_or_zero_leave_a_layer_alone(bad: float, dam
     )
 
 
-def test_a_network_of_ones_own_goes_without() -> None:
-    def factory(n_features: int, n_outputs: int) -> Any:
+def test_a_network_of_ones_own_goes_without():
+    def factory(n_features, n_outputs):
         shape = n_features, n_outputs
         return (lambda theta, x: x @ theta.reshape(shape)), lambda rng: rng.standard_normal(math.prod(shape))
 
@@ -180,9 +176,7 @@ def test_a_network_of_ones_own_goes_without() -> None:
 
 
 @given(policy_batches(), st.sampled_from([1, 2]))
-def test_e30_e38_an_update_with_it_keeps_the_trust_region_and_takes_the_same_step_in_the_end(
-    batch: PolicyBatch, every: int
-) -> None:
+def test_e30_e38_an_update_with_it_keeps_the_trust_region_and_takes_the_same_step_in_the_end(batch, every):
     options: dict[str, Any] = {"cg_damping": 0.1, "sub_sampling_factor": every}
     result = update(*batch, cg_preconditioner="kronecker", cg_max_steps=2, **options)
     assert result.kl <= 0.01

@@ -1,6 +1,5 @@
 import dataclasses
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -29,30 +28,28 @@ answers = st.lists(st.tuples(surrogates, divergences), min_size=1, max_size=6)
 class Scripted:
     """Answers the search from a list, and keeps what it was asked."""
 
-    def __init__(self, script: list[tuple[float, float]]) -> None:
+    def __init__(self, script):
         self.script = script
         self.asked: list[np.ndarray] = []
 
-    def __call__(self, theta: np.ndarray) -> tuple[float, float]:
+    def __call__(self, theta):
         self.asked.append(theta.copy())
         return self.script[len(self.asked) - 1]
 
 
-def first_accepted(script: list[tuple[float, float]]) -> int | None:
+def first_accepted(script):
     """E38 in one line: infinities are no improvement, and NaN compares false."""
     return next((i for i, (s, kl) in enumerate(script) if kl <= TARGET and AT_OLD < s < math.inf), None)
 
 
-def why_refused(surrogate: float, kl: float) -> LineSearchOutcome:
+def why_refused(surrogate, kl):
     if not (math.isfinite(surrogate) and math.isfinite(kl)):
         return LineSearchOutcome.NOT_FINITE
     return LineSearchOutcome.KL_EXCEEDED if kl > TARGET else LineSearchOutcome.NO_IMPROVEMENT
 
 
 @given(answers, arrays((3,)), arrays((3,)), st.floats(0.05, 0.95))
-def test_e38_the_first_step_that_meets_both_conditions_is_taken(
-    script: list[tuple[float, float]], theta: np.ndarray, step: np.ndarray, factor: float
-) -> None:
+def test_e38_the_first_step_that_meets_both_conditions_is_taken(script, theta, step, factor):
     evaluate, before = Scripted(script), (theta.copy(), step.copy())
     result = line_search(
         evaluate, theta, step, AT_OLD, target_kl=TARGET, shrinking_factor=factor, max_iter=len(script)
@@ -86,20 +83,20 @@ def test_e38_the_first_step_that_meets_both_conditions_is_taken(
         (AT_OLD, 0.0, False),  # the same is none.
     ],
 )
-def test_e38_is_strict_to_the_bit(surrogate: float, kl: float, accepted: bool) -> None:
+def test_e38_is_strict_to_the_bit(surrogate, kl, accepted):
     result = line_search(
         lambda _: (surrogate, kl), np.zeros(1), np.ones(1), AT_OLD, target_kl=TARGET, max_iter=1
     )
     assert result.accepted is accepted
 
 
-def test_unless_told_otherwise_ten_halvings_are_tried() -> None:
+def test_unless_told_otherwise_ten_halvings_are_tried():
     evaluate = Scripted([(0.0, 0.0)] * 11)
     assert line_search(evaluate, np.zeros(1), np.ones(1), AT_OLD, target_kl=TARGET).tries == 10
     np.testing.assert_array_equal(np.ravel(evaluate.asked), 0.5 ** np.arange(10))
 
 
-def test_float32_stays_float32() -> None:
+def test_float32_stays_float32():
     evaluate = Scripted([(0.0, 0.0), (1.0, 0.0)])
     theta, step = np.zeros(2, np.float32), np.ones(2, np.float32)
     result = line_search(evaluate, theta, step, AT_OLD, target_kl=TARGET, shrinking_factor=0.3)
@@ -120,12 +117,12 @@ def test_float32_stays_float32() -> None:
         ({"target_kl": math.nan}, "target_kl must be positive, but it is nan"),
     ],
 )
-def test_options_out_of_range_are_refused(options: Any, message: str) -> None:
+def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         line_search(lambda _: (1.0, 0.0), np.zeros(1), np.ones(1), 0.0, **{"target_kl": TARGET, **options})
 
 
-def test_results_and_searches_are_frozen_and_a_search_has_its_settings() -> None:
+def test_results_and_searches_are_frozen_and_a_search_has_its_settings():
     search, evaluate = LineSearch(0.25, max_iter=3), Scripted([(0.0, 0.0)] * 3)
     result = search(evaluate, np.zeros(1), np.ones(1), AT_OLD, target_kl=TARGET)
     assert result.tries == 3

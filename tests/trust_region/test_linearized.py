@@ -1,6 +1,3 @@
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,11 +12,11 @@ N_FEATURES, N_OUTPUTS = 3, 2
 N_PARAMETERS = N_FEATURES * N_OUTPUTS
 
 
-def one_array(theta: Any, x: Any) -> Any:
+def one_array(theta, x):
     return np.tanh(x @ theta.reshape(N_FEATURES, N_OUTPUTS))
 
 
-def two_arrays(theta: Any, x: Any) -> Any:
+def two_arrays(theta, x):
     """A second output that is not made of the first, and one that the rows don't enter."""
     return one_array(theta, x), np.broadcast_to(np.exp(theta[-2:]), (len(x), N_OUTPUTS))
 
@@ -28,13 +25,13 @@ functions = st.sampled_from([one_array, two_arrays])
 block_sizes = st.sampled_from([1, 2, 3, 5, 1024])
 
 
-def joined(outputs: Any) -> np.ndarray:
+def joined(outputs):
     """Join the outputs of all rows to one array (N, n)."""
     return np.concatenate(outputs, axis=-1) if isinstance(outputs, tuple) else outputs
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[Callable[..., Any], np.ndarray, np.ndarray, np.ndarray]:
+def cases(draw):
     """Draw f, θ, rows, and the Jacobian (N, n, p) by complex steps."""
     f, rng = draw(functions), draw(generators())
     theta = rng.standard_normal(N_PARAMETERS)
@@ -44,37 +41,37 @@ def cases(draw: st.DrawFn) -> tuple[Callable[..., Any], np.ndarray, np.ndarray, 
 
 # An entry of J is a slope of tanh, at most 1, times an input, or an exponential; a product sums N rows of
 # up to 4 outputs. Inputs, parameters and vectors are standard normal, so below 8 each in what follows.
-def rounding(jacobian: np.ndarray, *vectors: np.ndarray) -> float:
+def rounding(jacobian, *vectors):
     sizes = float(np.prod([1 + np.abs(v).max(initial=0) for v in vectors]))
     return 40 * EPS * jacobian.shape[0] * (1 + np.abs(jacobian).max(initial=0)) ** 2 * sizes * N_PARAMETERS
 
 
-def like_outputs(f: Callable[..., Any], u: np.ndarray) -> Any:
+def like_outputs(f, u):
     return (u[:, :2], u[:, 2:]) if f is two_arrays else u
 
 
-def metric_of(f: Callable[..., Any], diagonal: np.ndarray) -> Callable[[Any], Any]:
+def metric_of(f, diagonal):
     """The product with a diagonal M."""
     if f is two_arrays:
         return lambda jv: (jv[0] * diagonal[:, :2], jv[1] * diagonal[:, 2:])
     return lambda jv: jv * diagonal
 
 
-def gauss_newton(batch: BatchLinearization, f: Any, v: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
+def gauss_newton(batch, f, v, diagonal):
     return batch.gauss_newton(v, [metric_of(f, diagonal[block.rows]) for block in batch.blocks])
 
 
-def means_vjp(batch: BatchLinearization, f: Any, u: np.ndarray) -> np.ndarray:
+def means_vjp(batch, f, u):
     return batch.mean(lambda block: block.mean_vjp(like_outputs(f, u[block.rows])))
 
 
-def some_weights(rng: np.random.Generator, n: int) -> np.ndarray:
+def some_weights(rng, n):
     weights = rng.uniform(size=n)
     return weights / weights.sum()
 
 
 @given(st.integers(0, 20), st.integers(1, 8))
-def test_blocks_cover_every_row_once_in_order_and_none_is_too_large(n_rows: int, block: int) -> None:
+def test_blocks_cover_every_row_once_in_order_and_none_is_too_large(n_rows, block):
     slices = list(row_blocks(n_rows, block))
     covered = [i for s in slices for i in range(n_rows)[s]]
     assert covered == list(range(n_rows))
@@ -84,8 +81,8 @@ def test_blocks_cover_every_row_once_in_order_and_none_is_too_large(n_rows: int,
 
 @given(cases(), generators(), block_sizes, st.booleans())
 def test_e21_products_are_means_of_those_with_the_jacobian_whatever_blocks_and_weights(
-    case: Any, rng: np.random.Generator, block: int, are_weighted: bool
-) -> None:
+    case, rng, block, are_weighted
+):
     f, theta, x, jacobian = case
     weights = some_weights(rng, len(x)) if are_weighted else None
     batch = BatchLinearization(f, theta, x, weights, block_rows=block)
@@ -104,9 +101,7 @@ def test_e21_products_are_means_of_those_with_the_jacobian_whatever_blocks_and_w
 
 
 @given(cases(), generators(), block_sizes, st.integers(0, 8))
-def test_linearisations_made_anew_give_the_same_bits_as_kept_ones(
-    case: Any, rng: np.random.Generator, block: int, kept: int
-) -> None:
+def test_linearisations_made_anew_give_the_same_bits_as_kept_ones(case, rng, block, kept):
     f, theta, x, jacobian = case
     v, u = rng.standard_normal(N_PARAMETERS), rng.standard_normal(jacobian.shape[:2])
     products = []
@@ -117,10 +112,10 @@ def test_linearisations_made_anew_give_the_same_bits_as_kept_ones(
 
 
 @pytest.mark.parametrize(("kept", "again"), [(0, 3), (2, 2), (4, 1), (5, 0)])
-def test_only_so_many_rows_stay_linearised(kept: int, again: int) -> None:
+def test_only_so_many_rows_stay_linearised(kept, again):
     calls = []
 
-    def counted(theta: Any, x: Any) -> Any:
+    def counted(theta, x):
         calls.append(len(x))
         return one_array(theta, x)
 
@@ -133,7 +128,7 @@ def test_only_so_many_rows_stay_linearised(kept: int, again: int) -> None:
 
 
 @given(cases(), block_sizes)
-def test_the_blocks_values_are_those_of_the_function(case: Any, block: int) -> None:
+def test_the_blocks_values_are_those_of_the_function(case, block):
     f, theta, x, jacobian = case
     batch = BatchLinearization(f, theta, x, block_rows=block)
     assert sum(map(len, batch.blocks)) == len(x)
@@ -142,7 +137,7 @@ def test_the_blocks_values_are_those_of_the_function(case: Any, block: int) -> N
 
 
 @given(cases(), generators())
-def test_products_change_neither_theta_nor_each_other(case: Any, rng: np.random.Generator) -> None:
+def test_products_change_neither_theta_nor_each_other(case, rng):
     f, theta, x, _ = case
     before = theta.copy()
     batch = BatchLinearization(f, theta, x)
@@ -157,7 +152,7 @@ def test_products_change_neither_theta_nor_each_other(case: Any, rng: np.random.
 
 @pytest.mark.parametrize("are_weighted", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_dtype_is_kept(dtype: Any, are_weighted: bool) -> None:
+def test_the_dtype_is_kept(dtype, are_weighted):
     weights = np.full(3, 1 / 3) if are_weighted else None
     x = np.ones((3, N_FEATURES), dtype)
     batch = BatchLinearization(one_array, np.ones(N_PARAMETERS, dtype), x, weights, block_rows=2)
@@ -165,19 +160,19 @@ def test_the_dtype_is_kept(dtype: Any, are_weighted: bool) -> None:
     assert batch.mean_vjp(np.ones((3, N_OUTPUTS), dtype)).dtype == dtype
 
 
-def test_a_mean_over_every_second_block_is_that_of_its_rows() -> None:
+def test_a_mean_over_every_second_block_is_that_of_its_rows():
     x = np.array([1.0, 2.0, 4.0, 5.0, 6.0])
     batch = BatchLinearization(one_array, np.ones(N_PARAMETERS), x, block_rows=2)
     means = batch.mean(lambda block: (np.mean(x[block.rows]), x[block.rows].sum() / len(block)), every=2)
     assert means == pytest.approx((3, 3))  # of 1, 2 and 6
 
 
-def test_a_batch_without_rows_is_refused() -> None:
+def test_a_batch_without_rows_is_refused():
     with pytest.raises(ValueError, match="a batch must have at least one row, but it has none"):
         BatchLinearization(one_array, np.ones(N_PARAMETERS), np.ones((0, N_FEATURES)))
 
 
-def test_each_block_needs_its_metric() -> None:
+def test_each_block_needs_its_metric():
     batch = BatchLinearization(one_array, np.ones(N_PARAMETERS), np.ones((3, N_FEATURES)))
     with pytest.raises(ValueError, match="longer"):
         batch.gauss_newton(np.ones(N_PARAMETERS), [lambda jv: jv] * 2)
@@ -195,11 +190,11 @@ def test_each_block_needs_its_metric() -> None:
         [np.inf, 0.0, 0.0],
     ],
 )
-def test_what_cannot_be_weights_is_refused(weights: Any) -> None:
+def test_what_cannot_be_weights_is_refused(weights):
     with pytest.raises(ValueError, match="weights must be 3 numbers that aren't negative and have sum 1"):
         checked_weights(np.array(weights), 3)
 
 
-def test_weights_may_be_rounded_to_float32() -> None:
+def test_weights_may_be_rounded_to_float32():
     weights = np.full(1000, 1e-3, np.float32)
     np.testing.assert_array_equal(checked_weights(weights, 1000), weights)

@@ -1,7 +1,6 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +26,7 @@ from npTRPO.trust_region import (
     update,
 )
 from tests.policies.oracles import EPS, complex_jacobian
-from tests.strategies import PolicyBatch, System, generators, policy_batches, systems
+from tests.strategies import PolicyBatch, generators, policy_batches, systems
 from tests.trust_region.oracles import (
     fisher_by_definition,
     fisher_rounding,
@@ -46,7 +45,7 @@ TERM = 100 * EPS
 
 
 @given(systems(max_condition=1e4), targets)
-def test_e29_the_step_is_the_closed_form_by_cholesky(s: System, target_kl: float) -> None:
+def test_e29_the_step_is_the_closed_form_by_cholesky(s, target_kl):
     # With H = L Lᵀ and y = LᵀΔ the problem is a ball: maximise (L⁻¹g)ᵀy subject to ½‖y‖² ≤ δ.
     L = np.linalg.cholesky(s.A)
     along = np.linalg.solve(L, s.b)
@@ -60,7 +59,7 @@ def test_e29_the_step_is_the_closed_form_by_cholesky(s: System, target_kl: float
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_step_keeps_its_dtype(dtype: Any) -> None:
+def test_a_step_keeps_its_dtype(dtype):
     assert natural_step(np.ones(2, dtype), 2.0, 0.01).dtype == dtype
 
 
@@ -68,7 +67,7 @@ def test_a_step_keeps_its_dtype(dtype: Any) -> None:
 
 
 @given(policy_batches())
-def test_e10_at_the_old_parameters_all_ratios_are_one(batch: PolicyBatch) -> None:
+def test_e10_at_the_old_parameters_all_ratios_are_one(batch):
     policy, theta, observations, actions, advantages = batch
     old = policy(theta, observations)
     assert float(surrogate(old, old.log_prob(actions), actions, advantages)) == np.mean(advantages)
@@ -76,7 +75,7 @@ def test_e10_at_the_old_parameters_all_ratios_are_one(batch: PolicyBatch) -> Non
 
 
 @given(policy_batches())
-def test_e8_its_gradient_at_the_old_parameters_is_the_score_function_gradient(batch: PolicyBatch) -> None:
+def test_e8_its_gradient_at_the_old_parameters_is_the_score_function_gradient(batch):
     policy, theta, observations, actions, advantages = batch
     old_log_prob = policy(theta, observations).log_prob(actions)
     gradient = grad(lambda t: surrogate(policy(t, observations), old_log_prob, actions, advantages))(theta)
@@ -85,7 +84,7 @@ def test_e8_its_gradient_at_the_old_parameters_is_the_score_function_gradient(ba
     np.testing.assert_allclose(gradient, expected, rtol=0, atol=gradient_rounding(batch))
 
 
-def gradient_rounding(batch: PolicyBatch) -> float:
+def gradient_rounding(batch):
     """Of the surrogate's gradient: a product with J like F v, whose other factor is a score times Â."""
     policy, theta, observations, actions, advantages = batch
     score = 1.0
@@ -100,15 +99,13 @@ def gradient_rounding(batch: PolicyBatch) -> float:
 # --- the update -----------------------------------------------------------------------------------
 
 
-def run(batch: PolicyBatch, **options: Any) -> Update:
+def run(batch, **options):
     return update(*batch, **options)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @given(batch=policy_batches(max_rows=12), target_kl=targets, damping=st.sampled_from([0.0, 0.1]))
-def test_e38_an_accepted_step_keeps_the_kl_and_improves_the_surrogate(
-    dtype: Any, batch: PolicyBatch, target_kl: float, damping: float
-) -> None:
+def test_e38_an_accepted_step_keeps_the_kl_and_improves_the_surrogate(dtype, batch, target_kl, damping):
     batch = batch._replace(theta=batch.theta.astype(dtype), observations=batch.observations.astype(dtype))
     policy, theta, observations, _, advantages = batch
     result = run(batch, target_kl=target_kl, cg_damping=damping)
@@ -132,8 +129,8 @@ def test_e38_an_accepted_step_keeps_the_kl_and_improves_the_surrogate(
     policy_batches(max_rows=12), generators(), st.booleans(), st.sampled_from([0.0, 0.1]), st.integers(1, 3)
 )
 def test_e30_e31_the_full_step_is_on_the_boundary_of_the_undamped_model(
-    batch: PolicyBatch, rng: np.random.Generator, are_weighted: bool, damping: float, every: int
-) -> None:
+    batch, rng, are_weighted, damping, every
+):
     policy, theta, observations, actions, advantages = batch
     n = len(actions)
     weights = rng.uniform(0.1, 1, n) if are_weighted else np.ones(n)
@@ -169,9 +166,7 @@ def test_e30_e31_the_full_step_is_on_the_boundary_of_the_undamped_model(
 
 
 @given(policy_batches(max_rows=12), targets, st.sampled_from([1, 2, 100]))
-def test_a_policy_that_stays_returns_the_very_same_array(
-    batch: PolicyBatch, target_kl: float, every: int
-) -> None:
+def test_a_policy_that_stays_returns_the_very_same_array(batch, target_kl, every):
     before = batch.theta.tobytes()
     failures = [
         run(batch._replace(advantages=0 * batch.advantages), target_kl=target_kl),
@@ -187,9 +182,7 @@ def test_a_policy_that_stays_returns_the_very_same_array(
 
 
 @given(policy_batches(max_rows=12), st.integers(-30, 30), st.sampled_from([np.float32, np.float64]))
-def test_e37_multiplying_advantages_by_a_power_of_two_changes_no_bit_of_theta(
-    batch: PolicyBatch, power: int, dtype: Any
-) -> None:
+def test_e37_multiplying_advantages_by_a_power_of_two_changes_no_bit_of_theta(batch, power, dtype):
     # The gradient, and with it each vector of CG, is multiplied exactly; the tolerance E37 is relative, so
     # the path is the same; E30 divides the factor out; E38 compares surrogates that carry it both.
     batch = batch._replace(theta=batch.theta.astype(dtype), observations=batch.observations.astype(dtype))
@@ -202,7 +195,7 @@ def test_e37_multiplying_advantages_by_a_power_of_two_changes_no_bit_of_theta(
 
 
 @given(policy_batches(max_rows=8), st.sampled_from([np.float32, np.float64]))
-def test_an_update_repeats_to_the_bit_and_changes_no_input(batch: PolicyBatch, dtype: Any) -> None:
+def test_an_update_repeats_to_the_bit_and_changes_no_input(batch, dtype):
     batch = batch._replace(theta=batch.theta.astype(dtype), observations=batch.observations.astype(dtype))
     arrays = batch[1:]
     before = [array.copy() for array in arrays]
@@ -218,9 +211,7 @@ def test_an_update_repeats_to_the_bit_and_changes_no_input(batch: PolicyBatch, d
 
 
 @given(policy_batches(max_rows=8), generators(), st.sampled_from([1, 2, 3, 2048]), st.booleans())
-def test_an_objective_is_what_it_is_defined_as_whatever_blocks_and_weights(
-    batch: PolicyBatch, rng: np.random.Generator, block: int, are_weighted: bool
-) -> None:
+def test_an_objective_is_what_it_is_defined_as_whatever_blocks_and_weights(batch, rng, block, are_weighted):
     policy, theta, observations, actions, advantages = batch
     counts = rng.integers(0, 4, len(actions)) if are_weighted else np.ones(len(actions), int)
     counts[0] += are_weighted
@@ -258,9 +249,7 @@ def test_an_objective_is_what_it_is_defined_as_whatever_blocks_and_weights(
 
 
 @given(policy_batches(max_rows=12), st.sampled_from(["kronecker", "identity"]), st.sampled_from([1, 2]))
-def test_the_general_form_takes_the_same_step_to_the_bit(
-    batch: PolicyBatch, preconditioner: Any, every: int
-) -> None:
+def test_the_general_form_takes_the_same_step_to_the_bit(batch, preconditioner, every):
     of_objective = {"cg_damping": 0.2, "cg_preconditioner": preconditioner, "sub_sampling_factor": every}
     objective = PolicyObjective(*batch, **of_objective)
     solver = ConjugateGradient(rtol=1e-3, maxiter=7, beta="polak-ribiere")
@@ -278,7 +267,7 @@ def test_the_general_form_takes_the_same_step_to_the_bit(
 class WithEntropyBonus:
     """The surrogate plus a multiple of the mean entropy, made of public parts."""
 
-    def __init__(self, batch: PolicyBatch, factor: float) -> None:
+    def __init__(self, batch, factor):
         self.batch, self.factor = batch, factor
         self.plain = PolicyObjective(*batch)
         self.entropy = self.plain.entropy
@@ -286,15 +275,15 @@ class WithEntropyBonus:
         self.gradient = self.plain.gradient + factor * grad(self.mean_entropy)(batch.theta)
         self.system = self.plain.system
 
-    def mean_entropy(self, theta: Any) -> Any:
+    def mean_entropy(self, theta):
         return np.mean(self.batch.policy(theta, self.batch.observations).entropy())
 
-    def __call__(self, theta: np.ndarray) -> Trial:
+    def __call__(self, theta):
         gain, divergence = self.plain(theta)
         return Trial(gain + self.factor * float(self.mean_entropy(theta)), divergence)
 
 
-def test_an_objective_of_ones_own_is_improved_within_the_trust_region() -> None:
+def test_an_objective_of_ones_own_is_improved_within_the_trust_region():
     batch = example()
     batch = batch._replace(theta=3 * batch.theta + 0.5)  # not indifferent any more
     objective = WithEntropyBonus(batch, 100.0)
@@ -307,7 +296,7 @@ def test_an_objective_of_ones_own_is_improved_within_the_trust_region() -> None:
     )
 
 
-def test_settings_of_a_policys_update_are_none_of_an_objectives() -> None:
+def test_settings_of_a_policys_update_are_none_of_an_objectives():
     batch = example()
     with pytest.raises(TypeError, match="observations"):
         update(PolicyObjective(*batch), batch.theta, cg_max_steps=3)
@@ -318,7 +307,7 @@ def test_settings_of_a_policys_update_are_none_of_an_objectives() -> None:
 # --- outcomes of the update -----------------------------------------------------------------------
 
 
-def example(action_space: Any = None, scale: float = 1.0) -> PolicyBatch:
+def example(action_space=None, scale=1.0):
     """A batch on which an update succeeds."""
     rng = np.random.default_rng(0)
     policy = Policy.for_spaces(spaces.Box(-1, 1, (2,)), action_space or spaces.Discrete(3), net_arch=(4,))
@@ -327,7 +316,7 @@ def example(action_space: Any = None, scale: float = 1.0) -> PolicyBatch:
     return PolicyBatch(policy, theta, observations, actions, rng.standard_normal(20))
 
 
-def saturated() -> PolicyBatch:
+def saturated():
     """A linear policy that is certain in its first state, whatever a small step does, and open in others."""
     batch = example()
     policy = Policy.for_spaces(spaces.Box(-1, 1, (2,)), spaces.Discrete(3), net_arch=())
@@ -349,7 +338,7 @@ OUTCOMES: dict[UpdateOutcome, Callable[[], Update]] = {
 
 
 @pytest.mark.parametrize("outcome", list(UpdateOutcome))
-def test_every_outcome_is_reached(outcome: UpdateOutcome) -> None:
+def test_every_outcome_is_reached(outcome):
     result = OUTCOMES[outcome]()
     assert result.outcome is outcome
     assert (result.line_search is not None) == (
@@ -362,14 +351,14 @@ def test_every_outcome_is_reached(outcome: UpdateOutcome) -> None:
 
 
 @pytest.mark.parametrize("outcome", [*CGOutcome, *LineSearchOutcome, *UpdateOutcome], ids=str)
-def test_every_outcome_says_what_happened_in_a_sentence(outcome: Any) -> None:
+def test_every_outcome_says_what_happened_in_a_sentence(outcome):
     assert outcome.value[0].isupper()
     assert outcome.value.endswith(".")
     assert " " in outcome.value
 
 
 @pytest.mark.parametrize("damping", [0.0, 0.1])
-def test_without_curvature_in_the_sample_the_policy_stays(damping: float) -> None:
+def test_without_curvature_in_the_sample_the_policy_stays(damping):
     batch = saturated()
     result = run(batch, sub_sampling_factor=20, cg_damping=damping)
     assert result.outcome is UpdateOutcome.NO_CURVATURE
@@ -378,7 +367,7 @@ def test_without_curvature_in_the_sample_the_policy_stays(damping: float) -> Non
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("space", [spaces.Discrete(3), spaces.Box(-1, 1, (2,))], ids=["Discrete", "Box"])
-def test_one_advantage_that_is_not_finite_keeps_the_policy(bad: float, space: Any) -> None:
+def test_one_advantage_that_is_not_finite_keeps_the_policy(bad, space):
     batch = example(space)
     batch.advantages[7] = bad
     result = run(batch)
@@ -386,13 +375,13 @@ def test_one_advantage_that_is_not_finite_keeps_the_policy(bad: float, space: An
     assert result.theta is batch.theta
 
 
-def test_advantages_that_cancel_are_no_zero_gradient_but_equal_ones_nearly_are() -> None:
+def test_advantages_that_cancel_are_no_zero_gradient_but_equal_ones_nearly_are():
     batch = example()
     assert run(batch._replace(advantages=np.tile([1.0, -1.0], 10))).outcome is UpdateOutcome.IMPROVED
     assert run(batch._replace(advantages=np.zeros(20, int))).outcome is UpdateOutcome.ZERO_GRADIENT
 
 
-def test_a_step_that_overflows_is_refused_without_a_warning() -> None:
+def test_a_step_that_overflows_is_refused_without_a_warning():
     batch = example(spaces.Box(-1, 1, (2,)), scale=1e3)
     result = run(batch, target_kl=1e300, line_search_max_iter=3)
     assert result.outcome is UpdateOutcome.LINE_SEARCH_FAILED
@@ -404,12 +393,12 @@ def test_a_step_that_overflows_is_refused_without_a_warning() -> None:
     ("setting", "message"),
     [({"cg_beta": "none"}, "beta must be"), ({"line_search_shrinking_factor": 1.5}, "shrinking_factor")],
 )
-def test_settings_out_of_range_are_refused(setting: Any, message: str) -> None:
+def test_settings_out_of_range_are_refused(setting, message):
     with pytest.raises(ValueError, match=message):
         run(example(), **setting)
 
 
-def test_with_damping_far_above_the_curvature_the_step_follows_the_gradient() -> None:
+def test_with_damping_far_above_the_curvature_the_step_follows_the_gradient():
     batch = example()
     steps = [run(batch, cg_damping=d).theta - batch.theta for d in (0.0, 1e6)]
     assert steps[0] @ steps[1] / np.prod(np.linalg.norm(steps, axis=1)) < 0.99

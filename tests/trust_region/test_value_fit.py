@@ -17,26 +17,24 @@ LINEAR = MLP((3, 1))
 CURVED = MLP((3, 8, 1))
 
 
-def batch(rng: np.random.Generator, n: int = 40) -> tuple[np.ndarray, np.ndarray]:
+def batch(rng, n=40):
     """Observations, and returns that no network of ours represents exactly."""
     x = rng.standard_normal((n, 3))
     return x, np.sin(2 * x[:, 0]) + x[:, 1] * x[:, 2] + 0.1 * rng.standard_normal(n)
 
 
-def error(network: MLP, theta: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
+def error(network, theta, x, y):
     return float(np.mean((network(theta, x)[:, 0] - y) ** 2))
 
 
-def least_squares(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def least_squares(x, y):
     """Weights and bias in the order of θ."""
     return np.linalg.lstsq(np.column_stack([x, np.ones(len(x))]), y, rcond=None)[0]
 
 
 @given(generators(), st.sampled_from([np.float32, np.float64]))
 @settings(max_examples=20)
-def test_every_fit_lowers_the_error_and_keeps_dtype_and_arguments(
-    rng: np.random.Generator, dtype: type
-) -> None:
+def test_every_fit_lowers_the_error_and_keeps_dtype_and_arguments(rng, dtype):
     x, y = batch(rng)
     x, theta = x.astype(dtype), CURVED.init(rng, dtype=dtype)
     kept = theta.copy(), x.copy(), y.copy()
@@ -54,7 +52,7 @@ def test_every_fit_lowers_the_error_and_keeps_dtype_and_arguments(
 
 
 @pytest.mark.parametrize("bad", [0.0, np.nan, np.inf])
-def test_the_fit_stays_where_the_gradient_is_zero_or_not_finite(bad: float) -> None:
+def test_the_fit_stays_where_the_gradient_is_zero_or_not_finite(bad):
     x, theta = np.ones((4, 3)), np.zeros(LINEAR.n_parameters)
     with np.errstate(invalid="ignore"):
         assert fit_trust_region(LINEAR, theta, x, np.array([0, 0, 0, bad])) is theta
@@ -64,7 +62,7 @@ def test_the_fit_stays_where_the_gradient_is_zero_or_not_finite(bad: float) -> N
 
 @given(generators(), st.sampled_from([40, 5000]))
 @settings(max_examples=10)
-def test_lbfgs_reaches_linear_least_squares(rng: np.random.Generator, n: int) -> None:
+def test_lbfgs_reaches_linear_least_squares(rng, n):
     x, y = batch(rng, n)
     fitted = fit_lbfgs(LINEAR, LINEAR.init(rng), x, y, max_iter=500)
     best = error(LINEAR, least_squares(x, y), x, y)
@@ -72,9 +70,7 @@ def test_lbfgs_reaches_linear_least_squares(rng: np.random.Generator, n: int) ->
     assert error(LINEAR, fitted, x, y) <= best * (1 + 1e-6)
 
 
-def adam_by_the_book(
-    theta: np.ndarray, x: np.ndarray, y: np.ndarray, batches: list[np.ndarray], rate: float
-) -> np.ndarray:
+def adam_by_the_book(theta, x, y, batches, rate):
     """Kingma and Ba's Algorithm 1 on the linear network, with the gradient by hand."""
     m, v = np.zeros_like(theta), np.zeros_like(theta)
     design = np.column_stack([x, np.ones(len(x))])
@@ -87,9 +83,7 @@ def adam_by_the_book(
 
 @given(st.integers(1, 50), st.integers(1, 4), st.integers(0, 2**32 - 1))
 @settings(max_examples=25)
-def test_adam_is_the_published_algorithm_on_shuffled_minibatches(
-    batch_size: int, epochs: int, seed: int
-) -> None:
+def test_adam_is_the_published_algorithm_on_shuffled_minibatches(batch_size, epochs, seed):
     x, y = batch(np.random.default_rng(seed))
     theta = LINEAR.init(np.random.default_rng(seed))
     options = {"batch_size": batch_size, "learning_rate": 0.05}
@@ -107,14 +101,14 @@ def test_adam_is_the_published_algorithm_on_shuffled_minibatches(
 
 @given(generators(), st.sampled_from([10, 5000]))
 @settings(max_examples=10)
-def test_values_are_the_networks_outputs_however_many(rng: np.random.Generator, n: int) -> None:
+def test_values_are_the_networks_outputs_however_many(rng, n):
     theta, x = CURVED.init(rng), rng.standard_normal((n, 3))
     np.testing.assert_allclose(
         predict_values(CURVED, theta, x), CURVED(theta, x)[:, 0], rtol=0, atol=100 * EPS
     )
 
 
-def test_explained_variance_is_one_for_perfect_values_and_zero_for_constant_ones() -> None:
+def test_explained_variance_is_one_for_perfect_values_and_zero_for_constant_ones():
     returns = np.array([1.0, 2.0, 4.0])
     assert explained_variance(returns, returns) == 1
     assert explained_variance(np.full(3, 7.0), returns) == pytest.approx(0, abs=4 * EPS)
@@ -122,9 +116,7 @@ def test_explained_variance_is_one_for_perfect_values_and_zero_for_constant_ones
 
 
 @given(arrays((6,)), arrays((6,)), st.floats(-100, 100))
-def test_explained_variance_is_that_of_the_definition_and_ignores_a_constant_error(
-    values: np.ndarray, returns: np.ndarray, offset: float
-) -> None:
+def test_explained_variance_is_that_of_the_definition_and_ignores_a_constant_error(values, returns, offset):
     assume(np.ptp(returns) > 0.1)
     spread, left = statistics.pvariance(returns.tolist()), statistics.pvariance((returns - values).tolist())
     # Variances are means of squares that round with ε of the largest number squared, over a spread of at
@@ -134,9 +126,7 @@ def test_explained_variance_is_that_of_the_definition_and_ignores_a_constant_err
 
 
 @given(st.floats(-1e6, 1e6), st.integers(1, 50), generators())
-def test_returns_that_do_not_vary_have_no_explained_variance(
-    value: float, n: int, rng: np.random.Generator
-) -> None:
+def test_returns_that_do_not_vary_have_no_explained_variance(value, n, rng):
     # Also where rounding gives np.var of equal numbers a positive value, as for 0.1, 0.1, 0.1.
     assert math.isnan(explained_variance(rng.standard_normal(n), np.full(n, value)))
 
@@ -145,7 +135,7 @@ def test_returns_that_do_not_vary_have_no_explained_variance(
 
 
 @st.composite
-def value_batches(draw: st.DrawFn) -> tuple[MLP, np.ndarray, np.ndarray, np.ndarray]:
+def value_batches(draw):
     """A value network of any shape, its parameters, observations, and returns of any size."""
     n_features = draw(st.integers(1, 3))
     hidden = draw(st.lists(st.integers(1, 4), max_size=2))
@@ -158,8 +148,8 @@ def value_batches(draw: st.DrawFn) -> tuple[MLP, np.ndarray, np.ndarray, np.ndar
 
 @given(value_batches(), st.sampled_from([1e-3, 0.5, 1e6]), st.sampled_from([0.0, 0.1]), st.integers(1, 3))
 def test_the_trust_region_lowers_the_error_or_returns_the_very_same_theta(
-    case: tuple[MLP, np.ndarray, np.ndarray, np.ndarray], max_change: float, damping: float, max_iter: int
-) -> None:
+    case, max_change, damping, max_iter
+):
     network, theta, x, y = case
     before = theta.copy(), x.copy(), y.copy()
     fitted = fit_trust_region(
@@ -176,7 +166,7 @@ def test_the_trust_region_lowers_the_error_or_returns_the_very_same_theta(
         np.testing.assert_array_equal(now, copy)
 
 
-def test_a_step_that_raises_the_error_is_halved_until_it_does_not_or_not_taken() -> None:
+def test_a_step_that_raises_the_error_is_halved_until_it_does_not_or_not_taken():
     # V = tanh θ at θ = 3: the slope is 0.0099, so the step to V = 0 is −101, where V = −1. Six halvings
     # make it −1.6.
     network = FunctionNetwork(lambda theta, x: np.tanh(x * theta), lambda rng: np.full(1, 3.0))
@@ -197,9 +187,7 @@ def test_a_step_that_raises_the_error_is_halved_until_it_does_not_or_not_taken()
     st.sampled_from([1e-4, 1e-2, 1.0, 1e9]),
     st.one_of(st.just(0.0), st.floats(0.01, 10)),
 )
-def test_a_linear_step_is_ridge_regression_cut_to_the_trust_region(
-    rng: np.random.Generator, n: int, max_change: float, damping: float
-) -> None:
+def test_a_linear_step_is_ridge_regression_cut_to_the_trust_region(rng, n, max_change, damping):
     x, y = batch(rng, n)
     theta = LINEAR.init(rng)
     design = np.column_stack([x, np.ones(len(x))])
@@ -217,7 +205,7 @@ def test_a_linear_step_is_ridge_regression_cut_to_the_trust_region(
     np.testing.assert_allclose(fitted, theta + step, rtol=0, atol=(1e4 * EPS + 1e-11) * (1 + np.abs(y).max()))
 
 
-def test_no_steps_no_products_and_no_epochs_change_nothing() -> None:
+def test_no_steps_no_products_and_no_epochs_change_nothing():
     theta, x, y = LINEAR.init(np.random.default_rng(0)), np.ones((2, 3)), np.ones(2)
     assert fit_trust_region(LINEAR, theta, x, y, steps=0, cg_max_steps=5, cg_rtol=0.1) is theta
     assert fit_trust_region(LINEAR, theta, x, y, steps=1, cg_max_steps=0, cg_rtol=0.1) is theta
