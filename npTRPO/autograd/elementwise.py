@@ -97,7 +97,7 @@ define_rule(root, lambda ans, x: 0.5 / np.where(ans == 0, np.inf, ans))
 
 define_rule(np.exp, lambda ans, x: ans)
 define_rule(np.exp2, lambda ans, x: ans * math.log(2))
-define_rule(np.expm1, lambda ans, x: ans + 1)
+define_rule(np.expm1, lambda ans, x: np.exp(x))  # ans + 1 would lose the digits of a small result
 define_rule(np.log, lambda ans, x: 1 / x)
 define_rule(np.log2, lambda ans, x: 1 / (x * math.log(2)))
 define_rule(np.log10, lambda ans, x: 1 / (x * math.log(10)))
@@ -201,9 +201,10 @@ def _polygamma(n: int, x: Any) -> Any:
     return scipy.special.polygamma(n, x).astype(np.result_type(x))
 
 
-def _unless_zero(x: Any, y: Any, answer: Any) -> Any:
-    """Return y in the answer's dtype, but 1 where both x and y are 0."""
-    return np.where(np.logical_and(x == 0, y == 0), 1, y if hasattr(y, "dtype") else answer.dtype.type(y))
+def _unless_pole(x: Any, y: Any, pole: int, answer: Any) -> Any:
+    """Return y in the answer's dtype, moved away from the logarithm's pole where x is 0 there."""
+    y = y if hasattr(y, "dtype") else answer.dtype.type(y)
+    return np.where(np.logical_and(x == 0, y == pole), pole + 1, y)
 
 
 define_rule(scipy.special.expit, lambda ans, x: ans * (1 - ans))
@@ -227,12 +228,12 @@ define_rule(
 # At 0 log 0, which is 0, the derivatives chosen are 0 as well.
 define_rule(
     scipy.special.xlogy,
-    lambda ans, x, y: np.log(_unless_zero(x, y, ans)),
-    lambda ans, x, y: x / _unless_zero(x, y, ans),
+    lambda ans, x, y: np.log(_unless_pole(x, y, 0, ans)),
+    lambda ans, x, y: x / _unless_pole(x, y, 0, ans),
 )
 define_rule(
     scipy.special.xlog1py,
-    lambda ans, x, y: np.log(_unless_zero(x, 1 + y, ans)),
-    lambda ans, x, y: x / _unless_zero(x, 1 + y, ans),
+    lambda ans, x, y: np.log1p(_unless_pole(x, y, -1, ans)),
+    lambda ans, x, y: x / (1 + _unless_pole(x, y, -1, ans)),
 )
 define_rule(scipy.special.entr, lambda ans, x: -np.log(x) - 1)

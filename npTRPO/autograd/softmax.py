@@ -26,21 +26,6 @@ def _logsumexp(x: Any, axis: tuple[int, ...]) -> Any:
         return largest + np.log(np.sum(np.exp(x - largest), axis=axis, keepdims=True))
 
 
-def _logsumexp_rule(answer: Any, x: Any, axis: tuple[int, ...]) -> LinearMap:
-    if np.all(np.isfinite(answer)):
-        shares = np.exp(x - answer)
-    else:  # the elements that are +∞ share equally; of elements that are all −∞ none counts
-        all_of_it = answer == np.inf
-        infinite = mask(x == np.inf, answer)
-        infinite = infinite / np.maximum(np.sum(infinite, axis=axis, keepdims=True), 1)
-        finite = np.exp(np.where(all_of_it, -np.inf, x) - np.where(np.isinf(answer), 0, answer))
-        shares = np.where(all_of_it, infinite, finite)
-    return LinearMap(lambda t: sum_over(t * shares, axis, True), lambda g: g * shares)
-
-
-define_rule(_logsumexp, _logsumexp_rule)
-
-
 @primitive
 def _log_softmax(x: Any, axis: tuple[int, ...]) -> Any:
     shifted = x - _largest(x, axis)  # first, or a large common offset would round the rest
@@ -55,6 +40,21 @@ def _log_softmax_rule(answer: Any, x: Any, axis: tuple[int, ...]) -> LinearMap:
 
 
 define_rule(_log_softmax, _log_softmax_rule)
+
+
+def _logsumexp_rule(answer: Any, x: Any, axis: tuple[int, ...]) -> LinearMap:
+    if np.all(np.isfinite(answer)):
+        shares = np.exp(_log_softmax(x, axis))  # not x - answer, which is off by the rounding of both
+    else:  # the elements that are +∞ share equally; of elements that are all −∞ none counts
+        all_of_it = answer == np.inf
+        infinite = mask(x == np.inf, answer)
+        infinite = infinite / np.maximum(np.sum(infinite, axis=axis, keepdims=True), 1)
+        finite = np.exp(np.where(all_of_it, -np.inf, x) - np.where(np.isinf(answer), 0, answer))
+        shares = np.where(all_of_it, infinite, finite)
+    return LinearMap(lambda t: sum_over(t * shares, axis, True), lambda g: g * shares)
+
+
+define_rule(_logsumexp, _logsumexp_rule)
 
 
 def logsumexp(
