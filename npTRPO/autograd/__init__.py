@@ -13,7 +13,8 @@ analytic can also be differentiated at complex points.
 
 import npTRPO.autograd.compositions
 import npTRPO.autograd.linear_algebra
-import npTRPO.autograd.methods  # noqa: F401 (the three register what they know)
+import npTRPO.autograd.methods
+import npTRPO.autograd.special  # noqa: F401 (the four register what they know)
 from npTRPO.autograd.checks import check_derivatives
 from npTRPO.autograd.softmax import log_softmax, logsumexp, softmax
 from npTRPO.autograd.tracer import LinearMap, define_rule, primitive, supported_functions

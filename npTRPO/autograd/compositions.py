@@ -119,7 +119,7 @@ def _gathered(a: Any, numbers: Any) -> Any:
 
 for _function in (
     *(np.roll, np.rot90, np.tile, np.repeat, np.take, np.delete, np.resize, np.diagonal),
-    np.lib.stride_tricks.sliding_window_view,
+    *(np.lib.stride_tricks.sliding_window_view, np.fft.fftshift, np.fft.ifftshift),
 ):
     _define_rearrangement(_function)
 

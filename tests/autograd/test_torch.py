@@ -101,7 +101,20 @@ for _name in (
 ):
     _theirs = {"fabs": "abs", "arctan": "atan", "arcsinh": "asinh"}.get(_name, _name)
     CALLS[_name] = (getattr(np, _name), getattr(torch, _theirs))
-for _name in ("expit", "erf", "erfc", "gammaln", "digamma", "log_ndtr", "ndtr", "entr"):
+for _name in (
+    "expit",
+    "erf",
+    "erfc",
+    "gammaln",
+    "digamma",
+    "log_ndtr",
+    "ndtr",
+    "entr",
+    "i0",
+    "i1",
+    "i0e",
+    "i1e",
+):
     CALLS[_name] = (getattr(scipy.special, _name), getattr(torch.special, _name))
 BELOW_1 = [(getattr(np, name), getattr(torch, name)) for name in ("arcsin", "arccos", "arctanh")]
 BELOW_1 += [(getattr(scipy.special, name), getattr(torch.special, name)) for name in ("logit", "erfinv")]
