@@ -4,12 +4,20 @@
 >>> from npTRPO.autograd import grad
 >>> grad(lambda x: np.sum(np.log(1 + np.exp(x))))(np.zeros(3))
 array([0.5, 0.5, 0.5])
+
+NumPy's arithmetic, elementary functions, reductions, products of arrays, linear algebra and what
+moves, joins, splits and chooses elements are covered, and special functions of SciPy;
+:func:`supported_functions` lists them. All others say so when they are called. Functions that are
+analytic can also be differentiated at complex points.
 """
 
-import npTRPO.autograd.compositions  # noqa: F401 (registers them)
+import npTRPO.autograd.compositions
+import npTRPO.autograd.linear_algebra
+import npTRPO.autograd.methods
+import npTRPO.autograd.special  # noqa: F401 (the four register what they know)
 from npTRPO.autograd.checks import check_derivatives
-from npTRPO.autograd.rules import log_softmax, logsumexp
-from npTRPO.autograd.tracer import LinearMap, define_rule, primitive
+from npTRPO.autograd.softmax import log_softmax, logsumexp, softmax
+from npTRPO.autograd.tracer import LinearMap, define_rule, primitive, supported_functions
 from npTRPO.autograd.transforms import (
     Linearization,
     grad,
@@ -36,6 +44,8 @@ __all__ = [
     "log_softmax",
     "logsumexp",
     "primitive",
+    "softmax",
+    "supported_functions",
     "value_and_grad",
     "vjp",
 ]

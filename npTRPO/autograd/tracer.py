@@ -1,10 +1,10 @@
-"""Boxes, nodes and levels: how plain NumPy code is recorded while it runs.
+"""Boxes, tapes and levels: how plain NumPy code is recorded while it runs.
 
 A :class:`Box` stands in for an array. NumPy hands every call that meets one to the box
 (``__array_ufunc__`` and ``__array_function__``), and the box evaluates the call on the value it
-holds and writes one :class:`Node` on the tape of its :class:`Trace`: who the parents were and which
-linear map leads from each of them to the result. Nothing in this file knows any NumPy function; the
-linear maps come from the rules registered with :func:`define_rule`.
+holds and writes one entry on the tape of its :class:`Trace`: which earlier entries the arguments
+came from, and which linear map leads from each of them to the result. Nothing in this file knows
+any NumPy function; the linear maps come from the rules registered with :func:`define_rule`.
 
 Derivatives of derivatives need no code of their own. Every differentiation opens a trace with a
 level higher than all before it; a call is recorded by the trace with the highest level among its
@@ -50,6 +50,10 @@ _compositions: dict[Callable[..., Any], Callable[..., Any]] = {}
 _constants: set[Callable[..., Any]] = set()
 
 
+class LostDerivativeError(TypeError):
+    """A traced array was to become a plain one."""
+
+
 class Trace:
     """The tape of one differentiation."""
 
@@ -67,13 +71,16 @@ class Trace:
 
 
 class Box(np.lib.mixins.NDArrayOperatorsMixin):
-    """An array that is being differentiated through; it looks like the array it holds."""
+    """An array that is being differentiated through; it looks like the array it holds.
 
-    __slots__ = ("index", "trace", "value")
+    Its methods and properties are in methods.py.
+    """
+
+    __slots__ = ("index", "recorder", "value")
 
     def __init__(self, value: Any, trace: Trace, index: int) -> None:
         self.value = value
-        self.trace = trace
+        self.recorder = trace
         self.index = index
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
@@ -84,10 +91,7 @@ class Box(np.lib.mixins.NDArrayOperatorsMixin):
             )
         if kwargs:
             if "out" in kwargs:
-                raise TypeError(
-                    f"{_name(ufunc)} would write into an existing array, which can't be traced: "
-                    f"write x = x + y instead of x += y, and do without out="
-                )
+                raise _writes(ufunc)
             raise NotImplementedError(
                 f"{_name(ufunc)} with {', '.join(sorted(kwargs))} has no derivative rule"
             )
@@ -99,9 +103,11 @@ class Box(np.lib.mixins.NDArrayOperatorsMixin):
         return apply(func, args, kwargs)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
-        raise TypeError(
-            "an array that is being differentiated can't be turned into a plain one (np.asarray, np.array, "
-            "a C function): use np.stack to build an array from traced parts"
+        raise LostDerivativeError(
+            "an array that is being differentiated can't be turned into a plain one (by np.asarray, np.array,"
+            " an assignment to a plain array, or a function that does so inside): use np.stack to build "
+            "an array from traced parts, and logsumexp, log_softmax and softmax of npTRPO.autograd, "
+            "not those of SciPy"
         )
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -111,7 +117,17 @@ class Box(np.lib.mixins.NDArrayOperatorsMixin):
         )
 
     def __float__(self) -> float:
-        raise TypeError("float() of an array that is being differentiated would lose its derivative")
+        raise LostDerivativeError(
+            "float() of an array that is being differentiated would lose its derivative: use NumPy's "
+            "functions instead of those of math, and instead of assigning to an element of a plain array "
+            "build the result with np.stack, np.where or np.concatenate"
+        )
+
+    def __int__(self) -> int:
+        raise LostDerivativeError("int() of an array that is being differentiated would lose its derivative")
+
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec)
 
     def __bool__(self) -> bool:
         return bool(self.value)
@@ -133,26 +149,6 @@ class Box(np.lib.mixins.NDArrayOperatorsMixin):
             )
         raise AttributeError(f"'Box' object has no attribute {name!r}")
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of the array."""
-        return self.value.shape  # type: ignore[no-any-return]
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return self.value.ndim  # type: ignore[no-any-return]
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return self.value.size  # type: ignore[no-any-return]
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Element type."""
-        return self.value.dtype  # type: ignore[no-any-return]
-
 
 def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Evaluate ``function`` and record it on the tape of the innermost trace among its arguments."""
@@ -161,8 +157,8 @@ def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
         return _without_rule(function, args, kwargs)
     trace: Trace | None = None
     for a in args:
-        if isinstance(a, Box) and (trace is None or a.trace.level > trace.level):
-            trace = a.trace
+        if isinstance(a, Box) and (trace is None or a.recorder.level > trace.level):
+            trace = a.recorder
     if trace is None or (kwargs and any(isinstance(v, Box) for v in kwargs.values())):
         raise _no_rule(function)
     if not trace.open:
@@ -170,14 +166,14 @@ def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
             f"{_name(function)} met an array of a differentiation that has already ended: "
             f"return values from the function instead of storing them while it is differentiated"
         )
-    values = tuple([a.value if isinstance(a, Box) and a.trace is trace else a for a in args])
+    values = tuple([a.value if isinstance(a, Box) and a.recorder is trace else a for a in args])
     answer = function(*values, **kwargs)
     if not isinstance(answer, (np.ndarray, np.generic, Box)):
         answer = np.asarray(answer)  # a primitive may return a Python number
     edges = [
         (argument.index, rule(position, answer, values, kwargs))
         for position, argument in enumerate(args)
-        if isinstance(argument, Box) and argument.trace is trace
+        if isinstance(argument, Box) and argument.recorder is trace
     ]
     return trace.box(answer, tuple(edges))
 
@@ -186,6 +182,8 @@ def _without_rule(function: Callable[..., Any], args: tuple[Any, ...], kwargs: d
     """Evaluate a function that is expressed by others, or is locally constant."""
     composition = _compositions.get(function)
     if composition is not None:
+        if kwargs.get("out") is not None:
+            raise _writes(function)
         try:
             return composition(*args, **kwargs)
         except TypeError as error:
@@ -195,8 +193,15 @@ def _without_rule(function: Callable[..., Any], args: tuple[Any, ...], kwargs: d
                 f"no derivative rule for this call of {_name(function)}: {error}"
             ) from None
     if function in _constants:
-        return function(*(_plain(a) for a in args), **{k: _plain(v) for k, v in kwargs.items()})
+        return function(*map(as_plain, args), **{name: as_plain(value) for name, value in kwargs.items()})
     raise _no_rule(function)
+
+
+def _writes(function: Callable[..., Any]) -> TypeError:
+    return TypeError(
+        f"{_name(function)} would write into an existing array, which can't be traced: "
+        f"write x = x + y instead of x += y, and do without out="
+    )
 
 
 def _no_rule(function: Callable[..., Any]) -> NotImplementedError:
@@ -227,10 +232,11 @@ def define_rule(function: Callable[..., Any], *derivatives: Callable[..., Any] |
     Examples
     --------
     >>> import numpy as np
+    >>> from scipy.special import exp1
     >>> from npTRPO.autograd import define_rule, grad
-    >>> define_rule(np.arctan, lambda answer, x: 1 / (1 + x * x))
-    >>> float(grad(np.arctan)(1.0))
-    0.5
+    >>> define_rule(exp1, lambda answer, x: -np.exp(-x) / x)
+    >>> round(float(grad(exp1)(1.0)), 6)
+    -0.367879
     """
     if not callable(function):
         raise TypeError(f"define_rule needs a function to define a rule for, not {function!r}")
@@ -252,15 +258,15 @@ def define_rule(function: Callable[..., Any], *derivatives: Callable[..., Any] |
 
 
 def define_variadic_rule(function: Callable[..., Any], derivative: Callable[..., LinearMap]) -> None:
-    """As :func:`define_rule`, for any number of arguments; ``derivative`` is also told the position."""
+    """Define the derivative of a function of any number of arguments, which also gets the position."""
     _rules[function] = lambda position, answer, args, kwargs: derivative(position, answer, *args, **kwargs)
 
 
-def define_composition(function: Callable[..., Any]) -> Callable[[_F], _F]:
-    """Trace ``function`` as the decorated function, which expresses it by functions that have rules."""
+def define_composition(*functions: Callable[..., Any]) -> Callable[[_F], _F]:
+    """Trace functions as the decorated one, which writes them with functions that have rules."""
 
     def register(composition: _F) -> _F:
-        _compositions[function] = composition
+        _compositions.update(dict.fromkeys(functions, composition))
         return composition
 
     return register
@@ -269,6 +275,21 @@ def define_composition(function: Callable[..., Any]) -> Callable[[_F], _F]:
 def define_constants(*functions: Callable[..., Any]) -> None:
     """Declare functions as locally constant, or as functions of shapes alone: their results aren't traced."""
     _constants.update(functions)
+
+
+def supported_functions() -> dict[str, Callable[..., Any]]:
+    """Return the NumPy and SciPy functions that derivatives pass through, by name.
+
+    Those that are locally constant, such as np.sign, or only look at shapes are among them.
+
+    Examples
+    --------
+    >>> from npTRPO.autograd import supported_functions
+    >>> "np.tanh" in supported_functions()
+    True
+    """
+    named = {_name(function): function for function in {*_rules, *_compositions, *_constants}}
+    return {name: named[name] for name in sorted(named) if name.startswith(("np.", "scipy."))}
 
 
 def primitive(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -301,7 +322,7 @@ def primitive(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def as_operand(argument: Any) -> Any:
-    """Convert a list to an array, as operators do; a number stays a number, and changes no dtype."""
+    """Convert a list to an array, as operators do; a number stays one, so that it changes no dtype."""
     return np.asarray(argument) if isinstance(argument, (list, tuple)) else argument
 
 
@@ -333,12 +354,12 @@ def _elementwise(partial: Any, argument: Any, answer: Any) -> LinearMap:
     return LinearMap(lambda t: broadcast(t * partial, outer), lambda g: unbroadcast(g * partial, inner))
 
 
-def _plain(argument: Any) -> Any:
-    """Return the array inside all boxes."""
+def as_plain(argument: Any) -> Any:
+    """Return the array inside all boxes, for what doesn't depend on it or is constant around it."""
     while isinstance(argument, Box):
         argument = argument.value
     if isinstance(argument, (list, tuple)):
-        return type(argument)(_plain(a) for a in argument)
+        return type(argument)(as_plain(a) for a in argument)
     return argument
 
 

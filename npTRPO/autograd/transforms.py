@@ -7,13 +7,13 @@ that returns one array (or a tuple of arrays), and all of them can be nested.
 import functools
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from npTRPO.autograd.tracer import Box, Edges, LinearMap, Trace
+from npTRPO.autograd.tracer import Box, Edges, LinearMap, LostDerivativeError, Trace
 
 Function = Callable[[Any], Any]
 
@@ -31,24 +31,25 @@ class Linearization:
     value: Any
     _shapes: tuple[tuple[int, ...], ...]  # of the inputs
     _outputs: tuple[tuple[int | None, tuple[int, ...], Any], ...]  # tape position (or None), shape, dtype
-    _steps: tuple[
-        tuple[int, Edges, set[int]], ...
-    ]  # that lead to an output: position, edges, parents done with
+    # The calls that lead to an output: position, edges, and parents that no later call needs.
+    _steps: tuple[tuple[int, Edges, set[int]], ...]
     _tuple_in: bool
     _tuple_out: bool
 
     def jvp(self, v: Any) -> Any:
         """Compute the Jacobian-vector product J v, the derivative of f at x along ``v`` (shaped as x)."""
-        tangents = dict(enumerate(_checked("jvp", v, self._tuple_in, self._shapes)))
+        given = _checked("jvp", v, self._tuple_in, self._shapes)
+        tangents = dict(enumerate(given))
         for index, edges, done in self._steps:
             parts = (linear.jvp(tangents[parent]) for parent, linear in edges)
             tangents[index] = functools.reduce(operator.add, parts)
             for parent in done:  # to keep them would cost 4 % of a Fisher product, as caches are small
                 del tangents[parent]
-        results = tuple(
+        found = (
             tangents[index] if index in tangents else np.zeros(shape, dtype)
             for index, shape, dtype in self._outputs
         )
+        results = _unshared(found, given)
         return results if self._tuple_out else results[0]
 
     def vjp(self, u: Any, visit: Callable[[LinearMap, Any], bool] | None = None) -> Any:
@@ -71,10 +72,11 @@ class Linearization:
                 if visit is None or not visit(linear, g):
                     _add(cotangents, parent, linear.vjp(g))
         dtype = given[0].dtype if given else None
-        results = tuple(
+        found = (
             cotangents[i] if i in cotangents else np.zeros(shape, dtype)
             for i, shape in enumerate(self._shapes)
         )
+        results = _unshared(found, given)
         return results if self._tuple_in else results[0]
 
 
@@ -94,6 +96,11 @@ def linearize(f: Function, x: Any) -> Linearization:
         With ``value``, ``jvp(v)`` and ``vjp(u)``, which can be applied any number of times; neither
         runs ``f`` again.
 
+    Notes
+    -----
+    ``x`` is copied, and no result shares memory with it or with another. Other arrays that ``f`` uses
+    are not copied: leave them as they are for as long as the products are needed.
+
     Examples
     --------
     >>> import numpy as np
@@ -108,15 +115,18 @@ def linearize(f: Function, x: Any) -> Linearization:
     boxes = tuple(trace.box(part, ()) for part in inputs)
     try:
         result = f(boxes if tuple_in else boxes[0])
+    except ValueError as error:
+        if isinstance(error.__cause__, LostDerivativeError):
+            raise error.__cause__ from None  # of a[0] = x, NumPy only says that x is a sequence
+        raise
     finally:
         trace.open = False
     tuple_out = isinstance(result, tuple)
     positions, values = [], []
     for part in result if tuple_out else (result,):
-        traced = isinstance(part, Box) and part.trace is trace
+        traced = isinstance(part, Box) and part.recorder is trace
         positions.append(part.index if traced else None)
-        value = part.value if traced else part
-        values.append(value if isinstance(value, Box) else np.asarray(value))
+        values.append(_returned(part.value if traced else part))
     needed = {index for index in positions if index is not None}
     steps = []
     for index in reversed(range(len(inputs), len(trace.tape))):
@@ -235,8 +245,14 @@ def hessian(f: Function) -> Function:
 
 
 def _floating(x: Any) -> Any:
-    """Return the array to differentiate in; integers have no derivatives."""
-    array = x if isinstance(x, Box) else np.asarray(x)
+    """Return the array to differentiate in, copied, so that changing x later changes no derivative."""
+    if isinstance(x, (dict, tuple, list)) and _holds_arrays(x):
+        raise TypeError(
+            f"derivatives need an array or a tuple of arrays, but x is or holds a {type(x).__name__}: "
+            f"give all arrays in one tuple, and put them in their places inside the function, as in "
+            f"grad(lambda arrays: f(dict(zip(x, arrays))))(tuple(x.values())) for a dict x"
+        )
+    array = x if isinstance(x, Box) else np.array(x)
     if array.dtype.kind not in "fc":
         raise TypeError(
             f"derivatives need floating-point numbers, but x has dtype {array.dtype}: "
@@ -245,10 +261,38 @@ def _floating(x: Any) -> Any:
     return array
 
 
+def _holds_arrays(x: Any) -> bool:
+    """Return whether a container is more than a list of numbers."""
+    return not isinstance(x, list) or any(isinstance(part, (Box, np.ndarray, dict, tuple)) for part in x)
+
+
+def _returned(value: Any) -> Any:
+    """Return what a function gave as an array, copied, as rules may look at it again."""
+    if isinstance(value, Box):
+        return value
+    array = None if isinstance(value, (dict, tuple)) else np.array(value)
+    if array is None or array.dtype.kind not in "biufc":
+        raise TypeError(
+            f"a function to differentiate must return an array or a tuple of arrays, "
+            f"but this one returned a {type(value).__name__}"
+        )
+    return array
+
+
+def _unshared(results: Iterable[Any], given: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Copy arrays that are views, were given or come twice, so that each result can be written into."""
+    taken, own = {id(part) for part in given}, []
+    for result in results:
+        shared = isinstance(result, np.ndarray) and (not result.flags.owndata or id(result) in taken)
+        own.append(result.copy() if shared else result)
+        taken.add(id(result))
+    return tuple(own)
+
+
 def _checked(
     product: str, given: Any, is_tuple: bool, shapes: tuple[tuple[int, ...], ...]
 ) -> tuple[Any, ...]:
-    """Return the parts of a tangent or cotangent, if they have the shapes they must have."""
+    """Return the parts of a tangent or cotangent, after checking their shapes."""
     parts = tuple(given) if is_tuple else (given,)
     parts = tuple(part if isinstance(part, Box) else np.asarray(part) for part in parts)
     came = tuple(part.shape for part in parts)

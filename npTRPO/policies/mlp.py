@@ -19,7 +19,7 @@ from npTRPO.autograd.rules import scattered
 
 def relu(z: Any) -> Any:
     """Rectified linear unit, max(z, 0)."""
-    return np.maximum(z, 0)
+    return np.where(z <= 0, 0, z)  # with derivative 0 at 0, where that of np.maximum is 1/2
 
 
 def sigmoid(z: Any) -> Any:

@@ -1,20 +1,20 @@
 """One call of every function that the engine knows, as a list that tests of all rules share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.special
 
-from npTRPO.autograd import log_softmax, logsumexp
+from npTRPO.autograd import log_softmax, logsumexp, softmax
 from npTRPO.policies.mlp import affine
 
 # Distinct numbers in (1/2, 2), 1/8 from each other and at least 1/32 from the constants below.
 POINT = 0.53 + np.random.default_rng(0).permutation(12).reshape(3, 4) / 8
 MASK = np.array([[True, False, True, True], [False, True, False, True], [True, True, False, False]])
 ORDER = np.array([[2, 0, 1, 1], [0, 0, 1, 2]])
+NORMS = [0, 1, 2, 3, 4.5, np.inf, -np.inf]
+MATRIX_NORMS = ["fro", 1, -1, np.inf, -np.inf]
 
 
 class Case(NamedTuple):
@@ -31,6 +31,11 @@ class Case(NamedTuple):
 def _twice(theta, x):
     part = slice(1, 5)
     return affine(x[:, :1], theta, part) + affine(2 * x[:, 1:2], theta, part)
+
+
+def square(x):
+    """A matrix with a condition number below 10."""
+    return x[:, :3] + 3 * np.eye(3, dtype=x.dtype)
 
 
 CASES = [
@@ -138,5 +143,236 @@ CASES = [
     Case("x.ravel", lambda x: x.ravel() * x.flatten()),
     Case("x.swapaxes", lambda x: x.swapaxes(0, 1) * x[:1].squeeze()[:, None]),
     Case("x.clip", lambda x: x.clip(0.84, 1.6).dot(x.T)),
+    # --- elementwise
+    Case("remainder", lambda x: x % 0.3 + 5 % x, is_complex=False),
+    Case("remainder of two", lambda x: np.remainder(x, x[1] / 3.1), is_complex=False),
+    Case("fmod", lambda x: np.fmod(-x, 0.3 * x[1]), is_complex=False),
+    Case("reciprocal", np.reciprocal),
+    Case("cbrt", np.cbrt, is_complex=False),
+    Case("fabs", lambda x: np.fabs(x - 1.22), is_complex=False),
+    Case("exp2", np.exp2),
+    Case("log2", np.log2),
+    Case("log10", np.log10),
+    Case("logaddexp", lambda x: np.logaddexp(x, x[1]) + np.logaddexp(0, x), is_complex=False),
+    Case("logaddexp2", lambda x: np.logaddexp2(x[:, :1], x), is_complex=False),
+    Case("tan", lambda x: np.tan(x / 2)),
+    Case("arcsin", lambda x: np.arcsin(x / 2.5)),
+    Case("arccos", lambda x: np.arccos(x / 2.5)),
+    Case("arctan", np.arctan),
+    Case("sinh", np.sinh),
+    Case("cosh", np.cosh),
+    Case("arcsinh", np.arcsinh),
+    Case("arccosh", lambda x: np.arccosh(x + 1)),
+    Case("arctanh", lambda x: np.arctanh(x / 2.5)),
+    Case("arctan2", lambda x: np.arctan2(x, x[1] - 1.22) + np.arctan2(1.5, x), is_complex=False),
+    Case("hypot", lambda x: np.hypot(x, x[1]) + np.hypot(3, x), is_complex=False),
+    Case("radians", lambda x: np.radians(x) * np.deg2rad(x), is_complex=False),
+    Case("degrees", lambda x: np.degrees(x / 90) * np.rad2deg(x / 90), is_complex=False),
+    Case("fmax", lambda x: np.fmax(x, 1.22), is_complex=False),
+    Case("fmin", lambda x: np.fmin(x[:, :1], x), is_complex=False),
+    Case("clip by keywords", lambda x: np.clip(x, min=0.84, max=x[1] + 0.4)),
+    Case("erf", scipy.special.erf),
+    Case("erfc", scipy.special.erfc),
+    Case("erfinv", lambda x: scipy.special.erfinv(x / 2.5), is_complex=False),
+    Case("erfcinv", scipy.special.erfcinv, is_complex=False),
+    Case("ndtr", scipy.special.ndtr),
+    Case("log_ndtr", scipy.special.log_ndtr),
+    Case("log_expit", scipy.special.log_expit, is_complex=False),
+    Case("logit", lambda x: scipy.special.logit(x / 2.5), is_complex=False),
+    Case("gamma", scipy.special.gamma, is_complex=False),
+    Case("gammaln", scipy.special.gammaln, is_complex=False),
+    Case("digamma", scipy.special.digamma, is_complex=False),
+    Case("rgamma", scipy.special.rgamma, is_complex=False),
+    Case("beta", lambda x: scipy.special.beta(x, x[1]), is_complex=False),
+    Case("gammainc", lambda x: scipy.special.gammainc(x.dtype.type(1.5), x), is_complex=False),
+    Case("gammaincc", lambda x: scipy.special.gammaincc(x.dtype.type(0.5), x), is_complex=False),
+    Case("betainc", lambda x: scipy.special.betainc(*x.dtype.type([1.5, 3]), x / 2.5), is_complex=False),
+    Case("j0 and y0", lambda x: scipy.special.j0(x) * scipy.special.y0(x), is_complex=False),
+    Case("j1 and y1", lambda x: scipy.special.j1(x) * scipy.special.y1(x), is_complex=False),
+    Case("jv", lambda x: scipy.special.jv(x.dtype.type(1.5), x), is_complex=False),
+    Case("yv", lambda x: scipy.special.yv(x.dtype.type(2), x), is_complex=False),
+    Case("i0 and i1", lambda x: scipy.special.i0(x) * scipy.special.i1(x), is_complex=False),
+    Case("i0e and i1e", lambda x: scipy.special.i0e(-x) * scipy.special.i1e(x), is_complex=False),
+    Case("iv", lambda x: scipy.special.iv(x.dtype.type(1.5), x), is_complex=False),
+    Case("ive", lambda x: scipy.special.ive(x.dtype.type(1.5), x), is_complex=False),
+    Case("betaln", lambda x: scipy.special.betaln(x, x[1]), is_complex=False),
+    Case("xlogy", lambda x: scipy.special.xlogy(x, x[1]) + scipy.special.xlogy(x, x.dtype.type(1.5))),
+    Case("xlog1py", lambda x: scipy.special.xlog1py(x, x[1]) + scipy.special.xlog1py(x.dtype.type(2), x)),
+    Case("entr", scipy.special.entr, is_complex=False),
+    # --- reductions
+    Case("sum where", lambda x: np.sum(x, axis=1, where=MASK, initial=2.0)),
+    Case("sum in a dtype", lambda x: np.sum(x * x, dtype=x.dtype)),
+    Case("prod", np.prod),
+    Case("prod over axes", lambda x: np.prod(x.reshape(3, 2, 2), (0, -1), keepdims=True)),
+    Case("prod where", lambda x: np.prod(x, axis=0, where=MASK, initial=0.5)),
+    Case("prod with a 0", lambda x: np.prod(x - x[0], axis=0) + np.prod(x[0] - x[0, 1])),
+    Case("mean where", lambda x: np.mean(x, axis=0, where=MASK)),
+    Case("var", np.var, is_complex=False),
+    Case("var over an axis", lambda x: np.var(x, axis=1, ddof=1, keepdims=True), is_complex=False),
+    Case("std", lambda x: np.std(x, axis=0, correction=1), is_complex=False),
+    Case("amax", lambda x: np.amax(x, axis=1, initial=1.22) - np.amin(x, axis=1, initial=0.84)),
+    Case("ptp", lambda x: np.ptp(x, axis=1)),
+    Case("average", lambda x: np.average(x, 1, x[0]) + np.average(x * x) + np.average(x, 1, x * x)),
+    Case("cumsum", lambda x: np.cumsum(x) * np.cumsum(x, axis=1).ravel()),
+    Case("sort", lambda x: np.sort(x, axis=0) * np.sort(x, axis=None).reshape(3, 4)),
+    Case("partition", lambda x: np.sum(np.partition(x, 2, axis=1)[:, :2], axis=1)),
+    Case("norm", lambda x: np.linalg.norm(x) * np.linalg.norm(x[0]), is_complex=False),
+    Case("norm over an axis", lambda x: np.linalg.norm(x, axis=1, keepdims=True), is_complex=False),
+    Case("norms of vectors", lambda x: sum(np.linalg.norm(x, p, 0) for p in NORMS), is_complex=False),
+    Case("norms of matrices", lambda x: sum(np.linalg.norm(x, p) for p in MATRIX_NORMS), is_complex=False),
+    Case("norms, kept", lambda x: np.linalg.norm(x[None], 1, (1, 2), True) * x[:1], is_complex=False),
+    Case("norm of all, kept", lambda x: np.linalg.norm(x, keepdims=True) * x, is_complex=False),
+    Case("logsumexp with factors", lambda x: logsumexp(x, 0, b=np.array([[1.0], [-0.25], [0.0]], x.dtype))),
+    Case("logsumexp with traced factors", lambda x: logsumexp(x, -1, True, b=x)),
+    Case("softmax", lambda x: softmax(x) + softmax(x, axis=0)),
+    # --- products
+    Case("dot of three axes", lambda x: np.dot(x[:, :3], x.reshape(2, 3, 2))),
+    Case("dot of a vector and three axes", lambda x: np.dot(x[0, :2], x.reshape(3, 2, 2))),
+    Case("tensordot", lambda x: np.tensordot(x, x)),
+    Case("tensordot over axes", lambda x: np.tensordot(x.reshape(2, 3, 2), x[:, :2], ([1, -1], [0, 1]))),
+    Case("tensordot over an axis", lambda x: np.tensordot(x, x.T, 1) + np.tensordot(x, x, (-1, 1))),
+    Case("tensordot over none", lambda x: np.tensordot(x[0], x[1], 0)),
+    Case("inner", lambda x: np.inner(x, x[:2]) + np.inner(x[0], x[1]) * np.inner(x[0, 0], x[1, 1])),
+    Case("outer", lambda x: np.outer(x, x[0])),
+    Case("vdot", lambda x: np.vdot(x, x[::-1]), is_complex=False),
+    Case("kron", lambda x: np.kron(x[:2], x[:, :2]) + np.kron(x[0], x[:2, :1])[1, 3]),
+    Case("cross", lambda x: np.cross(x[:, :3], x[:, 1:]) + np.cross(x, x[::-1], axis=0)[:, :3]),
+    Case("einsum", lambda x: np.einsum("ij,kj->ik", x, x)),
+    Case("einsum, implicit", lambda x: np.einsum("ba,cb", x, np.ones((2, 3), x.dtype))),
+    Case("einsum of a batch", lambda x: np.einsum("...ij, jk -> ...ik", x[None], x.T)),
+    Case("einsum of two batches", lambda x: np.einsum("...j,...j->...", np.stack([x, x * x]), x)),
+    Case("einsum of three", lambda x: np.einsum("ij,kj,k->i", x, x[:2], x[0, :2], optimize=True)),
+    Case(
+        "einsum, a diagonal", lambda x: np.einsum("iij->ji", x.reshape(2, 2, 3)) * np.einsum("ii", x[:, :3])
+    ),
+    Case("einsum, a sum of one", lambda x: np.einsum("ij,k->k", x, np.ones(3, x.dtype))),
+    Case("einsum, sums of two", lambda x: np.einsum("ij,k->k", x, x[0]) * np.einsum("ij->", x)),
+    Case("einsum, broadcast", lambda x: np.einsum("ij,ij->j", x[:1], x) * np.einsum("ij,ij->", x[:, :1], x)),
+    Case(
+        "einsum by lists",
+        lambda x: np.einsum(x, [0, 1], x, [2, 1], [0, 2]) + np.einsum(x, [0, 1], x.T, [1, 2]),
+    ),
+    # --- matrices
+    Case("solve", lambda x: np.linalg.solve(square(x), x.T[:3])),
+    Case("solve for a vector", lambda x: np.linalg.solve(square(x), x[:, 0])),
+    Case("solve a batch", lambda x: np.linalg.solve(np.stack([square(x), 2 * square(x)]), x[None])),
+    Case("inv", lambda x: np.linalg.inv(square(x))),
+    Case("det", lambda x: np.linalg.det(square(x) / 4) * np.linalg.det(np.stack([square(x) / 4] * 2))),
+    Case("slogdet", lambda x: np.linalg.slogdet(-square(x)).logabsdet, is_complex=False),
+    Case("sign of slogdet", lambda x: np.linalg.slogdet(square(x))[0] * x, is_complex=False),
+    Case("cholesky", lambda x: np.linalg.cholesky(x @ x.T + np.eye(3, dtype=x.dtype)), is_complex=False),
+    Case("cholesky of a triangle", lambda x: np.linalg.cholesky(square(x)), is_complex=False),
+    Case("matrix_power", lambda x: np.linalg.matrix_power(square(x) / 4, 3)),
+    Case("matrix_power -1", lambda x: np.linalg.matrix_power(square(x), -1)),
+    Case("matrix_power 0", lambda x: np.linalg.matrix_power(x[:, :3], 0) @ x),
+    # --- shapes
+    Case(
+        "reshape in Fortran's order",
+        lambda x: np.reshape(x, (2, -1), order="F") * x.reshape(6, 2, order="F").T,
+    ),
+    Case("ravel in Fortran's order", lambda x: np.ravel(x, order="F")),
+    Case("moveaxis", lambda x: np.moveaxis(x[None], 0, -1) * np.rollaxis(x[None], 2)[0, 0, 0]),
+    Case(".mT", lambda x: x.mT @ x + np.matrix_transpose(x) @ x),
+    Case("atleast_1d", lambda x: np.atleast_1d(x[0, 0]) * np.atleast_2d(x[0]) * np.atleast_3d(x)),
+    Case("atleast_2d of several", lambda x: np.concatenate(np.atleast_2d(x[0], x))),
+    Case("broadcast_arrays", lambda x: np.stack(np.broadcast_arrays(x, x[0], 2.0 * x[:, :1]))),
+    Case("astype", lambda x: np.astype(x, x.dtype) * x.astype(x.dtype, copy=False)),
+    Case("copy", lambda x: x.copy() * np.copy(x)),
+    Case("real", lambda x: x.real * np.real(x) + x.imag + np.imag(x), is_complex=False),
+    Case("conj", lambda x: x.conj() * np.conj(x) * x.conjugate(), is_complex=False),
+    # --- where elements go
+    Case("roll", lambda x: np.roll(x, 1, axis=0) * np.roll(x, (1, 2), (0, 1)) * np.roll(x, -5)),
+    Case("fftshift", lambda x: np.fft.fftshift(x) * np.fft.ifftshift(x, axes=1)),
+    Case("rot90", lambda x: np.rot90(x) * x[0, 0]),
+    Case("flip", lambda x: np.flip(x) * np.flip(x, 0) * np.flipud(x) * np.fliplr(x)),
+    Case("tile", lambda x: np.tile(x, (2, 1)) * np.tile(x[0], 1)),
+    Case("repeat", lambda x: np.repeat(x, 2) * np.repeat(x, [1, 2, 3], axis=0).ravel()),
+    Case("take", lambda x: np.take(x, ORDER) * np.take(x, [0, 0, 1, 2], axis=1, mode="wrap")[:2]),
+    Case("delete", lambda x: np.delete(x, 1, axis=0)),
+    Case("resize", lambda x: np.resize(x, (4, 5))),
+    Case("compress", lambda x: np.compress([True, False, True], x, axis=0) * x.compress([True])),
+    Case("sliding windows", lambda x: np.lib.stride_tricks.sliding_window_view(x, (2, 2))),
+    Case("pad", lambda x: np.pad(x, ((1, 0), (2, 1)), constant_values=0.5) * np.pad(x, 1)[:4, 1:2]),
+    Case("pad by what is there", lambda x: np.pad(x, 1, "edge") * np.pad(x, 1, mode="reflect")),
+    Case("diag", lambda x: np.diag(x[0], -1)[:4, :4] @ np.diag(x[1]) + np.diag(x)[0]),
+    Case("diagonal", lambda x: np.diagonal(x, 1) * x[None].diagonal(0, 1, 2)),
+    Case("trace", lambda x: np.trace(x) + x.trace(1)),
+    Case("tril", lambda x: np.tril(x, 1) * np.triu(x, -1) + np.triu(x)),
+    Case("diff", lambda x: np.diff(x, 2) * np.diff(x, axis=0)[:1, :2]),
+    Case("diff with ends", lambda x: np.diff(x, prepend=x[0, 0], append=x[:, :1])),
+    # --- joining, splitting, choosing
+    Case("vstack", lambda x: np.vstack([x, x[0]])),
+    Case("hstack", lambda x: np.hstack([x, x[:, :1]])),
+    Case("hstack of vectors", lambda x: np.hstack([x[0], x[0, 0]])),
+    Case("dstack", lambda x: np.dstack([x, x * x])),
+    Case("column_stack", lambda x: np.column_stack([x[:, 0], x])),
+    Case("append", lambda x: np.append(x, x[:1], axis=0).ravel() * np.append(x, x[:1])),
+    Case("split", lambda x: np.split(x, 3)[1] * np.split(x, [1, 3], axis=1)[0][:1]),
+    Case("array_split", lambda x: np.concatenate(np.array_split(x, 3, axis=1)[::-1], 1)),
+    Case("vsplit", lambda x: np.vsplit(x, 3)[0] * np.hsplit(x, 2)[1].reshape(-1)[:4]),
+    Case("dsplit", lambda x: np.dsplit(x[None], 2)[1] * np.hsplit(x[0], [3])[0][:1]),
+    Case("select", lambda x: np.select([x > 1.22, x > 0.84], [x * x, 3.0], x[0])),
+    Case("nan_to_num", lambda x: np.nan_to_num(x) * np.nan_to_num(np.where(MASK, x, np.nan), nan=2)),
+    Case("full_like in a dtype", lambda x: np.full_like(x, x[0, 0], dtype=x.dtype)),
+    Case("methods", lambda x: x.std() * x.var(axis=0) * x.prod(0) + x.cumsum(1), is_complex=False),
+    Case("more methods", lambda x: x.repeat(2, axis=0)[:3].round(2) * x + x.take([0], axis=1)),
 ]
 COMPLEX_CASES = [case for case in CASES if case.is_complex]
+# Functions that are locally constant or only look at shapes; they give plain arrays.
+CONSTANTS = {
+    "x > y": lambda x: x > x[0],
+    "x >= 1": lambda x: x >= 1,
+    "1 > x": lambda x: 1 > x,  # noqa: SIM300 (the reflected operator is what is tested)
+    "x <= y": lambda x: x <= x[:, :1],
+    "x == y": lambda x: x == x[0],
+    "x != y": lambda x: x != x[0],
+    "logical_and": lambda x: np.logical_and(x, x > 1),
+    "logical_or": lambda x: np.logical_or(x > 1, x),
+    "logical_not": np.logical_not,
+    "isfinite": np.isfinite,
+    "isnan": np.isnan,
+    "isinf": np.isinf,
+    "sign": lambda x: np.sign(x - 1),
+    "signbit": np.signbit,
+    "gammasgn": lambda x: scipy.special.gammasgn(x - 1),
+    "logical_xor": lambda x: np.logical_xor(x > 1, x > 0.9),
+    "trunc": np.trunc,
+    "fix": np.fix,
+    "round": lambda x: np.round(x, 1),
+    "around": np.around,
+    "floor_divide": lambda x: x // 0.3,
+    "argpartition": lambda x: np.argpartition(x, 1),
+    "argwhere": lambda x: np.argwhere(x > 1) + np.argwhere(x)[0],
+    "nonzero": lambda x: x.nonzero()[0] + np.nonzero(x)[1],
+    "flatnonzero": np.flatnonzero,
+    "count_nonzero": np.count_nonzero,
+    "searchsorted": lambda x: np.searchsorted([0.9, 1.2], x) + x[0].searchsorted(1.0),
+    "digitize": lambda x: np.digitize(x, [0.9, 1.2]),
+    "isposinf": np.isposinf,
+    "isneginf": np.isneginf,
+    "isrealobj": np.isrealobj,
+    "iscomplex": np.iscomplex,
+    "isreal": np.isreal,
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "rint": np.rint,
+    "argmax": lambda x: np.argmax(x, axis=1),
+    "argmin": np.argmin,
+    "argsort": lambda x: np.argsort(x, axis=0),
+    "zeros_like": np.zeros_like,
+    "ones_like": lambda x: np.ones_like(x, dtype=int),
+    "all": lambda x: np.all(x > 1),
+    "any": lambda x: np.any(x),
+    "isclose": lambda x: np.isclose(x, x[0]),
+    "isclose to a list": lambda x: np.isclose(x, [1.03, 1.0, 1.28, 0.0]),
+    "allclose": lambda x: np.allclose(x, x),
+    "array_equal": lambda x: np.array_equal(x, x),
+    "shape": np.shape,
+    "ndim": np.ndim,
+    "size": np.size,
+    "empty_like": lambda x: np.empty_like(x).shape,
+    "iscomplexobj": np.iscomplexobj,
+    "x.shape": lambda x: x.shape,
+    "x.ndim": lambda x: x.ndim,
+    "x.size": lambda x: x.size,
+}

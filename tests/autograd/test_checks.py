@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npTRPO.autograd import LinearMap, check_derivatives, define_rule, primitive
+from tests.autograd.oracles import each_of
 from tests.strategies import arrays
 
 X = np.array([0.3, -1.2, 0.7])
@@ -47,22 +48,22 @@ def curved_by(factor):
 # --- what is wrong must fail ------------------------------------------------------------------------
 
 FORWARD, TRANSPOSE = "J v of f, against the complex_step", "⟨u, J v⟩ of f, against ⟨Jᵀ u, v⟩"
-WRONG = [
-    ("a factor of 1 + 1e-6", scaled(1 + 1e-6), FORWARD),
-    ("a factor of 1 - 1e-9", scaled(1 - 1e-9), FORWARD),
-    ("a sign", scaled(-1), FORWARD),
-    ("a missing derivative", scaled(0), FORWARD),
-    ("not a number", scaled(np.nan), FORWARD),
-    ("one element", function_with(lambda ans, x: np.cos(x) + 1e-6 * (x == X[1])), FORWARD),
-    ("a jvp that isn't the function's", by_maps(lambda t: A.T @ t, lambda g: A @ g), FORWARD),
-    ("a vjp that isn't the jvp's transpose", by_maps(lambda t: A @ t, lambda g: A @ g), TRANSPOSE),
-    ("a vjp of the wrong sign", by_maps(lambda t: A @ t, lambda g: -(A.T @ g)), TRANSPOSE),
-    ("a vjp wrong by 1e-6", by_maps(lambda t: A @ t, lambda g: (1 + 1e-6) * (A.T @ g)), TRANSPOSE),
-    ("a vjp of nothing", by_maps(lambda t: A @ t, lambda g: 0 * g), TRANSPOSE),
-]
+WRONG = {
+    "a factor of 1 + 1e-6": (scaled(1 + 1e-6), FORWARD),
+    "a factor of 1 - 1e-9": (scaled(1 - 1e-9), FORWARD),
+    "a sign": (scaled(-1), FORWARD),
+    "a missing derivative": (scaled(0), FORWARD),
+    "not a number": (scaled(np.nan), FORWARD),
+    "one element": (function_with(lambda ans, x: np.cos(x) + 1e-6 * (x == X[1])), FORWARD),
+    "a jvp that isn't the function's": (by_maps(lambda t: A.T @ t, lambda g: A @ g), FORWARD),
+    "a vjp that isn't the jvp's transpose": (by_maps(lambda t: A @ t, lambda g: A @ g), TRANSPOSE),
+    "a vjp of the wrong sign": (by_maps(lambda t: A @ t, lambda g: -(A.T @ g)), TRANSPOSE),
+    "a vjp wrong by 1e-6": (by_maps(lambda t: A @ t, lambda g: (1 + 1e-6) * (A.T @ g)), TRANSPOSE),
+    "a vjp of nothing": (by_maps(lambda t: A @ t, lambda g: 0 * g), TRANSPOSE),
+}
 
 
-@pytest.mark.parametrize(("f", "found"), [pytest.param(*case[1:], id=case[0]) for case in WRONG])
+@each_of("f, found", WRONG)
 @pytest.mark.parametrize("order", [1, 2])
 def test_a_wrong_rule_fails_and_the_check_says_where(f, found, order):
     with pytest.raises(AssertionError, match=f"^{re.escape(found)}: relative error"):
@@ -102,26 +103,26 @@ def test_a_vjp_that_is_cut_from_the_trace_fails_at_order_two():
 
 # A sum over the copies, or the copies themselves, give the right number in any product with a direction,
 # so that only the shape tells.
-SHAPES = [
-    ("a vjp not summed", lambda t: t + np.zeros(3), lambda g: g, "Jᵀ u of f: shape (3,) instead of (1,)"),
-    ("a vjp without its axis", lambda t: t + np.zeros(3), np.sum, "Jᵀ u of f: shape () instead of (1,)"),
-    ("a jvp not copied", lambda t: t, lambda g: np.sum(g)[None], "step: shape (1,) instead of (3,)"),
-]
+SHAPES = {
+    "a vjp not summed": (lambda t: t + np.zeros(3), lambda g: g, "Jᵀ u of f: shape (3,) instead of (1,)"),
+    "a vjp without its axis": (lambda t: t + np.zeros(3), np.sum, "Jᵀ u of f: shape () instead of (1,)"),
+    "a jvp not copied": (lambda t: t, lambda g: np.sum(g)[None], "step: shape (1,) instead of (3,)"),
+}
 
 
-@pytest.mark.parametrize(("jvp", "vjp", "found"), [pytest.param(*case[1:], id=case[0]) for case in SHAPES])
+@each_of("jvp, vjp, found", SHAPES)
 def test_a_derivative_of_the_wrong_shape_fails(jvp, vjp, found):
     with pytest.raises(AssertionError, match=re.escape(found)):
         check_derivatives(by_maps(jvp, vjp, lambda x: x + np.zeros(3)), np.ones(1))
 
 
-PARTLY_WRONG = [
-    ("the second argument", function_with((lambda ans, x, y: y, lambda ans, x, y: 1.001 * x), np.multiply)),
-    ("the first argument", function_with((lambda ans, x, y: 1.001 * y, lambda ans, x, y: x), np.multiply)),
-]
+PARTLY_WRONG = {
+    "the second argument": function_with((lambda ans, x, y: y, lambda ans, x, y: 1.001 * x), np.multiply),
+    "the first argument": function_with((lambda ans, x, y: 1.001 * y, lambda ans, x, y: x), np.multiply),
+}
 
 
-@pytest.mark.parametrize("f", [pytest.param(f, id=name) for name, f in PARTLY_WRONG])
+@each_of("f", PARTLY_WRONG)
 def test_one_wrong_argument_or_output_of_several_fails(f):
     with pytest.raises(AssertionError, match="J v of f"):
         check_derivatives(lambda xy: f(*xy), (X, X + 1))
@@ -131,18 +132,18 @@ def test_one_wrong_argument_or_output_of_several_fails(f):
 
 # --- what is right must pass ------------------------------------------------------------------------
 
-RIGHT = [
-    ("a rule of one's own", function_with(right)),
-    ("linear maps of one's own", by_maps(lambda t: A @ t, lambda g: A.T @ g)),
-    ("a composition", lambda x: np.log(1 + np.exp(np.tanh(A @ x)))),
-    ("a scalar value", lambda x: x @ A @ x),
-    ("several values", lambda x: (x * x, np.sum(x), A @ x)),
-    ("a constant", lambda x: np.ones(2)),
-    ("a matrix", lambda x: x[:, None] * x),
-]
+RIGHT = {
+    "a rule of one's own": function_with(right),
+    "linear maps of one's own": by_maps(lambda t: A @ t, lambda g: A.T @ g),
+    "a composition": lambda x: np.log(1 + np.exp(np.tanh(A @ x))),
+    "a scalar value": lambda x: x @ A @ x,
+    "several values": lambda x: (x * x, np.sum(x), A @ x),
+    "a constant": lambda x: np.ones(2),
+    "a matrix": lambda x: x[:, None] * x,
+}
 
 
-@pytest.mark.parametrize("f", [pytest.param(f, id=name) for name, f in RIGHT])
+@each_of("f", RIGHT)
 @pytest.mark.parametrize("method", ["complex step", "central difference"])
 def test_a_right_rule_passes_at_order_three(f, method):
     assert check_derivatives(f, X, order=3, method=method) is None

@@ -9,9 +9,8 @@ import scipy.special
 
 from npTRPO.autograd import grad, hvp, linearize, log_softmax, logsumexp
 from npTRPO.policies.mlp import affine
-from tests.autograd.oracles import assert_same_bits
+from tests.autograd.oracles import along, assert_same_bits, dot, each, parts
 
-STEP = 1e-100
 EPS = np.finfo(float).eps
 # All axes have length 1 or 3, so that any two arrays broadcast.
 SHAPES = [(), (3,), (1, 3), (3, 1), (3, 3), (1, 3, 3)]
@@ -94,6 +93,14 @@ COMPUTATIONS: list[Callable[..., Any]] = [
     lambda x, y, k, m: square(x)[[0, 0, 1], [1, 1, k % 3]],
     lambda x, y, k, m: square(x)[np.eye(3) == 1],
     lambda x, y, k, m: np.take_along_axis(square(x), np.array([[1, 0, 1]] * 3), axis=k % 2),
+    lambda x, y, k, m: np.einsum("ij,kj->ik", square(x), square(y)),
+    lambda x, y, k, m: np.tensordot(square(x)[k], square(y), 0)[k] + np.outer(square(x)[k], square(y)[0]),
+    lambda x, y, k, m: np.prod(square(x), axis=k % 2) + np.cumsum(square(y), axis=k % 2),
+    lambda x, y, k, m: np.roll(square(x), k, axis=0) * np.flip(y),
+    lambda x, y, k, m: np.pad(square(x), 1)[1:4, k : k + 3] - np.tril(square(y)),
+    lambda x, y, k, m: np.sort(square(x), axis=k % 2) + np.diag(square(y)),
+    lambda x, y, k, m: np.linalg.solve(square(x) + 4 * np.eye(3), square(y)),
+    lambda x, y, k, m: np.hstack([np.ravel(x)[:1], np.split(square(y), 3)[k % 3][0, :2]]),
     lambda x, y, k, m: np.full_like(x, 2.0) * np.full_like(square(y), square(x)[0, 0]),
 ]
 STEPS = 5
@@ -120,24 +127,6 @@ def program(seed):
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     return f, (xs[0] if single else xs)
-
-
-def parts(tree):
-    return tree if isinstance(tree, tuple) else (tree,)
-
-
-def each(function, *trees):
-    mapped = tuple(function(*arrays) for arrays in zip(*map(parts, trees), strict=True))
-    return mapped if isinstance(trees[0], tuple) else mapped[0]
-
-
-def dot(left, right):
-    return sum(np.sum(a * b) for a, b in zip(parts(left), parts(right), strict=True))
-
-
-def along(f, x, v):
-    """Derivative of f at x along v, by the complex step."""
-    return each(lambda part: np.imag(part) / STEP, f(each(lambda a, b: a + 1j * STEP * b, x, v)))
 
 
 def check(seed):
@@ -171,7 +160,10 @@ def check(seed):
     assert_near(hvp(lambda z: dot(f(z), u), x, v), curvature, 16**2 * rounding)
 
 
-@pytest.mark.parametrize("first", range(0, 300, 50))
+SLOW = [pytest.param(first, marks=pytest.mark.slow) for first in range(150, 600, 50)]
+
+
+@pytest.mark.parametrize("first", [*range(0, 150, 50), *SLOW])
 def test_random_programs_have_the_derivatives_of_the_complex_step(first):
     for seed in range(first, first + 50):
         check(seed)

@@ -1,3 +1,4 @@
+import math
 import re
 import sys
 import threading
@@ -19,7 +20,7 @@ from npTRPO.autograd import (
     primitive,
     vjp,
 )
-from tests.autograd.oracles import assert_same_bits
+from tests.autograd.oracles import assert_same_bits, each_of
 
 X = np.array([[1.0, 2.0], [3.0, 4.0]])
 
@@ -53,18 +54,29 @@ def assign_to_plain(x):
     return total
 
 
+def assign_element(x):
+    total = np.zeros(2)
+    total[0] = x[0, 0]
+    return total
+
+
 WITHOUT_RULE = [
-    ("np.cumsum", np.cumsum),
-    ("np.arctan2", lambda x: np.arctan2(x, 1.0)),
-    ("np.linalg.norm", np.linalg.norm),
-    ("np.fft.fft", np.fft.fft),
-    ("np.vstack", lambda x: np.vstack([x, x])),
-    ("np.einsum", lambda x: np.einsum("ij->i", x)),
+    ("np.linalg.svd", np.linalg.svd),
+    ("scipy.special.ellipk", scipy.special.ellipk),
+    ("np.linalg.norm", lambda x: np.linalg.norm(x, "nuc")),
+    ("np.pad", lambda x: np.pad(x, 1, "mean")),
+    ("np.reshape", lambda x: np.reshape(x, 4, order="A")),
+    ("np.absolute of complex numbers", lambda x: abs(x * 1j)),
+    ("np.sign of complex numbers", lambda x: np.sign(x * 1j)),
+    ("np.real of complex numbers", lambda x: np.real(x * 1j)),
+    ("np.imag of complex numbers", lambda x: (x * 1j).imag),
+    ("np.conjugate of complex numbers", lambda x: np.conj(x * 1j)),
+    ("np.linalg.norm of complex numbers", lambda x: np.linalg.norm(x * 1j)),
+    ("np.var of complex numbers", lambda x: np.std(x * 1j)),
+    ("np.vdot of complex numbers", lambda x: np.vdot(x * 1j, x)),
+    ("np.linalg.slogdet of complex numbers", lambda x: np.linalg.slogdet(x * 1j)),
+    ("np.linalg.cholesky of complex numbers", lambda x: np.linalg.cholesky(x @ x.T + 0j)),
     ("np.copyto", lambda x: np.copyto(np.ones((2, 2)), x)),
-    ("np.copyto", lambda x: np.full_like(x, x[0, 0], dtype=int)),
-    ("scipy.special.gamma", scipy.special.gamma),
-    ("np.floor_divide", lambda x: x // 2),
-    ("np.remainder", lambda x: 2.0 % x),
     ("np.divmod", lambda x: divmod(x, 2)),
     ("np.where", lambda x: np.where(x, x, 0.0)),
     ("np.add.reduce", np.add.reduce),
@@ -76,30 +88,44 @@ WITHOUT_RULE = [
     ("np.matmul with axes", lambda x: np.matmul(x, x, axes=[(0, 1)] * 3)),
 ]
 UNKNOWN_OPTIONS = [
-    ("np.sum", "dtype", lambda x: np.sum(x, dtype=np.float32)),
-    ("np.sum", "where", lambda x: np.sum(x, where=x > 1)),
-    ("np.max", "initial", lambda x: np.max(x, initial=0)),
-    ("np.mean", "out", lambda x: np.mean(x, 0, out=np.ones(2))),
-    ("np.reshape", "order", lambda x: np.reshape(x, 4, order="F")),
+    ("np.max", "where", lambda x: np.max(x, where=x > 1, initial=0)),
+    ("np.einsum", "dtype", lambda x: np.einsum("ij->i", x, dtype=np.float32)),
     ("np.concatenate", "dtype", lambda x: np.concatenate([x, x], dtype=np.float32)),
 ]
 PLAIN = "can't be turned into a plain one .* use np.stack"
-TYPE_ERRORS = [
-    ("out=", lambda x: np.exp(x, out=np.ones((2, 2))), "np.exp would write into .* do without out="),
-    ("x += 1", write_into, r"np.add would write into .* x = x \+ y instead of x \+= y"),
-    ("plain += x", add_to_plain, "np.add would write into an existing array"),
-    ("x[0] = 1", assign, "can't be assigned to in place: .* np.where, np.concatenate or np.stack"),
-    ("plain[:] = x", assign_to_plain, PLAIN),
-    ("np.asarray", np.asarray, PLAIN),
-    ("np.array", np.array, PLAIN),
-    ("np.array of parts", lambda x: np.array([x[0, 0], x[1, 1]]), PLAIN),
-    ("a SciPy function", scipy.special.logsumexp, PLAIN),
-    ("float()", lambda x: float(x[0, 0]), r"float\(\) .* would lose its derivative"),
-    ("complex()", lambda x: complex(x[0, 0]), "would lose its derivative"),
-    ("int()", lambda x: int(x[0, 0]), "int"),
-    ("len of a scalar", lambda x: len(x[0, 0]), "len"),
-    ("iteration over a scalar", lambda x: list(x[0, 0]), "len"),
-]
+TYPE_ERRORS = {
+    "out=": (lambda x: np.exp(x, out=np.ones((2, 2))), "np.exp would write into .* do without out="),
+    "out= of a reduction": (
+        lambda x: np.mean(x, 0, out=np.ones(2)),
+        "np.mean would write into .* without out=",
+    ),
+    "out= of a rearrangement": (lambda x: np.take(x, [0], out=np.ones(1)), "np.take would write into"),
+    "x += 1": (write_into, r"np.add would write into .* x = x \+ y instead of x \+= y"),
+    "plain += x": (add_to_plain, "np.add would write into an existing array"),
+    "x[0] = 1": (assign, "can't be assigned to in place: .* np.where, np.concatenate or np.stack"),
+    "plain[:] = x": (assign_to_plain, PLAIN),
+    "np.asarray": (np.asarray, PLAIN),
+    "np.array": (np.array, PLAIN),
+    "np.array of parts": (lambda x: np.array([x[0, 0], x[1, 1]]), PLAIN),
+    "a SciPy function": (scipy.special.softmax, "and logsumexp, log_softmax and softmax of npTRPO.autograd"),
+    "plain[0] = x": (
+        assign_element,
+        "assigning to an element of a plain array build the result with np.stack",
+    ),
+    "a function of math": (lambda x: math.exp(x[0, 0]), "use NumPy's functions instead of those of math"),
+    "item()": (lambda x: x[0, 0].item(), r"item\(\) and tolist\(\) .* would lose its derivative"),
+    "tolist()": (lambda x: x.tolist(), "would lose its derivative"),
+    "sort in place": (lambda x: x.sort(), r"write x = np.sort\(x\), not x.sort\(\)"),
+    "a conversion to integers": (lambda x: x.astype(int), "float64 .* can't be converted to int64"),
+    "a conversion to booleans": (lambda x: x.astype(bool), "can't be converted to bool"),
+    "a conversion to real numbers": (lambda x: (x * 1j).astype(float), "complex128 .* to float64"),
+    "a fill of integers": (lambda x: np.full_like(x, x[0, 0], dtype=int), "can't be converted to int64"),
+    "float()": (lambda x: float(x[0, 0]), r"float\(\) .* would lose its derivative"),
+    "complex()": (lambda x: complex(x[0, 0]), "would lose its derivative"),
+    "int()": (lambda x: int(x[0, 0]), "int"),
+    "len of a scalar": (lambda x: len(x[0, 0]), "len"),
+    "iteration over a scalar": (lambda x: list(x[0, 0]), "len"),
+}
 nested = pytest.mark.parametrize(
     "nest", [lambda f: f, lambda f: lambda x: run(f, x).value], ids=["", "nested"]
 )
@@ -122,9 +148,7 @@ def test_an_option_that_a_rule_does_not_know_is_refused_by_name(nest, name, opti
         run(nest(f))
 
 
-@pytest.mark.parametrize(
-    ("f", "message"), [pytest.param(f, message, id=name) for name, f, message in TYPE_ERRORS]
-)
+@each_of("f, message", TYPE_ERRORS)
 @nested
 def test_what_would_lose_derivatives_is_refused(nest, f, message):
     with pytest.raises(TypeError, match=message):
@@ -133,7 +157,10 @@ def test_what_would_lose_derivatives_is_refused(nest, f, message):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("std", "ndarray.std has no derivative rule"), ("nonsense", "'Box' object has no attribute 'nonsense'")],
+    [
+        ("tofile", "ndarray.tofile has no derivative rule"),
+        ("nonsense", "'Box' object has no attribute 'nonsense'"),
+    ],
 )
 def test_a_method_without_a_rule_is_no_attribute(name, message):
     with pytest.raises(AttributeError, match=message):
@@ -153,7 +180,7 @@ def test_the_error_is_raised_at_the_line_that_used_the_function():
 
 
 def test_a_type_error_from_inside_a_composition_keeps_its_message():
-    with pytest.raises(TypeError, match="list indices must be integers"):
+    with pytest.raises(TypeError, match="'str' object cannot be interpreted as an integer"):
         run(lambda x: np.swapaxes(x, "rows", 0))
 
 
@@ -164,13 +191,14 @@ def test_a_box_looks_like_the_array_it_holds():
     def f(x):
         assert (x.shape, x.ndim, x.size, x.dtype, len(x)) == ((2, 2), 2, 4, np.float64, 2)
         assert repr(x) == f"Box({X!r})"
+        assert f"{x[0, 0]:.2f}" == "1.00"
         assert bool(x[0, 0] > 0)
         assert x[0, 0]
         assert not x[0, 0] - 1
         assert [row.shape for row in x] == [(2,), (2,)]
         return x
 
-    assert run(f).value is X
+    assert_same_bits(run(f).value, X)
 
 
 def test_a_truth_value_of_many_is_as_ambiguous_as_in_numpy():
@@ -185,18 +213,18 @@ def test_numpy_hands_reflected_operations_to_the_box():
         np.testing.assert_array_equal(lin.vjp(np.ones((2, 2))), 2 + 2 / X / X)
 
 
-ESCAPES = [
-    ("x + 1", lambda x: x + 1),
-    ("1 - x", lambda x: 1 - x),
-    ("x @ y", lambda x: x @ X),
-    ("x[0]", lambda x: x[0]),
-    ("np.sum", np.sum),
-    ("np.stack", lambda x: np.stack([X, x])),
-    ("x.T", lambda x: x.T),
-]
+ESCAPES = {
+    "x + 1": lambda x: x + 1,
+    "1 - x": lambda x: 1 - x,
+    "x @ y": lambda x: x @ X,
+    "x[0]": lambda x: x[0],
+    "np.sum": np.sum,
+    "np.stack": lambda x: np.stack([X, x]),
+    "x.T": lambda x: x.T,
+}
 
 
-@pytest.mark.parametrize("use", [pytest.param(use, id=name) for name, use in ESCAPES])
+@each_of("use", ESCAPES)
 def test_a_box_that_outlives_its_trace_is_refused(use):
     escaped = []
     run(lambda x: escaped.append(x) or x)
@@ -333,9 +361,9 @@ def test_the_last_rule_counts():
     assert grad(step)(0.0) == 1
 
 
-def test_a_numpy_function_gets_a_rule():
-    define_rule(np.arctan, lambda ans, x: 1 / (1 + x * x))
-    check_derivatives(np.arctan, X)
+def test_a_function_of_scipy_gets_a_rule():
+    define_rule(scipy.special.exp1, lambda ans, x: -np.exp(-x) / x)
+    check_derivatives(scipy.special.exp1, X)
 
 
 @pytest.mark.parametrize(

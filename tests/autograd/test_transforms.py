@@ -18,26 +18,24 @@ from npTRPO.autograd import (
     value_and_grad,
     vjp,
 )
-from tests.autograd.oracles import assert_near, assert_same_bits, complex_step
+from tests.autograd.oracles import assert_near, assert_same_bits, complex_step, each, each_of, parts
 from tests.strategies import arrays, generators
 
 # --- nesting --------------------------------------------------------------------------------------
 
-TAYLOR = [
-    ("sin", np.sin, [np.sin, np.cos, lambda x: -np.sin(x), lambda x: -np.cos(x), np.sin]),
-    ("exp", np.exp, [np.exp] * 5),
-    (
-        "x ** 4",
+TAYLOR = {
+    "sin": (np.sin, [np.sin, np.cos, lambda x: -np.sin(x), lambda x: -np.cos(x), np.sin]),
+    "exp": (np.exp, [np.exp] * 5),
+    "x ** 4": (
         lambda x: x**4,
         [lambda x, k=k, c=c: c * x ** (4 - k) for k, c in enumerate((1, 4, 12, 24, 24))],
     ),
-    (
-        "1 / x",
+    "1 / x": (
         lambda x: 1 / x,
         [lambda x, k=k, c=c: c / x ** (k + 1) for k, c in enumerate((1, -1, 2, -6, 24))],
     ),
-    ("log", np.log, [np.log, *(lambda x, k=k, c=c: c / x ** (k + 1) for k, c in enumerate((1, -1, 2, -6)))]),
-]
+    "log": (np.log, [np.log, *(lambda x, k=k, c=c: c / x ** (k + 1) for k, c in enumerate((1, -1, 2, -6)))]),
+}
 
 
 def forward(f):
@@ -48,7 +46,7 @@ def backward(f):
     return lambda x: vjp(f, x)[1](1.0)
 
 
-@pytest.mark.parametrize(("f", "expected"), [pytest.param(*case[1:], id=case[0]) for case in TAYLOR])
+@each_of("f, expected", TAYLOR)
 @pytest.mark.parametrize("modes", list(itertools.product([forward, backward], repeat=4)), ids=lambda m: "")
 def test_derivatives_up_to_order_four_in_every_nesting_of_the_modes(f, expected, modes):
     x = 1.25
@@ -61,31 +59,30 @@ def test_derivatives_up_to_order_four_in_every_nesting_of_the_modes(f, expected,
 
 
 # Each level has its own perturbation: what an outer one sees must not reach an inner derivative.
-CONFUSIONS = [
-    ("d/dx [x d/dy (x + y)]", lambda x: x * grad(lambda y: x + y)(1.0), 1),
-    ("d/dx [x d/dy (x y)]", lambda x: x * grad(lambda y: x * y)(1.0), 6),
-    ("d/dx [x d/dy (x y²)] at y = x", lambda x: x * grad(lambda y: x * y * y)(x), 54),
-    ("d/dx d/dy (x² y)", lambda x: grad(lambda y: x * x * y)(5.0), 6),
-    ("d/dx d/dy y² at y = x", lambda x: grad(lambda y: y * y)(x), 2),
-    ("d/dx d/dy y² at y = x²", lambda x: grad(lambda y: y * y)(x * x), 12),
-    ("d/dx d/dy 7", lambda x: x + grad(lambda y: x)(1.0), 1),
-    (
-        "d/dx [x d/dy (y d/dz (x y z))]",
+CONFUSIONS = {
+    "d/dx [x d/dy (x + y)]": (lambda x: x * grad(lambda y: x + y)(1.0), 1),
+    "d/dx [x d/dy (x y)]": (lambda x: x * grad(lambda y: x * y)(1.0), 6),
+    "d/dx [x d/dy (x y²)] at y = x": (lambda x: x * grad(lambda y: x * y * y)(x), 54),
+    "d/dx d/dy (x² y)": (lambda x: grad(lambda y: x * x * y)(5.0), 6),
+    "d/dx d/dy y² at y = x": (lambda x: grad(lambda y: y * y)(x), 2),
+    "d/dx d/dy y² at y = x²": (lambda x: grad(lambda y: y * y)(x * x), 12),
+    "d/dx d/dy 7": (lambda x: x + grad(lambda y: x)(1.0), 1),
+    "d/dx [x d/dy (y d/dz (x y z))]": (
         lambda x: x * grad(lambda y: y * grad(lambda z: x * y * z)(1.0))(2.0),
         24,
     ),
-    ("d/dx [x · jvp]", lambda x: x * jvp(lambda y: x * y, 1.0, 1.0)[1], 6),
-    ("d/dx [x · jvp along x]", lambda x: x * jvp(lambda y: x * y, 1.0, x)[1], 27),
-    ("d/dx [vjp of x]", lambda x: vjp(lambda y: x * y, 1.0)[1](x), 6),
-    ("d/dx of the value of a vjp", lambda x: vjp(lambda y: x * y, 2.0)[0], 2),
-    ("d/dx of a value_and_grad", lambda x: np.sum(np.stack(value_and_grad(lambda y: x * y)(2.0))), 3),
-    ("d/dx of an hvp", lambda x: hvp(lambda y: x * y**3, 1.0, x), 36),
-    ("d/dx of a hessian", lambda x: np.sum(hessian(lambda y: np.sum(x * y**3))(np.ones(2))), 12),
-    ("d/dx of a tall jacobian", lambda x: np.sum(jacobian(lambda y: np.stack([y, x * y]))(x)), 1),
-]
+    "d/dx [x · jvp]": (lambda x: x * jvp(lambda y: x * y, 1.0, 1.0)[1], 6),
+    "d/dx [x · jvp along x]": (lambda x: x * jvp(lambda y: x * y, 1.0, x)[1], 27),
+    "d/dx [vjp of x]": (lambda x: vjp(lambda y: x * y, 1.0)[1](x), 6),
+    "d/dx of the value of a vjp": (lambda x: vjp(lambda y: x * y, 2.0)[0], 2),
+    "d/dx of a value_and_grad": (lambda x: np.sum(np.stack(value_and_grad(lambda y: x * y)(2.0))), 3),
+    "d/dx of an hvp": (lambda x: hvp(lambda y: x * y**3, 1.0, x), 36),
+    "d/dx of a hessian": (lambda x: np.sum(hessian(lambda y: np.sum(x * y**3))(np.ones(2))), 12),
+    "d/dx of a tall jacobian": (lambda x: np.sum(jacobian(lambda y: np.stack([y, x * y]))(x)), 1),
+}
 
 
-@pytest.mark.parametrize(("f", "expected"), [pytest.param(*case[1:], id=case[0]) for case in CONFUSIONS])
+@each_of("f, expected", CONFUSIONS)
 @pytest.mark.parametrize("mode", [forward, backward])
 def test_nested_perturbations_stay_apart(mode, f, expected):
     assert mode(f)(np.array(3.0)) == expected
@@ -112,6 +109,33 @@ def test_a_linearization_cannot_be_changed():
     lin = linearize(np.sin, 1.0)
     with pytest.raises(AttributeError):
         lin.value = 2.0
+
+
+def test_what_is_changed_afterwards_changes_no_derivative():
+    x, v, u = np.array([0.5, 1.5]), np.array([1.0, 2.0]), np.array([3.0, 4.0])
+    lin = linearize(lambda x: np.exp(x * x), x)
+    before = lin.jvp(v), lin.vjp(u)
+    x[:], lin.value[:] = np.nan, np.nan
+    assert_same_bits(lin.jvp(v), before[0])
+    assert_same_bits(lin.vjp(u), before[1])
+
+
+@each_of(
+    "f",
+    {
+        "the same": lambda xy: xy,
+        "a sum": lambda xy: xy[0] + xy[1],
+        "twice": lambda xy: (xy[0], xy[0]),
+        "views": lambda xy: (xy[0].T, xy[1][1:], np.sum(xy[0])),
+    },
+)
+def test_every_result_can_be_written_into_and_shares_no_memory(f):
+    x = (np.ones((2, 2)), np.ones((2, 2)))
+    lin = linearize(f, x)
+    u = each(np.ones_like, lin.value)
+    arrays = [*x, *parts(lin.value), *parts(u), *parts(lin.jvp(x)), *parts(lin.vjp(u))]
+    assert all(part.flags.writeable for part in arrays if isinstance(part, np.ndarray))
+    assert not any(np.shares_memory(a, b) for a, b in itertools.combinations(arrays, 2))
 
 
 # --- fan-out: an argument that is used several times ----------------------------------------------
@@ -146,18 +170,18 @@ def test_cotangents_of_different_dtypes_accumulate_in_the_wider_one(f, u, expect
 
 # --- outputs that don't depend on the input -------------------------------------------------------
 
-INDEPENDENT = [
-    ("a constant", lambda x: np.ones((2, 3))),
-    ("a Python number", lambda x: 3.5),
-    ("an outer variable", lambda x: OUTSIDE),
-    ("locally constant", lambda x: np.sign(x)),
-    ("a comparison", lambda x: (x > 0).astype(float)),
-    ("zeros_like", lambda x: np.zeros_like(x) + 2.0),
-]
+INDEPENDENT = {
+    "a constant": lambda x: np.ones((2, 3)),
+    "a Python number": lambda x: 3.5,
+    "an outer variable": lambda x: OUTSIDE,
+    "locally constant": lambda x: np.sign(x),
+    "a comparison": lambda x: (x > 0).astype(float),
+    "zeros_like": lambda x: np.zeros_like(x) + 2.0,
+}
 OUTSIDE = np.arange(4.0)
 
 
-@pytest.mark.parametrize("f", [pytest.param(f, id=name) for name, f in INDEPENDENT])
+@each_of("f", INDEPENDENT)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_an_output_that_does_not_depend_on_the_input_has_zero_derivatives(f, dtype):
     x = np.ones((3, 2), dtype)
@@ -207,20 +231,20 @@ def test_the_gradient_and_the_hvp_of_a_function_of_a_tuple_are_tuples():
 
 # --- jacobian, hvp, hessian -----------------------------------------------------------------------
 
-SHAPES = [
-    ("wide", (4,), (2,)),
-    ("tall", (2,), (4,)),
-    ("wide, of matrices", (2, 3), (2, 1)),
-    ("tall, of matrices", (1, 2), (3, 2)),
-    ("of a scalar", (), (3,)),
-    ("with a scalar value", (3,), ()),
-    ("square", (), ()),
-    ("of nothing", (0,), (2,)),
-    ("with nothing as value", (2,), (0, 3)),
-]
+SHAPES = {
+    "wide": ((4,), (2,)),
+    "tall": ((2,), (4,)),
+    "wide, of matrices": ((2, 3), (2, 1)),
+    "tall, of matrices": ((1, 2), (3, 2)),
+    "of a scalar": ((), (3,)),
+    "with a scalar value": ((3,), ()),
+    "square": ((), ()),
+    "of nothing": ((0,), (2,)),
+    "with nothing as value": ((2,), (0, 3)),
+}
 
 
-@pytest.mark.parametrize(("inner", "outer"), [pytest.param(*case[1:], id=case[0]) for case in SHAPES])
+@each_of("inner, outer", SHAPES)
 def test_jacobians_of_every_shape_agree_with_the_complex_step(inner, outer):
     rng = np.random.default_rng(0)
     x = np.asarray(rng.uniform(-1, 1, inner))
@@ -231,7 +255,7 @@ def test_jacobians_of_every_shape_agree_with_the_complex_step(inner, outer):
 
     ours = jacobian(f)(x)
     assert ours.shape == outer + inner
-    (theirs,) = complex_step(f, [x])
+    theirs = complex_step(f, x)
     assert_near(ours, theirs.reshape(outer + inner), np.abs(theirs).reshape(outer + inner), terms=1)
 
 
@@ -259,7 +283,7 @@ def well(x):
 
 @given(arrays((4,), -1, 1), arrays((4,), -1, 1))
 def test_hvp_and_hessian_agree_with_the_complex_step_of_the_gradient(x, v):
-    (expected,) = complex_step(grad(well), [x])
+    expected = complex_step(grad(well), x)
     # No second derivative of `well` is above 2e + 6 < 16 on the cube, nor is a sum of its terms.
     assert_near(hessian(well)(x), expected, 16, 4)
     assert_near(hvp(well, x, v), expected @ v, 16 * 4, 4)
@@ -287,33 +311,48 @@ def test_third_derivatives_are_jacobians_of_hessians():
 # --- mistakes -------------------------------------------------------------------------------------
 
 X, LIN = np.ones((2, 3)), linearize(lambda x: x[0], np.ones((2, 3)))
-MISTAKES = [
-    ("integers", lambda: grad(np.sum)(np.arange(3)), TypeError, r"int64: use np\.asarray\(x, float\)"),
-    ("a Python integer", lambda: grad(np.sin)(2), TypeError, "dtype int64"),
-    ("booleans", lambda: linearize(np.sum, np.ones(2, bool)), TypeError, "dtype bool"),
-    ("integers in a tuple", lambda: grad(lambda xy: xy[0])((1.0, 2)), TypeError, "dtype int64"),
-    ("a tangent's shape", lambda: LIN.jvp(np.ones(3)), ValueError, r"shape \(2, 3\).* has shape \(3,\)"),
-    ("a cotangent's shape", lambda: LIN.vjp(X), ValueError, r"vjp needs shape \(3,\).* has shape \(2, 3\)"),
-    ("a broadcastable tangent", lambda: LIN.jvp(1.0), ValueError, r"has shape \(\)"),
-    ("the direction of an hvp", lambda: hvp(np.sum, X, X.T), ValueError, r"jvp needs shape \(2, 3\)"),
-    ("too short a tuple", lambda: jvp(lambda xy: xy[0], (X, X), (X,)), ValueError, r"\(\(2, 3\), \(2, 3\)\)"),
-    (
-        "a vector-valued grad",
+MISTAKES = {
+    "integers": (lambda: grad(np.sum)(np.arange(3)), TypeError, r"int64: use np\.asarray\(x, float\)"),
+    "a Python integer": (lambda: grad(np.sin)(2), TypeError, "dtype int64"),
+    "booleans": (lambda: linearize(np.sum, np.ones(2, bool)), TypeError, "dtype bool"),
+    "integers in a tuple": (lambda: grad(lambda xy: xy[0])((1.0, 2)), TypeError, "dtype int64"),
+    "a tangent's shape": (lambda: LIN.jvp(np.ones(3)), ValueError, r"shape \(2, 3\).* has shape \(3,\)"),
+    "a cotangent's shape": (lambda: LIN.vjp(X), ValueError, r"vjp needs shape \(3,\).* has shape \(2, 3\)"),
+    "a broadcastable tangent": (lambda: LIN.jvp(1.0), ValueError, r"has shape \(\)"),
+    "the direction of an hvp": (lambda: hvp(np.sum, X, X.T), ValueError, r"jvp needs shape \(2, 3\)"),
+    "too short a tuple": (lambda: jvp(lambda xy: xy[0], (X, X), (X,)), ValueError, r"\(\(2, 3\), \(2, 3\)\)"),
+    "a vector-valued grad": (
         lambda: grad(np.sin)(X),
         ValueError,
         r"scalar value, .* returned shape \(2, 3\)",
     ),
-    ("a tuple-valued grad", lambda: grad(lambda x: (x, x))(1.0), ValueError, "returned a tuple"),
-    ("a vector-valued hessian", lambda: hessian(np.sin)(X), ValueError, "scalar value"),
-    ("the jacobian in a tuple", lambda: jacobian(lambda xy: xy[0])((X, X)), TypeError, "one array"),
-    ("the jacobian of a tuple", lambda: jacobian(lambda x: (x, x))(X), TypeError, "one array"),
-    ("a list of results", lambda: linearize(lambda x: [x[0], x[1]], X), TypeError, r"use np\.stack"),
-]
+    "a tuple-valued grad": (lambda: grad(lambda x: (x, x))(1.0), ValueError, "returned a tuple"),
+    "a vector-valued hessian": (lambda: hessian(np.sin)(X), ValueError, "scalar value"),
+    "the jacobian in a tuple": (lambda: jacobian(lambda xy: xy[0])((X, X)), TypeError, "one array"),
+    "the jacobian of a tuple": (lambda: jacobian(lambda x: (x, x))(X), TypeError, "one array"),
+    "a list of results": (lambda: linearize(lambda x: [x[0], x[1]], X), TypeError, r"use np\.stack"),
+    "a dict of results": (lambda: linearize(lambda x: {"x": x}, X), TypeError, "this one returned a dict"),
+    "a tuple in the results": (lambda: linearize(lambda x: ((x, x), x), X), TypeError, "returned a tuple"),
+    "no result": (lambda: linearize(lambda x: None, X), TypeError, "this one returned a NoneType"),
+    "a dict of parameters": (
+        lambda: grad(lambda p: np.sum(p["W"]))({"W": X}),
+        TypeError,
+        r"x is or holds a dict: give all arrays in one tuple, .* f\(dict\(zip\(x, arrays\)\)\)",
+    ),
+    "tuples in a tuple": (
+        lambda: grad(lambda p: np.sum(p[0][0]))(((X, X), X)),
+        TypeError,
+        "holds a tuple: give",
+    ),
+    "a list of parameters": (
+        lambda: grad(lambda p: np.sum(p[0]))([X, X[0]]),
+        TypeError,
+        "holds a list: give",
+    ),
+}
 
 
-@pytest.mark.parametrize(
-    ("mistake", "error", "message"), [pytest.param(*case[1:], id=case[0]) for case in MISTAKES]
-)
+@each_of("mistake, error, message", MISTAKES)
 def test_a_mistake_is_an_exception_that_says_what_came(mistake, error, message):
     with pytest.raises(error, match=message):
         mistake()
