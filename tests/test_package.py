@@ -244,8 +244,9 @@ NAMED_ELSEWHERE = {
         "importlib.import_module(module)",
         "gymnasium.spec(name)",
         "gymnasium.make(env_id)",
-        "gymnasium.make_vec",
+        "gymnasium.make_vec(env, n_envs, vectorization_mode=mode)",
     ],
+    "sampling/vectors.py": ["gymnasium.make(env_id)"],
     "runs/rendering.py": ["gymnasium.make(env_id, render_mode=render_mode)"],
     "theory/environments.py": ["gymnasium.make(env, **options)"],
 }

@@ -15,8 +15,9 @@ from gymnasium.vector import AutoresetMode
 from npTRPO.agent.evaluation import actor_for
 from npTRPO.agent.record import Agent
 from npTRPO.files.writing import write_whole
-from npTRPO.sampling.environments import SyncVector, check_spaces, missing_package_error
+from npTRPO.sampling.environments import check_spaces, missing_package_error
 from npTRPO.sampling.stepping import Actor, Stepper
+from npTRPO.sampling.vectors import SyncVector
 
 
 def render_episodes(

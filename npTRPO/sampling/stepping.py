@@ -15,8 +15,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from npTRPO._typing import Array, BoolArray
 from npTRPO.policies.policy import Policy
 from npTRPO.policies.spaces import batch_of_one
-from npTRPO.sampling.environments import remembering_members
 from npTRPO.sampling.normalization import Moments, standardize
+from npTRPO.sampling.vectors import remembering_members
 
 
 class Actor:

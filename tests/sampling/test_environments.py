@@ -6,7 +6,8 @@ from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 from npTRPO import Policy
-from npTRPO.sampling.environments import SyncVector, check_spaces, make_vector_env, missing_package_error
+from npTRPO.sampling.environments import check_spaces, make_vector_env, missing_package_error
+from npTRPO.sampling.vectors import SyncVector
 from tests.environments import Bandit, Choosy, Counter, counters, forks, registered, vectorized
 
 

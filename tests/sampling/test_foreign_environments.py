@@ -10,7 +10,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorWrapper
 
 from npTRPO import TRPO, evaluate_policy
 from npTRPO.sampling import Sampler
-from npTRPO.sampling.environments import SyncVector, make_vector_env
+from npTRPO.sampling.environments import make_vector_env
+from npTRPO.sampling.vectors import SyncVector
 from tests.environments import Counter, counters, vectorized
 
 

@@ -10,8 +10,9 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from npTRPO import TRPO, evaluate_policy
-from npTRPO.sampling.environments import SyncVector, make_vector_env
+from npTRPO.sampling.environments import make_vector_env
 from npTRPO.sampling.stepping import autoreset_mode
+from npTRPO.sampling.vectors import SyncVector
 from tests.environments import TwoStates, registered, vectorized
 from tests.space_environments import Matching
 
