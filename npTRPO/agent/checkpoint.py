@@ -8,7 +8,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import gymnasium
 import numpy as np
@@ -60,10 +60,10 @@ class Checkpoint:
     recent_lengths: tuple[float, ...] = ()
 
 
-def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
+def write_checkpoint(path: str | os.PathLike[str] | IO[bytes], checkpoint: Checkpoint) -> None:
     """Write an agent to a file, in a directory that is made if need be.
 
-    The file appears whole or not at all.
+    The file appears whole or not at all. A file that is open for writing, such as a BytesIO, is written to.
 
     Raises
     ------
@@ -72,9 +72,10 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
     OSError
         If it can't be written.
     """
-    if not Path(path).name:
+    target = _with_suffix(path) if isinstance(path, (str, os.PathLike)) else path
+    if isinstance(path, (str, os.PathLike)) and not Path(path).name:
         raise ValueError(f"{os.fspath(path)!r} is no name of a file")
-    target, model = _with_suffix(path), checkpoint.model
+    model = checkpoint.model
     kept = {_file_name(name): leaf for name, leaf in checkpoint.learner.leaves().items()}
     kept.pop("reward_running")
     kept["entropy"] = str(kept["entropy"])
@@ -97,17 +98,20 @@ def write_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> No
     arrays |= {name: np.array(getattr(checkpoint, name), dtype=np.float64) for name in _RECENT}
     content = io.BytesIO()  # the first versions of NumPy 2 leave a file half-open that they can't write
     np.savez(content, header=np.frombuffer(text, dtype=np.uint8), **arrays)  # type: ignore[arg-type]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(target, lambda file: file.write(content.getbuffer()))
+    if isinstance(target, Path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(target, lambda file: file.write(content.getbuffer()))
+    else:
+        target.write(content.getbuffer())
 
 
-def read_checkpoint(path: str | os.PathLike[str], own: Mapping[str, Any]) -> Checkpoint:
+def read_checkpoint(path: str | os.PathLike[str] | IO[bytes], own: Mapping[str, Any]) -> Checkpoint:
     """Read what :func:`write_checkpoint` wrote.
 
     Parameters
     ----------
     path : path
-        With or without ``.npz``.
+        With or without ``.npz``; or a file that is open for reading, from its position.
     own : dict
         ``network`` and ``distribution``, if the agent was made with one's own: no file has code.
 
@@ -116,9 +120,10 @@ def read_checkpoint(path: str | os.PathLike[str], own: Mapping[str, Any]) -> Che
     CheckpointError
         If it isn't such a file, or is damaged.
     """
-    file = checkpoint_file(path)
+    file = checkpoint_file(path) if isinstance(path, (str, os.PathLike)) else Path("the open file")
     try:
-        with open_regular(file) as stream:
+        opened = open_regular(file) if isinstance(path, (str, os.PathLike)) else io.BytesIO(path.read())
+        with opened as stream:
             return _parsed(NpzReader(stream), own)
     except OSError as error:
         inside = file / "agent.npz"

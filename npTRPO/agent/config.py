@@ -18,6 +18,7 @@ _Check: TypeAlias = tuple[Callable[[Any], bool], str]
 # Transitions per update unless asked otherwise. Fewer are too narrow a sample where episodes of one
 # length keep the copies of an environment in step with each other.
 USUAL_BATCH = 2048
+USUAL_WIDTHS = (64, 64)
 
 
 def _is_number(x: Any) -> bool:
@@ -40,7 +41,7 @@ def _one_of(*choices: Any) -> _Check:
 
 def _is_net_arch(x: Any) -> bool:
     if isinstance(x, Mapping):
-        return set(x) == {"pi", "vf"} and all(isinstance(v, tuple) and _is_net_arch(v) for v in x.values())
+        return {*x} <= {"pi", "vf"} and all(isinstance(v, tuple) and _is_net_arch(v) for v in x.values())
     return isinstance(x, tuple) and len(x) <= 1000 and all(is_whole(n, 1) for n in x)
 
 
@@ -148,8 +149,9 @@ class TRPOConfig:
     learning_rate: float = _option(1e-3, "Step size of the value fit by adam.", _POSITIVE)
     batch_size: int = _option(128, "Minibatch of the value fit by adam.", _COUNT)
     net_arch: tuple[int, ...] | Mapping[str, tuple[int, ...]] = _option(
-        (64, 64),
-        "Widths of the hidden layers, or dict(pi=[...], vf=[...]) for policy and value function apart.",
+        USUAL_WIDTHS,
+        "Widths of the hidden layers, or dict(pi=[...], vf=[...]) for policy and value function apart; "
+        "one that isn't given has the default.",
         _NET_ARCH,
     )
     activation_fn: str = _choice("tanh", "Activation of the hidden layers.", *sorted(ACTIVATIONS))
@@ -218,12 +220,16 @@ class TRPOConfig:
     @property
     def policy_arch(self) -> tuple[int, ...]:
         """Widths of the policy's hidden layers."""
-        return tuple(self.net_arch["pi"] if isinstance(self.net_arch, Mapping) else self.net_arch)
+        return self._widths("pi")
 
     @property
     def value_arch(self) -> tuple[int, ...]:
         """Widths of the value function's hidden layers."""
-        return tuple(self.net_arch["vf"] if isinstance(self.net_arch, Mapping) else self.net_arch)
+        return self._widths("vf")
+
+    def _widths(self, name: str) -> tuple[int, ...]:
+        arch = self.net_arch
+        return tuple(arch.get(name, USUAL_WIDTHS) if isinstance(arch, Mapping) else arch)
 
 
 def _plain(value: Any) -> Any:

@@ -268,10 +268,11 @@ def listeners(
     TypeError
         If a callback isn't callable.
     """
-    callbacks = list(callback) if isinstance(callback, Sequence) else [callback] if callback else []
+    callbacks = [] if callback is None else [callback] if callable(callback) else list(callback)
     for each in callbacks:
-        if not callable(each):
-            raise TypeError(f"a callback is a function of a Record, which {each!r} is not")
+        if not callable(each) or isinstance(each, type):
+            hint = ", but a class, of which an instance may be one" if isinstance(each, type) else ""
+            raise TypeError(f"a callback is a function of a Record, which {each!r} is not{hint}")
     printing, done = bool(agent.verbose), 0 if reset_num_timesteps else agent.num_timesteps
     with contextlib.ExitStack() as stack:
         if progress_bar:

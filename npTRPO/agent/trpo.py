@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
-from typing import Any, Self
+from typing import IO, Any, Self, Unpack
 
 import gymnasium
 import numpy as np
@@ -14,11 +14,12 @@ from gymnasium.vector import VectorEnv
 
 from npTRPO._checks import whole_number
 from npTRPO._typing import Array
-from npTRPO.agent.checkpoint import Checkpoint, checkpoint_file, read_checkpoint, write_checkpoint
+from npTRPO.agent.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from npTRPO.agent.config import TRPOConfig
 from npTRPO.agent.learner import Learner, act, learn
 from npTRPO.agent.logging import listeners
 from npTRPO.agent.model import Model
+from npTRPO.agent.options import LoadArguments, TRPOArguments
 from npTRPO.agent.record import Callback, Record, stops
 from npTRPO.agent.sb3 import changed, checked_options, config_and_code
 from npTRPO.files.errors import UnreadableFileError as CheckpointError
@@ -126,7 +127,7 @@ class TRPO:
         verbose: int = 0,
         spaces: tuple[Space, Space] | None = None,
         entropy: int | None = None,
-        **options: Any,
+        **options: Unpack[TRPOArguments],
     ) -> None:
         config, code = config_and_code(policy, config, policy_kwargs, options)
         made = None
@@ -274,6 +275,11 @@ class TRPO:
         if self.env is None:
             raise RuntimeError("this agent has no environment to learn in: load or make it with env=...")
         total_timesteps = whole_number("total_timesteps", total_timesteps, least=1, floats=True)
+        if self.config.normalize_advantage and self.n_envs * self.config.steps_per_env(self.n_envs) == 1:
+            raise ValueError(
+                "nothing is learned from a batch of one transition, whose normalised advantage is 0: "
+                "n_envs × n_steps must be at least 2, or normalize_advantage False"
+            )
         if reset_num_timesteps:
             self.num_timesteps = 0
             self._forget_episodes()
@@ -327,17 +333,18 @@ class TRPO:
         recent = tuple(self.recent_returns), tuple(self.recent_lengths)
         return Checkpoint(self.model, self.learner, self.env_id, *recent)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str] | IO[bytes]) -> None:
         """Write everything needed to act and to go on learning; directories that are missing are made.
 
-        ``.npz`` is appended to the name, unless it ends so or in ``.zip``.
+        ``.npz`` is appended to the name, unless it ends so or in ``.zip``. A file that is open for writing,
+        such as a BytesIO, is written to.
         """
         write_checkpoint(path, self.checkpoint())
 
     @classmethod
     def load(
         cls,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | IO[bytes],
         env: str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | None = None,
         device: str = "auto",
         custom_objects: None = None,
@@ -345,14 +352,14 @@ class TRPO:
         policy_kwargs: Mapping[str, Any] | None = None,
         tensorboard_log: str | os.PathLike[str] | None = None,
         verbose: int = 0,
-        **options: Any,
+        **options: Unpack[LoadArguments],
     ) -> Self:
         """Read an agent from a file that :meth:`save` wrote; nothing in it is executed.
 
         Parameters
         ----------
-        path : path
-            With or without ``.npz``.
+        path : path or file
+            With or without ``.npz``; or a file that is open for reading.
         env : optional
             Environment to go on learning in.
         policy_kwargs : dict, optional
@@ -369,10 +376,10 @@ class TRPO:
         CheckpointError
             If the file isn't one, is damaged, or doesn't fit the environment.
         """
-        options = checked_options({**options, "device": device, "custom_objects": custom_objects})
-        file, agent = checkpoint_file(path), cls.__new__(cls)
-        found = read_checkpoint(file, policy_kwargs or {})
-        found = replace(found, model=replace(found.model, config=changed(found.model.config, options)))
+        given = checked_options({**options, "device": device, "custom_objects": custom_objects})
+        agent = cls.__new__(cls)
+        found = read_checkpoint(path, policy_kwargs or {})
+        found = replace(found, model=replace(found.model, config=changed(found.model.config, given)))
         agent._take_up(found)
         agent.tensorboard_log, agent.verbose = tensorboard_log, verbose
         if env is not None:
@@ -380,7 +387,7 @@ class TRPO:
                 agent.set_env(env)
             except (ValueError, ImportError, gymnasium.error.Error) as error:
                 raise CheckpointError(
-                    f"{file} can't go on in the environment given: {reason(error)}"
+                    f"the agent of {path} can't go on in the environment given: {reason(error)}"
                 ) from error
             if (
                 agent._env_name() == (found.env_id or "").rpartition(":")[2]

@@ -111,7 +111,7 @@ REFUSED = {
         ({"features_extractor_class": object}, "'features_extractor_class' is no option in policy_kwargs"),
         ({"activation_fn": np.tanh}, "activation_fn must be one of 'relu', 'sigmoid', 'silu', 'tanh'"),
         ({"activation_fn": ELU}, "one of 'relu', 'sigmoid', 'silu', 'tanh', but it is 'elu'"),
-        ({"net_arch": {"pi": [8]}}, "net_arch must be a list of layer widths, or dict"),
+        ({"net_arch": {"pi": [8], "q": [8]}}, "net_arch must be a list of layer widths, or dict"),
     ],
     "use_sde": [(True, "use_sde=True isn't supported")],
     "rollout_buffer_class": [(object, "rollout_buffer_class must be None, as a batch is")],
