@@ -70,14 +70,13 @@ def test_quick_prints_its_equations_and_writes_nothing_without_matplotlib(demo, 
     [DEMOS[0], *(pytest.param(demo, marks=pytest.mark.slow) for demo in DEMOS[1:])],
     ids=lambda demo: demo.stem,
 )
-def test_quick_draws_into_the_file_given(demo, tmp_path):
-    """As its users run it; a warning is an error."""
+def test_quick_draws_into_the_file_given(demo, tmp_path, nursery):
+    """As its users run it; a warning is an error. The nursery has made Matplotlib's list of fonts."""
     pytest.importorskip("matplotlib", reason="drawing needs an extra")
     before, there = figures(), tmp_path / "empty"
     there.mkdir()
     surroundings = {
         "MPLBACKEND": "Agg",
-        "MPLCONFIGDIR": str(tmp_path),  # matplotlib's own cache
         "OPENBLAS_NUM_THREADS": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONIOENCODING": "utf-8",
