@@ -58,7 +58,9 @@ define_rule(np.cbrt, lambda ans, x: 1 / (3 * ans * ans))
 
 
 def _inverse(ans: Any, y: Any) -> Any:
-    return ans.dtype.type(1) / y if isinstance(y, (int, float)) and y == 0 else 1 / y  # Python would raise
+    if isinstance(y, (int, float, complex)) and y == 0:
+        return ans.dtype.type(1) / y  # warns, as NumPy does, where Python raises
+    return 1 / y
 
 
 def _power_of_x(ans: Any, x: Any, y: Any) -> Any:
