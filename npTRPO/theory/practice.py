@@ -91,7 +91,7 @@ def sample_surrogate(instance: Instance) -> tuple[Comparison, ...]:
 def weighted_by_visits(instance: Instance) -> tuple[Comparison, ...]:
     """E56: compare the surrogate weighted by visits with the sum over time of where the policy is.
 
-    The gradient of a softmax table must not point against ∇J.
+    The gradient of a softmax table must not point against ∇J; where states share parameters, it may.
     """
     mdp, old = instance.episodic.mdp, instance.episodic.old
     weights = state_weights(mdp, old, 1.0)
