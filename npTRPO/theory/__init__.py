@@ -1,7 +1,8 @@
 """The derivation of TRPO on finite MDPs, where every expectation is a sum and every equation can be checked.
 
 The derivation has 58 numbered equations, E1 to E58; the docstring of what computes one has its number, and
-``nptrpo verify`` prints them all with what was measured.
+``nptrpo verify`` prints them all with what was measured. Identities between rational functions are proved
+besides, in exact arithmetic.
 
 >>> import numpy as np
 >>> from npTRPO.theory import random_mdp, value_iteration

@@ -242,9 +242,9 @@ def variation_within_divergence(instance: Instance) -> tuple[Comparison, ...]:
 
 @measures("E51", Kind.INEQUALITY, ROUNDING, guaranteed, penalised_step)
 def monotonic_improvement(instance: Instance) -> tuple[Comparison, ...]:
-    """E51: check J(π') ≥ M(π'), M(π) = J(π), and in one instance of four J(π') ≥ M(π') ≥ J(π) at M's maximum.
+    """E51: check J(π') ≥ M(π') and M(π) = J(π), and J(π') ≥ M(π') ≥ J(π) for the π' that maximises M.
 
-    The maximiser takes as long as all else together.
+    The latter in one instance of eight, as the search for the maximum takes its time.
     """
     old, gamma, (_, size) = instance.old, instance.gamma, _error(instance)
     largest = float(np.max(instance.old_distribution.kl(instance.new_distribution)))
@@ -252,7 +252,7 @@ def monotonic_improvement(instance: Instance) -> tuple[Comparison, ...]:
         AtMost(guaranteed(old, instance.new.policy, gamma, largest), instance.new.objective, size),
         Equal(guaranteed(old, old.policy, gamma, 0.0), old.objective, size),
     )
-    if instance.seed % 4:
+    if instance.seed % 8:
         return always
     best = penalised_step(instance.mdp, old.policy)
     return (

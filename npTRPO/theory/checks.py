@@ -1,4 +1,4 @@
-"""How an equation is checked: its two sides are computed on an instance, and compared.
+"""Comparisons of the two sides of an equation, computed on an instance, and how far they may differ.
 
 A measure is a function of an :class:`~npTRPO.theory.instances.Instance` that returns comparisons, each of
 which holds both sides: :class:`Equal`, :class:`AtMost` or :class:`Estimate`.
@@ -17,7 +17,7 @@ from npTRPO.theory.instances import Instance
 
 
 class Kind(enum.Enum):
-    """In which sense an equation holds."""
+    """The sense in which an equation holds."""
 
     IDENTITY = "identity"
     INEQUALITY = "inequality"
@@ -209,12 +209,12 @@ def registered() -> tuple[Check, ...]:
 
 
 def _largest(*arrays: Any) -> float:
-    """Largest magnitude in any of the arrays; NaN if there is one."""
+    """Return the largest magnitude in any of the arrays; NaN if there is one."""
     return max((float(np.max(np.abs(a), initial=0.0)) for a in arrays), key=lambda x: (math.isnan(x), x))
 
 
 def _relative(difference: float, left: Any, right: Any, scale: float, undefined: float) -> float:
-    """Difference per largest magnitude; a difference of zero is zero."""
+    """Return a difference relative to the largest magnitude; a difference of zero is zero."""
     if difference == 0:
         return 0.0
     ratio = difference / _largest(left, right, scale)

@@ -44,10 +44,11 @@ def table(policy: Policy, theta: Any) -> Any:
 
 
 LOG_KL = (-180.0, 6.0)
-"""Beyond these, a penalised step doesn't move at all, or to a deterministic policy, in double precision."""
+"""Range of log KL in which a penalised step is searched: below, it doesn't move in double precision; above,
+it moves to a deterministic policy."""
 
 LARGE = 400.0
-"""The largest |log u| that is looked at, likewise."""
+"""Largest |log u| of the search for the height u."""
 
 
 @dataclass(frozen=True, eq=False)

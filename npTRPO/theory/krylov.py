@@ -11,7 +11,7 @@ from npTRPO.trust_region.conjugate_gradient import CGResult, conjugate_gradient
 from npTRPO.trust_region.update import natural_step, predicted_improvement
 
 STEPS = 5
-"""Steps of conjugate gradients that are looked at; rounding has not yet bent the directions."""
+"""Steps of conjugate gradients that are compared; rounding has not yet bent their directions."""
 
 CONVERGED = 1e-2
 """Steps end below this fraction of the first residual, as rounding in what is orthogonal to it grows with

@@ -38,7 +38,7 @@ def plain_text(latex: str) -> str:
 
 
 def _built(match: re.Match[str]) -> str:
-    """Text of a fraction, of a root, accent or word, or of a script, whose parts are text already."""
+    """Return the text of a fraction, root, accent, word or script whose parts are text already."""
     if match["mark"]:
         line = re.sub(r"(?<!,) ", "", match["script"])
         if all(ord(sign) in _SCRIPTS[match["mark"]] for sign in line):

@@ -143,18 +143,7 @@ class TabularMDP:
             If ``policy`` isn't an array of distributions of that shape.
         """
         policy = self.checked_policy(policy)
-        gamma = self.discount
-        transition = (policy[:, None, :] @ self.transition)[:, 0, :]
-        system = np.eye(self.n_states) - gamma * transition
-        values = np.linalg.solve(system, np.sum(policy * self.reward, axis=1))
-        return Evaluation(
-            policy=policy,
-            transition=transition,
-            values=values,
-            action_values=self.reward + gamma * (self.transition @ values),
-            visitation=np.linalg.solve(system.T, (1 - gamma) * self.start),
-            objective=(self.start @ values).item(),
-        )
+        return evaluated(policy, self.transition, self.reward, self.start, self.discount)
 
     def policy_gradient(self, table: Callable[[Any], Any], theta: Array) -> Array:
         """Return the exact gradient of J(π_θ) for a differentiable policy.
@@ -188,6 +177,31 @@ class TabularMDP:
             )
         _check_distributions("policy", policy)
         return policy
+
+
+def evaluated(
+    policy: Array,
+    transition: Array,
+    reward: Array,
+    start: Array,
+    gamma: Any,
+    solve: Callable[[Array, Array], Array] = np.linalg.solve,
+) -> Evaluation:
+    """Evaluate a policy as :meth:`TabularMDP.evaluate` does, in any numbers that ``solve`` solves systems of.
+
+    E1: V^π = r_π + γ P_π V^π. E5: ν^π = (1 − γ)ρ₀ + γ P_πᵀ ν^π.
+    """
+    along = (policy[:, None, :] @ transition)[:, 0, :]
+    system = np.eye(len(start)) - gamma * along
+    values = solve(system, np.sum(policy * reward, axis=1))
+    return Evaluation(
+        policy=policy,
+        transition=along,
+        values=values,
+        action_values=reward + gamma * (transition @ values),
+        visitation=solve(system.T, (1 - gamma) * start),
+        objective=np.asarray(start @ values).item(),
+    )
 
 
 def _check_distributions(name: str, rows: Array) -> None:

@@ -1,6 +1,7 @@
 """E10, E56 and E57: what is trained in practice, on batches of episodes and normalised observations."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,17 @@ from npTRPO.trust_region.objective import mean_kl, surrogate
 STEPS, EPISODES = 6, 20
 
 
-def expected_visits(mdp: TabularMDP, now: Evaluation, discount: float) -> Array:
+def expected_visits(
+    mdp: Any, now: Evaluation, discount: Any, solve: Callable[[Array, Array], Array] = np.linalg.solve
+) -> Array:
     """Return E_π[Σ_{t<T} discountᵗ 1(s_t = s)] of episodes that end in absorbing states, shape (S,).
 
     E10: with γ for the discount it is what weights γᵗ count, and its sum is E_π[Σ_{t<T} γᵗ]. E56: with a
     discount of 1 it counts visits, and its sum is the mean length of episodes, E_π[T], which must be finite.
+    ``solve`` solves linear systems of the numbers that the MDP has.
     """
     going_on = now.transition * ~mdp.absorbing
-    visits: Array = np.linalg.solve(np.eye(mdp.n_states) - discount * going_on.T, mdp.start)
-    return visits
+    return solve(np.eye(len(mdp.start)) - discount * going_on.T, mdp.start)
 
 
 def state_weights(mdp: TabularMDP, now: Evaluation, discount: float) -> Array:
@@ -88,7 +91,7 @@ def sample_surrogate(instance: Instance) -> tuple[Comparison, ...]:
 def weighted_by_visits(instance: Instance) -> tuple[Comparison, ...]:
     """E56: compare the surrogate weighted by visits with the sum over time of where the policy is.
 
-    The gradient of a softmax table must not point against ∇J.
+    The gradient of a softmax table must not point against ∇J; where states share parameters, it may.
     """
     mdp, old = instance.episodic.mdp, instance.episodic.old
     weights = state_weights(mdp, old, 1.0)

@@ -1,7 +1,10 @@
 """Identities of the derivation in exact arithmetic, at random points modulo a prime near 2⁶¹.
 
 What is rational in the numbers of an MDP, of a linear system or of a layer is computed in residues, where
-"probabilities" only need to have sum 1. Functions of training that take object arrays are run themselves.
+"probabilities" only need to have sum 1. Functions of the package that take object arrays are run themselves.
+
+Of E36 these are orthogonality and the end after n steps, of E45 the identity behind the bound, of E55 the
+second moment, of E10 and E56 the limits of many episodes, and of E43 the bias.
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ import numpy as np
 from npTRPO._typing import Array
 from npTRPO.sampling.advantages import gae, td_residuals
 from npTRPO.theory.estimators import gae_bias, k_step_estimates
-from npTRPO.theory.mdp import Evaluation
+from npTRPO.theory.mdp import Evaluation, evaluated
+from npTRPO.theory.practice import expected_visits
 from npTRPO.theory.residues import Residue, distributions, drawn, solve
 
 Sides: TypeAlias = tuple[str, Any, Any]
@@ -75,15 +79,14 @@ class _Exact:
             start[:-1], start[-1] = distributions(rng, S - 1), Residue(0)
         return cls(rng, transition, reward, start, drawn(rng, 1)[0])
 
+    @property
+    def absorbing(self) -> Array:
+        """States that no action leaves."""
+        return np.array([bool(np.all(rows[:, s] == 1)) for s, rows in enumerate(self.transition)])
+
     def evaluate(self, policy: Array) -> Evaluation:
-        """Evaluate a policy as :meth:`TabularMDP.evaluate` does."""
-        transition = np.sum(policy[:, :, None] * self.transition, axis=1)
-        system = np.eye(S, dtype=int) - self.gamma * transition
-        values = solve(system, np.sum(policy * self.reward, axis=1))
-        visitation = solve(system.T, (1 - self.gamma) * self.start)
-        action_values = self.reward + self.gamma * (self.transition @ values)
-        objective: Any = self.start @ values
-        return Evaluation(policy, transition, values, action_values, visitation, objective)
+        """Evaluate a policy by the function of :class:`TabularMDP`."""
+        return evaluated(policy, self.transition, self.reward, self.start, self.gamma, solve)
 
     @cached_property
     def old(self) -> Evaluation:
@@ -103,7 +106,7 @@ class _Exact:
 
     def along(self, policy: Evaluation, per_pair: Array) -> Any:
         """Return E_{τ~π}[Σ γᵗ f(s_t, a_t)], by the inverse of I − γP_π for the occupation of states."""
-        inverse = solve(np.eye(S, dtype=int) - self.gamma * policy.transition, np.eye(S, dtype=int))
+        inverse = solve(np.eye(S) - self.gamma * policy.transition, np.eye(S))
         return (self.start @ inverse) @ np.sum(policy.policy * per_pair, axis=1)
 
     def residuals(self, values: Array, reward: Array) -> Array:
@@ -146,25 +149,20 @@ def _surrogate(rng: np.random.Generator) -> Iterator[Sides]:
     weighted = np.sum(old.policy * ratios * old.advantages, axis=1)
     yield "E9", approximation, old.objective + old.visitation @ weighted / (1 - m.gamma)
     change = old.visitation @ (new.transition - old.transition)
-    system = np.eye(S, dtype=int) - m.gamma * new.transition
+    system = np.eye(S) - m.gamma * new.transition
     yield "E45", new.visitation - old.visitation, m.gamma * solve(system.T, change)
 
 
 @_proves("E10", "E56")
 def _episodes(rng: np.random.Generator) -> Iterator[Sides]:
     m = _Exact.draw(rng, absorbing=True)
-    going_on = m.old.transition[:-1, :-1]
-
-    def expected_visits(discount: Any) -> Any:
-        return solve((np.eye(S - 1, dtype=int) - discount * going_on).T, m.start[:-1])
-
-    visits, counted = expected_visits(m.gamma), expected_visits(Residue(1))
+    visits, counted = (expected_visits(m, m.old, discount, solve) for discount in (m.gamma, Residue(1)))
     gap = m.old.visitation @ m.gains / (1 - m.gamma)
-    yield "E10", visits @ m.gains[:-1] / np.sum(visits), gap / np.sum(visits)
-    # By first steps: what is visited from every state on, weighed by where episodes begin.
-    from_each = solve(np.eye(S - 1, dtype=int) - going_on, m.gains[:-1])
-    lengths = solve(np.eye(S - 1, dtype=int) - going_on, np.array([Residue(1)] * (S - 1)))
-    yield "E56", counted @ m.gains[:-1] / np.sum(counted), m.start[:-1] @ from_each / (m.start[:-1] @ lengths)
+    yield "E10", visits @ m.gains / np.sum(visits), gap / np.sum(visits)
+    # By first steps: what is gained, and how long it takes, from every state on.
+    going_on = np.eye(S) - m.old.transition * ~m.absorbing
+    from_each, lengths = solve(going_on, m.gains), solve(going_on, 1 * ~m.absorbing)
+    yield "E56", counted @ m.gains / np.sum(counted), m.start @ from_each / (m.start @ lengths)
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +182,7 @@ class _System:
         self, polak_ribiere: bool = False, M: Any = None
     ) -> tuple[list[Array], list[Array], list[Array]]:
         """E33 to E35: return the iterates, residuals and directions of N steps from zero."""
-        M = np.eye(N, dtype=int) if M is None else M
+        M = np.eye(N) if M is None else M
         x, r = 0 * self.g, self.g
         p = z = M @ r
         points, residuals, directions = [x], [r], [p]
@@ -265,22 +263,16 @@ def _sharp_pair(rng: np.random.Generator) -> Iterator[Sides]:
     zero, one, c = Residue(0), Residue(1), alpha / (1 - alpha)
     stay, leave = [one, zero], [zero, one]
     transition = np.array([[stay, leave, stay], [leave] * 3])
-    old = np.array([[1 - alpha, zero, alpha], [1 - alpha, alpha, zero]])
-    reward = np.array([[c, one, -one], [-c, one, -one]])
-
-    def evaluated(policy: Array) -> tuple[Array, Array]:
-        system = np.eye(2, dtype=int) - gamma * np.sum(policy[:, :, None] * transition, axis=1)
-        values = solve(system, np.sum(policy * reward, axis=1))
-        return values, solve(system.T, (1 - gamma) * np.array(stay))
-
-    (values, nu), (better, moved) = evaluated(old), evaluated(old[::-1])
-    gains = np.sum(old[::-1] * (reward + gamma * (transition @ values) - values[:, None]), axis=1)
-    error = values[0] + nu @ gains / (1 - gamma) - better[0]
+    m = _Exact(rng, transition, np.array([[c, one, -one], [-c, one, -one]]), np.array(stay), gamma)
+    policy = np.array([[1 - alpha, zero, alpha], [1 - alpha, alpha, zero]])
+    old, new = m.evaluate(policy), m.evaluate(policy[::-1])
+    gains = np.sum(new.policy * old.advantages, axis=1)
+    error = old.objective + old.visitation @ gains / (1 - gamma) - new.objective
     share = (1 - gamma) / (1 - gamma * (1 - alpha))
     yield "E48", error, 4 * gamma * alpha**2 / ((1 - gamma) * (1 - gamma * (1 - alpha)))
     yield "E48", error, share * 2 * gamma * gains[0] * alpha / (1 - gamma) ** 2
     yield "E48", gains[1], -gains[0]
-    yield "E48", 2 * (moved[1] - nu[1]), share * 2 * gamma / (1 - gamma) * alpha
+    yield "E48", 2 * (new.visitation - old.visitation)[1], share * 2 * gamma / (1 - gamma) * alpha
 
 
 @_proves("E55")

@@ -26,8 +26,8 @@ class Residue:
     Examples
     --------
     >>> x = Residue(7)
-    >>> x / 3 * 3 == x, x**2 - 49 == 0
-    (True, True)
+    >>> x / 3 * 3, x**2 - 49
+    (Residue(7), Residue(0))
     """
 
     __slots__ = ("value",)

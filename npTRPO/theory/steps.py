@@ -157,7 +157,7 @@ def backtracking(instance: Instance) -> tuple[Comparison, ...]:
 
 
 def _is_good(instance: Instance, theta: Array) -> bool:
-    """Whether KL ≤ δ and the surrogate is larger than at the old parameters, by tables."""
+    """Return whether KL ≤ δ and the surrogate is larger than at the old parameters, by tables."""
     new = instance.table(theta)
     inside = float(instance.old.visitation @ table_kl(instance.old.policy, new)) <= instance.target_kl
     gain = float(

@@ -1,4 +1,4 @@
-"""What the theory is compared with: paths counted one by one, and equations held to their tolerances."""
+"""Oracles of the theory's tests: paths counted one by one, and equations held to their tolerances."""
 
 import itertools
 from typing import NamedTuple

@@ -191,7 +191,7 @@ def test_e58_by_quadrature_over_actions(bound):
     gaussian = GaussianPair.draw(rng, ())
     network = StateDependentGaussian(MLP((gaussian.policy.n_features, 3, 2)), bound)
     policy = replace(gaussian.policy, network=network, n_log_std=0)
-    theta = 0.3 * rng.standard_normal(policy.n_parameters)
+    theta = policy.init(rng) + 0.3 * rng.standard_normal(policy.n_parameters)
     ours = FisherOperator(policy, theta, gaussian.observations) @ np.eye(theta.size)
     np.testing.assert_allclose(ours, by_quadrature(policy, theta, gaussian.observations), rtol=0, atol=1e-12)
     spread = policy(theta, gaussian.observations).log_std

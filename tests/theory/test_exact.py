@@ -26,7 +26,7 @@ FROZEN_LAKE = mdp_from_gymnasium("FrozenLake-v1", discount=0.99)
 
 
 def lower_bound(mdp, old, new):
-    """What E12 promises of a new policy."""
+    """The objective that E12 guarantees of a new policy."""
     now = mdp.evaluate(old)
     kl = np.max(np.sum(old * np.log(old / new), axis=1))
     return local_approximation(now, new, mdp.discount) - penalty(now, mdp.discount) * float(kl)

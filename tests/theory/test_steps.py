@@ -31,7 +31,7 @@ def test_e26_scipy_finds_the_same_maximum(s, rng):
 
 @given(systems(max_condition=1e4))
 def test_e28_the_multiplier_is_the_price_of_the_region(s):
-    """How fast the predicted improvement grows with δ, found by a difference."""
+    """It is the rate at which the predicted improvement grows with δ, found by a difference."""
     x, quadratic = np.linalg.solve(s.A, s.b), float(s.b @ np.linalg.solve(s.A, s.b))
     assume(quadratic > 1e-12)
     gains = [

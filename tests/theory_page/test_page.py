@@ -93,7 +93,7 @@ def article(text, number):
 
 
 def words_of(markup):
-    """What is read, with one space between words."""
+    """The words that are read, with one space between them."""
     return " ".join("".join(Document(markup).words).split())
 
 
@@ -425,7 +425,7 @@ onload = () => {
 
 
 def looked_at(text, directory):
-    """What a browser makes of the page at each width and in each scheme: one frame for each, in one start."""
+    """Measure the page in a browser at each width and in each scheme, in one start with a frame for each."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
