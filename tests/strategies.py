@@ -380,7 +380,7 @@ RIGHT_OPTIONS: dict[str, st.SearchStrategy[object]] = {
     "not negative": st.floats(0, 1e300) | st.integers(0, 9),
     "number": st.floats(-1e300, 1e300) | st.integers(-9, 9),
     "bool": st.booleans(),
-    "widths": _widths | st.fixed_dictionaries({"pi": _widths, "vf": _widths}),
+    "widths": _widths | st.fixed_dictionaries({}, optional={"pi": _widths, "vf": _widths}),
 }
 """Values that an option of each kind takes."""
 
@@ -407,7 +407,7 @@ WRONG_OPTIONS: dict[str, st.SearchStrategy[object]] = {
             [True],
             [None],
             [[64]],
-            {"pi": [64]},
+            {"pi": [64], "q": [64]},
             {"pi": [64], "vf": 64},
             {"pi": [64], "vf": {"pi": [1], "vf": [1]}},
             {"pi": [64], "vf": [64], "qf": [64]},
