@@ -411,7 +411,6 @@ WRONG_OPTIONS: dict[str, st.SearchStrategy[object]] = {
             {"pi": [64], "vf": 64},
             {"pi": [64], "vf": {"pi": [1], "vf": [1]}},
             {"pi": [64], "vf": [64], "qf": [64]},
-            {},
         ]
     ),
 }

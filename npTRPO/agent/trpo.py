@@ -213,17 +213,15 @@ class TRPO:
             if isinstance(env, str):
                 made.close()
             raise
+        name = None if made.spec is None else made.spec.id
+        if name is None or name != (self.env_id or "").rpartition(":")[2]:
+            self._forget_episodes()  # which were another environment's
         self.env, self.env_id = made, env if isinstance(env, str) else None
-        self._forget_episodes()
+        self.leave_episodes()
 
     def leave_episodes(self) -> None:
         """Begin the next batch with a reset of the environments, as after others have stepped them."""
         self._sampler: Sampler | None = None
-
-    def _env_name(self) -> str | None:
-        """Return the registered name of the environment, if it has one."""
-        spec = None if self.env is None else self.env.spec
-        return None if spec is None else spec.id.rpartition(":")[2]
 
     def _forget_episodes(self) -> None:
         """Begin with a reset, and count the returns of episodes anew."""
@@ -389,11 +387,6 @@ class TRPO:
                 raise CheckpointError(
                     f"the agent of {path} can't go on in the environment given: {reason(error)}"
                 ) from error
-            if (
-                agent._env_name() == (found.env_id or "").rpartition(":")[2]
-            ):  # the same one, whose returns count on
-                agent.recent_returns.extend(found.recent_returns)
-                agent.recent_lengths.extend(found.recent_lengths)
         return agent
 
 

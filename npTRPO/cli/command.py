@@ -1,6 +1,7 @@
 """The command line as a whole: its parser, and how results and errors are reported."""
 
 import argparse
+import difflib
 import re
 import sys
 import warnings
@@ -66,6 +67,16 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse an unknown option here, where the command and its options are known."""
+        found, unknown = super().parse_known_args(args, namespace)
+        options = [option.split("=")[0] for option in unknown if option.startswith("-")]
+        if options:
+            near = difflib.get_close_matches(options[0], self._option_string_actions, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            self.error(f"there is no option {options[0]}{hint}")
+        return found, unknown
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -1,13 +1,14 @@
 """``nptrpo evaluate``: measure a saved agent's return."""
 
 import argparse
+import math
 
 from npTRPO.cli.usage import add_playing_flags
 
 
 def add_evaluate_flags(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to its parser."""
-    add_playing_flags(parser, "evaluate in this environment instead of its own", episodes=100)
+    add_playing_flags(parser, "evaluate in this environment instead of its own", episodes=100, seed=0)
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -19,8 +20,10 @@ def evaluate(options: argparse.Namespace) -> int:
     returns, lengths = run_episodes(
         agent, options.env, options.episodes, not options.stochastic, seed=options.seed
     )
+    n = len(returns)
+    error = returns.std(ddof=1) / math.sqrt(n) if n > 1 else math.nan
     print(
-        f"return {returns.mean():.2f} ± {returns.std():.2f} over {len(returns)} episodes "
+        f"return {returns.mean():.2f} ± {error:.2f} (standard error) over {n} episodes "
         f"(from {returns.min():.2f} to {returns.max():.2f}), mean length {lengths.mean():.1f} steps"
     )
     return 0

@@ -3,12 +3,19 @@
 import argparse
 from pathlib import Path
 
-from npTRPO.cli.usage import ending_in
+from npTRPO.cli.usage import ending_in, say
+from npTRPO.files.errors import UnreadableFileError
 
 
 def add_plot_flags(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to its parser."""
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directories, such as runs/*")
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        type=Path,
+        metavar="RUN",
+        help="run directories, or folders of them, such as runs",
+    )
     parser.add_argument(
         "--out",
         type=ending_in(".png", ".svg", ".pdf"),
@@ -18,8 +25,27 @@ def add_plot_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def plot(options: argparse.Namespace) -> int:
-    """Draw runs to a file, and return the exit status."""
-    from npTRPO.runs.plotting import plot_runs
+    """Draw runs to a file, and return the exit status; those that can't be drawn beside others are named."""
+    from npTRPO.runs.plotting import NoProgressError, plot_runs, read_run
 
-    print(f"drew {plot_runs(options.runs, options.out)}")
+    paths = list(dict.fromkeys(run for path in options.runs for run in _runs_in(path)))
+    drawn = []
+    for path in paths:
+        try:
+            read_run(path)
+        except NoProgressError as error:
+            if len(paths) == 1:
+                raise
+            say(f"warning: {error}")
+        else:
+            drawn.append(path)
+    if not drawn:
+        raise UnreadableFileError("none of these runs can be drawn")
+    print(f"drew {plot_runs(drawn, options.out)}")
     return 0
+
+
+def _runs_in(path: Path) -> list[Path]:
+    """Return the runs in a folder, or the path itself if it is a run, or holds none."""
+    inside = [] if (path / "config.json").exists() else sorted(path.glob("*/config.json"))
+    return [file.parent for file in inside] or [path]

@@ -49,7 +49,9 @@ def ending_in(*endings: str) -> Callable[[str], Path]:
     return file
 
 
-def add_playing_flags(parser: argparse.ArgumentParser, env_help: str, episodes: int) -> None:
+def add_playing_flags(
+    parser: argparse.ArgumentParser, env_help: str, episodes: int, seed: int | None = None
+) -> None:
     """Add the arguments of commands in which a saved agent plays episodes."""
     parser.add_argument("file", type=Path, help="an agent that train saved")
     parser.add_argument("--env", default=None, help=env_help)
@@ -57,4 +59,5 @@ def add_playing_flags(parser: argparse.ArgumentParser, env_help: str, episodes: 
         "--episodes", type=at_least(1), default=episodes, help=f"number of episodes (default: {episodes})"
     )
     parser.add_argument("--stochastic", action="store_true", help="draw actions instead of the likeliest")
-    parser.add_argument("--seed", type=at_least(0), default=None, help="seed of the environment")
+    usual = "" if seed is None else f" (default: {seed})"
+    parser.add_argument("--seed", type=at_least(0), default=seed, help=f"seed of the environment{usual}")

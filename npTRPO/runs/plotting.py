@@ -53,6 +53,10 @@ _LONGEST_CONFIG, _LARGEST = 10_000, 1e30
 _STRETCHES = 50
 
 
+class NoProgressError(UnreadableFileError):
+    """A run has no progress to draw yet."""
+
+
 @dataclass(frozen=True)
 class LoadedRun:
     """The progress of a run, read from its directory.
@@ -77,8 +81,10 @@ def read_run(path: str | os.PathLike[str]) -> LoadedRun:
 
     Raises
     ------
+    NoProgressError
+        If it holds no progress yet.
     UnreadableFileError
-        If it isn't one, or holds no progress yet.
+        If it isn't a run directory.
     """
     directory = Path(path)
     try:
@@ -86,14 +92,15 @@ def read_run(path: str | os.PathLike[str]) -> LoadedRun:
         config = {"env": found["env"], **found["config"]}
         if not isinstance(config["env"], str) or len(json.dumps(config)) > _LONGEST_CONFIG:
             raise ValueError("its config.json isn't that of a run")
-        columns = _columns(directory / "progress.csv")
+        progress = directory / "progress.csv"
+        columns = _columns(progress) if progress.exists() else {}
     except Exception as error:  # whatever a foreign or damaged file leads to, of which there is no list
         raise UnreadableFileError(
             f"{directory} isn't a run directory that can be read: {reason(error)}"
         ) from error
     missing = _NEEDED - set(columns)
     if missing:
-        raise UnreadableFileError(
+        raise NoProgressError(
             f"{directory} has no progress to draw yet (columns {sorted(missing)} are missing)"
         )
     for name in ("num_timesteps", "time_elapsed", "target_kl"):

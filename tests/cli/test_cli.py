@@ -117,7 +117,9 @@ def test_train_keeps_an_agent_that_evaluate_measures(capsys):
     assert run("evaluate", agent, "--episodes", 7, "--seed", 3) == 0
     out, err = capsys.readouterr()
     n = r"-?\d+\.\d\d"
-    expected = rf"return {n} ± {n} over 7 episodes \(from {n} to {n}\), mean length 1.0 steps\n"
+    expected = (
+        rf"return {n} ± {n} \(standard error\) over 7 episodes \(from {n} to {n}\), mean length 1.0 steps\n"
+    )
     assert re.fullmatch(expected, out)
     assert err == ""
 
@@ -130,10 +132,43 @@ def test_evaluate_measures_the_very_return(agent_file, capsys):
     assert run("evaluate", "first", "--episodes", 17) == 0
     # Sixteen copies, of which one plays a second episode.
     mean = 30 + 300 / 17
-    std = 300 * (1 / 17 * 16 / 17) ** 0.5
+    standard_error = 300 * (1 / 17 * 16 / 17) ** 0.5 / 16**0.5
     assert capsys.readouterr().out == (
-        f"return {mean:.2f} ± {std:.2f} over 17 episodes (from 30.00 to 330.00), mean length 3.0 steps\n"
+        f"return {mean:.2f} ± {standard_error:.2f} (standard error) over 17 episodes (from 30.00 to 330.00), "
+        "mean length 3.0 steps\n"
     )
+
+
+def test_evaluate_repeats_itself_without_a_seed_too(agent_file, capsys):
+    said = [
+        run("evaluate", agent_file, "--episodes", 5, "--stochastic") or capsys.readouterr().out
+        for _ in range(2)
+    ]
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["train", "CartPole-v1", "--taget-kl", "1"],
+            r"no option --taget-kl; did you mean --target-kl\? \(see nptrpo train --help\)",
+        ),
+        (
+            ["evaluate", "a.npz", "--epsodes=3"],
+            r"no option --epsodes; did you mean --episodes\? \(see nptrpo evaluate --help\)",
+        ),
+        (["verify", "--wholly-unknown"], r"no option --wholly-unknown \(see nptrpo verify --help\)"),
+        (
+            ["plot", "runs", "--uot", "a.png"],
+            r"no option --uot; did you mean --out\? \(see nptrpo plot --help\)",
+        ),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_an_unknown_option_gets_the_nearest_and_the_commands_own_help(words, said, capsys):
+    assert run(*words) == 2
+    assert re.search(said, capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("stochastic", [[], ["--stochastic"]], ids=["deterministic", "stochastic"])

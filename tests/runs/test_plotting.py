@@ -147,7 +147,7 @@ def test_a_row_that_is_being_written_is_left_out(tmp_path):
         ("config.json", b"[]", "isn't a run directory that can be read"),
         ("config.json", b"{}", "isn't a run directory that can be read: it lacks 'env'"),
         ("config.json", b"\xff\xfe", "isn't a run directory that can be read"),
-        ("progress.csv", None, r"progress\.csv"),
+        ("progress.csv", None, "no progress to draw yet"),
         ("progress.csv", b"", "has no progress to draw yet"),
         ("progress.csv", b"kl,notes\n1,2\n", "has no progress to draw yet"),
         ("progress.csv", b"kl,notes\nmuch,2\n", "could not convert"),
@@ -365,3 +365,21 @@ def test_the_command_draws_and_says_where(tmp_path, capsys):
     assert cli.main(["plot", *runs, "--out", str(tmp_path / "figures" / "out.svg")]) == 0
     assert capsys.readouterr() == (f"drew {tmp_path / 'figures/out.svg'}\n", "")
     assert re.search("CartPole-v1 \\(2 runs\\)", (tmp_path / "figures" / "out.svg").read_text())
+
+
+def test_a_folder_of_runs_is_drawn_and_one_without_progress_yet_is_named(tmp_path, capsys):
+    pytest.importorskip("matplotlib.font_manager", reason="drawing is an extra")
+    runs = [make_run(tmp_path / "runs" / str(seed), seed=seed) for seed in range(3)]
+    progress = runs[1] / "progress.csv"
+    for lines in (progress.read_text().splitlines()[:1], None):
+        if lines is None:
+            progress.unlink()
+        else:
+            progress.write_text("\n".join(lines) + "\n")
+        assert cli.main(["plot", str(tmp_path / "runs"), "--out", str(tmp_path / "out.svg")]) == 0
+        out, err = capsys.readouterr()
+        assert out == f"drew {tmp_path / 'out.svg'}\n"
+        assert err.startswith(f"nptrpo: warning: {runs[1]} has no progress to draw yet")
+        assert "(2 runs)" in (tmp_path / "out.svg").read_text()
+    assert cli.main(["plot", str(runs[1]), "--out", str(tmp_path / "other.svg")]) == 1
+    assert "has no progress to draw yet" in capsys.readouterr().err
