@@ -154,8 +154,8 @@ def stopping(instance: Instance) -> tuple[Comparison, ...]:
         Equal(steps(g, tolerance / size, 0.0), first),
         Equal(steps(scale * g, tolerance / size, 0.0), first),
         Equal(steps(g, 0.0, tolerance), first),
-        Equal(steps(g, tolerance / size / 2, tolerance), first),
-        Equal(steps(g, tolerance / size, tolerance / 2), first),
+        Equal(steps(g, 0.99 * tolerance / size, tolerance), first),
+        Equal(steps(g, tolerance / size, 0.99 * tolerance), first),
     )
 
 

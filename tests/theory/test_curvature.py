@@ -27,7 +27,7 @@ def remainder(policy, theta, rows, step):
 
 
 @given(instances())
-@settings(max_examples=30)
+@settings(max_examples=15)
 def test_e20_halving_a_step_makes_the_rest_eight_times_smaller(instance):
     """For networks with a hidden layer and Gaussians too, whose rest no formula bounds here."""
     gaussian = instance.gaussian
@@ -60,6 +60,7 @@ def test_e20_the_cubic_bound_is_attained_by_two_actions(rng):
 
 
 @given(instances())
+@settings(max_examples=15)
 def test_e21_the_dense_matrix_is_the_operator_column_by_column(instance):
     identity = np.eye(instance.theta.size)
     np.testing.assert_allclose(instance.damped @ identity, instance.dense, rtol=0, atol=1e-12)
@@ -79,7 +80,7 @@ def by_quadrature(policy, theta, observations):
 
 
 @given(instances())
-@settings(max_examples=25)
+@settings(max_examples=10)
 def test_e21_for_gaussians_by_quadrature_over_actions(instance):
     gaussian = instance.gaussian
     total = by_quadrature(gaussian.policy, gaussian.theta, gaussian.observations)
@@ -99,6 +100,7 @@ def test_e23_the_whole_hessian_of_mean_kl_is_the_fisher_information(instance):
 
 
 @given(instances())
+@settings(max_examples=15)
 def test_e24_no_eigenvalue_is_negative(instance):
     dense = instance.fisher @ np.eye(instance.theta.size)
     np.testing.assert_allclose(dense, dense.T, rtol=0, atol=1e-13)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import given, settings
 
 from npTRPO import Categorical, DiagGaussian
 from npTRPO.theory.divergences import gaussian_nodes, joint_actions, table_kl
@@ -10,6 +10,7 @@ from tests.strategies import generators, instances
 
 
 @given(instances())
+@settings(max_examples=15)
 def test_e15_on_a_sampled_batch_an_update_is_feasible_for_that_batch(instance):
     sample = instance.sample
     observations, advantages = (
@@ -32,6 +33,7 @@ def test_e15_on_a_sampled_batch_an_update_is_feasible_for_that_batch(instance):
 
 
 @given(instances())
+@settings(max_examples=15)
 def test_e16_the_sum_is_scipys_relative_entropy(instance):
     expected = scipy.stats.entropy(instance.old.policy, instance.new.policy, axis=1)
     ours = table_kl(instance.old.policy, instance.new.policy)
@@ -39,6 +41,7 @@ def test_e16_the_sum_is_scipys_relative_entropy(instance):
 
 
 @given(generators())
+@settings(max_examples=10)
 def test_e17_nodes_integrate_powers_of_a_gaussian(rng):
     mean, log_std = rng.standard_normal(2)
     points, weights = gaussian_nodes(np.array([mean]), np.array([log_std]))

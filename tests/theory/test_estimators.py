@@ -26,6 +26,7 @@ def test_e41_the_weights_sum_to_one(gamma, lam, n):
 
 
 @given(instances())
+@settings(max_examples=15)
 def test_e42_what_follows_an_end_changes_nothing_before_it(instance):
     some = Experience.draw(instance, instance.rng(142))
     ours = some.advantages(instance.gamma, instance.lam)
@@ -65,6 +66,7 @@ def test_drawn_experience_has_every_kind_of_end_and_is_what_the_policy_did(insta
 
 
 @given(instances(max_states=3, max_actions=2), fractions, st.integers(1, 5))
+@settings(max_examples=20)
 def test_e43_the_bias_of_a_constant_error_by_its_geometric_series(instance, lam, n):
     """An error of 5 in every V moves each TD residual by 5(γ − 1), and the bias is their discounted sum."""
     gamma, error = instance.gamma, np.full(instance.mdp.n_states, 5.0)

@@ -33,7 +33,7 @@ def lower_bound(mdp, old, new):
 
 
 @given(mdps(), generators())
-@settings(max_examples=25)
+@settings(max_examples=10)
 def test_e12_penalised_steps_never_lower_the_objective(mdp, rng):
     policy = random_policy(mdp, rng)
     for _ in range(3):
@@ -49,7 +49,7 @@ def test_e12_penalised_steps_never_lower_the_objective(mdp, rng):
 
 
 @given(mdps(max_states=3, max_actions=3, max_discount=0.95), generators())
-@settings(max_examples=15)
+@settings(max_examples=8)
 def test_e12_no_other_policy_has_a_higher_bound(mdp, rng):
     old = random_policy(mdp, rng)
     step = penalised_step(mdp, old)
@@ -116,6 +116,7 @@ def test_a_penalised_step_needs_positive_probabilities():
 
 
 @given(instances())
+@settings(max_examples=15)
 def test_e15_a_practical_step_stays_within_the_region_and_gains(instance):
     found = practical_step(instance.mdp, instance.policy, instance.theta, target_kl=instance.target_kl)
     new = table(instance.policy, found.theta)
@@ -130,7 +131,7 @@ def test_e15_a_practical_step_stays_within_the_region_and_gains(instance):
 
 
 @given(instances())
-@settings(max_examples=20)
+@settings(max_examples=10)
 def test_a_weighted_batch_updates_as_a_batch_with_repeated_rows(instance):
     batch, policy, theta = instance.batch, instance.policy, instance.theta
     counts = instance.rng(99).integers(1, 4, len(batch.actions))

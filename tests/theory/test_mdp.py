@@ -3,7 +3,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npTRPO.theory import TabularMDP, mdp_from_gymnasium, random_mdp, simulate, tabular_policy
@@ -16,6 +16,7 @@ SMALL = {"max_states": 3, "max_actions": 2, "max_discount": 0.3}
 
 
 @given(mdps(**SMALL), generators())
+@settings(max_examples=15)
 def test_e1_the_objective_is_the_sum_over_all_paths(mdp, rng):
     policy, steps = random_policy(mdp, rng), 4
     total = sum(
@@ -28,6 +29,7 @@ def test_e1_the_objective_is_the_sum_over_all_paths(mdp, rng):
 
 
 @given(mdps(**SMALL), generators())
+@settings(max_examples=15)
 def test_e5_visitation_counts_states_along_all_paths(mdp, rng):
     policy, steps, counted = random_policy(mdp, rng), 4, np.zeros(mdp.n_states)
     for path in paths(mdp, policy, steps):
@@ -52,6 +54,7 @@ def test_values_and_action_values_meet_their_bellman_equations(mdp, rng):
 
 
 @given(mdps(), generators())
+@settings(max_examples=20)
 def test_e1_simulated_returns_agree_with_the_values(mdp, rng):
     policy, steps, n = random_policy(mdp, rng), 6, 200
     simulated = simulate(mdp, policy, steps, n, rng)
@@ -66,6 +69,7 @@ def test_e1_simulated_returns_agree_with_the_values(mdp, rng):
 
 
 @given(instances())
+@settings(max_examples=15)
 def test_e8_the_policy_gradient_is_the_gradient_of_the_objective_in_every_direction(instance):
     gradient = instance.mdp.policy_gradient(instance.table, instance.theta)
     steps = instance.theta + 1e-100j * np.eye(instance.theta.size)

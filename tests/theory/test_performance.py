@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from npTRPO.autograd import value_and_grad
 from npTRPO.sampling.advantages import td_residuals
@@ -34,6 +34,7 @@ def test_e1_e5_discounted_sums_are_the_solutions_of_their_systems(mdp, rng):
 
 
 @given(mdps(**SMALL), generators())
+@settings(max_examples=15)
 def test_e2_differences_telescope_along_all_paths(mdp, rng):
     values, gamma = rng.standard_normal(mdp.n_states), mdp.discount
     total = along_paths(mdp, random_policy(mdp, rng), lambda s, a, t: gamma * values[t] - values[s])
@@ -41,6 +42,7 @@ def test_e2_differences_telescope_along_all_paths(mdp, rng):
 
 
 @given(mdps(**SMALL), generators())
+@settings(max_examples=15)
 def test_e3_advantages_add_up_along_all_paths(mdp, rng):
     old, new = mdp.evaluate(random_policy(mdp, rng)), mdp.evaluate(random_policy(mdp, rng))
     total = along_paths(mdp, new.policy, lambda s, a, t: old.advantages[s, a])
@@ -49,6 +51,7 @@ def test_e3_advantages_add_up_along_all_paths(mdp, rng):
 
 
 @given(instances())
+@settings(max_examples=15)
 def test_e7_the_surrogate_is_linear_in_the_new_policy(instance):
     halfway = (instance.old.policy + instance.new.policy) / 2
     ends = local_approximation(instance.old, instance.new.policy, instance.gamma)
@@ -58,6 +61,7 @@ def test_e7_the_surrogate_is_linear_in_the_new_policy(instance):
 
 
 @given(instances())
+@settings(max_examples=15)
 def test_e8_nothing_but_the_first_order_agrees(instance):
     """Away from θ the two differ as E13 allows, and to second order in the step."""
     direction = instance.rng(108).standard_normal(instance.theta.size)

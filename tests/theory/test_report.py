@@ -62,12 +62,12 @@ def test_what_differs_in_exact_arithmetic_alone_fails(report):
 
 
 def test_the_same_seed_measures_the_same_and_more_instances_begin_alike(report):
-    longer = verify(instances=8, seed=3)
+    longer = verify(instances=7, seed=3)
     for ours, theirs in zip(report.rows, longer.rows, strict=True):
         np.testing.assert_array_equal(ours.residuals, theirs.residuals[:6])
         np.testing.assert_array_equal(ours.slacks, theirs.slacks[:6])
         np.testing.assert_array_equal(ours.deviations, theirs.deviations[:6])
-    other = verify(instances=6, seed=4)
+    other = verify(instances=1, seed=4)
     assert any(a.residual != b.residual for a, b in zip(report.rows, other.rows, strict=True))
 
 

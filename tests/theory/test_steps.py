@@ -49,6 +49,7 @@ def test_e30_whatever_the_direction(s, rng):
 
 
 @given(instances(min_states=4))
+@settings(max_examples=15)
 def test_e32_the_fit_is_weighted_where_no_weights_fit_exactly(instance):
     """All states look the same to this policy, so that its scores can't tell their advantages apart."""
     logits = instance.theta[: instance.mdp.n_actions]
@@ -66,6 +67,7 @@ def test_e32_the_fit_is_weighted_where_no_weights_fit_exactly(instance):
 
 
 @given(instances(max_discount=0.9))
+@settings(max_examples=20)
 def test_e32_the_least_weights_are_the_pseudo_inverse_times_the_gradient(instance):
     fisher = instance.scores.T @ (instance.batch.weights[:, None] * instance.scores)
     eigenvalues = np.linalg.eigvalsh(fisher)

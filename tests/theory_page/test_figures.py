@@ -30,7 +30,10 @@ def test_every_mark_of_a_figure_lies_within_it_and_its_caption_says_what_is_to_b
     assert all(0 <= x <= width and 0 <= y <= height for x, y in dots)
 
 
-@pytest.mark.parametrize("number", FIGURES)
+@pytest.mark.parametrize(
+    "number",
+    ["E36", *(pytest.param(number, marks=pytest.mark.slow) for number in FIGURES if number != "E36")],
+)
 def test_a_figure_is_the_same_for_the_same_seed_and_another_for_another(number, reports):
     assert figure(number, reports[0]) == figure(number, reports[0]) != figure(number, reports[1])
 
