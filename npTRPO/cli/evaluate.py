@@ -5,10 +5,13 @@ import math
 
 from npTRPO.cli.usage import add_playing_flags
 
+# Not that of the evaluations in training, by which best.npz is chosen: its returns there are too good.
+EVALUATION_SEED = 10_000
+
 
 def add_evaluate_flags(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to its parser."""
-    add_playing_flags(parser, "evaluate in this environment instead of its own", episodes=100, seed=0)
+    add_playing_flags(parser, "evaluate in this environment instead of its own", 100, EVALUATION_SEED)
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -20,10 +23,9 @@ def evaluate(options: argparse.Namespace) -> int:
     returns, lengths = run_episodes(
         agent, options.env, options.episodes, not options.stochastic, seed=options.seed
     )
-    n = len(returns)
-    error = returns.std(ddof=1) / math.sqrt(n) if n > 1 else math.nan
+    error = returns.std(ddof=1) / math.sqrt(len(returns)) if len(returns) > 1 else math.nan
     print(
-        f"return {returns.mean():.2f} ± {error:.2f} (standard error) over {n} episodes "
+        f"return {returns.mean():.2f} ± {error:.2f} (standard error) over {len(returns)} episodes "
         f"(from {returns.min():.2f} to {returns.max():.2f}), mean length {lengths.mean():.1f} steps"
     )
     return 0

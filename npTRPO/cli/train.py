@@ -67,6 +67,8 @@ def train(options: argparse.Namespace) -> int:
     if run.finished:
         print(f"{directory} has taken its {total:,} steps: give more with --total-timesteps")
         return 0
+    if options.resume is not None:
+        print(f"resumed at step {run.agent.num_timesteps:,}")
     with contextlib.ExitStack() as stack:
         environments = run.agent.env
         stack.callback(force_close, environments)
@@ -83,12 +85,21 @@ def train(options: argparse.Namespace) -> int:
             if interruption.signal is None:
                 raise
     if interruption.signal is not None:
-        say(f"{interruption.signal.name}: go on with: nptrpo train --resume {shlex.quote(str(directory))}")
+        kept, taken = run.steps_kept(), run.agent.num_timesteps
+        again = f"; the {taken - kept:,} after step {kept:,} will be taken again" if taken > kept else ""
+        resume = shlex.join(["nptrpo", "train", *_trusted(run), "--resume", str(directory)])
+        say(f"{interruption.signal.name}: stopped at step {taken:,}{again}; go on with: {resume}")
         return 128 + interruption.signal
     target = directory / "agent.npz"
     if not failures.missing:
-        print(f"saved {target}; nptrpo evaluate {target} measures it")
+        named = [f"--env={env}" for env in _trusted(run)]
+        print(f"saved {target}; {shlex.join(['nptrpo', 'evaluate', str(target), *named])} measures it")
     return 1 if failures.lines else 0
+
+
+def _trusted(run: RunDirectory) -> list[str]:
+    """Return the run's environment if its id names a module, which a command must then name once more."""
+    return [run.settings.env] if ":" in run.settings.env else []
 
 
 def _report_refusal(record: Record) -> None:

@@ -59,5 +59,5 @@ def add_playing_flags(
         "--episodes", type=at_least(1), default=episodes, help=f"number of episodes (default: {episodes})"
     )
     parser.add_argument("--stochastic", action="store_true", help="draw actions instead of the likeliest")
-    usual = "" if seed is None else f" (default: {seed})"
-    parser.add_argument("--seed", type=at_least(0), default=seed, help=f"seed of the environment{usual}")
+    text = "seed of the environment and of the actions drawn"
+    parser.add_argument("--seed", type=at_least(0), default=seed, help=f"{text} (default: {seed or 'any'})")

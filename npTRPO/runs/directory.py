@@ -169,6 +169,13 @@ class RunDirectory:
         recorded = rows[-1:] == [agent.n_updates] or not table.exists()
         return recorded and agent.num_timesteps >= self.settings.total_timesteps
 
+    def steps_kept(self) -> int:
+        """Return the environment steps at the last checkpoint, where the run goes on if it ended now."""
+        agent = None
+        with contextlib.suppress(UnreadableFileError):  # which resuming will report
+            agent = _last_agent(self.path, self.agent.config, self.agent.entropy)
+        return agent.num_timesteps if agent else 0
+
     def train(self, callbacks: Sequence[Callback] = (), failures: Failures | None = None) -> TRPO:
         """Train to the end, writing everything down; returns the agent.
 

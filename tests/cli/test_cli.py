@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -132,10 +133,10 @@ def test_evaluate_measures_the_very_return(agent_file, capsys):
     assert run("evaluate", "first", "--episodes", 17) == 0
     # Sixteen copies, of which one plays a second episode.
     mean = 30 + 300 / 17
-    standard_error = 300 * (1 / 17 * 16 / 17) ** 0.5 / 16**0.5
+    error = 300 * (1 / 17 * 16 / 17) ** 0.5 / 16**0.5
     assert capsys.readouterr().out == (
-        f"return {mean:.2f} ± {standard_error:.2f} (standard error) over 17 episodes (from 30.00 to 330.00), "
-        "mean length 3.0 steps\n"
+        f"return {mean:.2f} ± {error:.2f} (standard error) over 17 episodes "
+        "(from 30.00 to 330.00), mean length 3.0 steps\n"
     )
 
 
@@ -179,6 +180,35 @@ def test_evaluate_repeats_itself_with_a_seed(stochastic, agent_file, capsys):
         shown.append(capsys.readouterr().out)
     assert shown[0] == shown[1]
     assert (shown[0] != shown[2]) == bool(stochastic)  # the counter itself knows no chance
+
+
+def test_evaluate_has_a_seed_unless_it_is_given_one(agent_file, capsys):
+    for _ in range(2):
+        assert run("evaluate", agent_file, "--episodes", 5, "--stochastic") == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second
+
+
+def test_commands_that_are_printed_work_as_printed(tmp_path):
+    """Also for an environment that a module of the current directory registers."""
+    (tmp_path / "my_envs.py").write_text(
+        "import gymnasium\nfrom tests.environments import Bandit\ngymnasium.register('Mine-v0', Bandit)\n"
+    )
+    script = "import sys; sys.path.remove(''); from npTRPO.__main__ import main; sys.exit(main())"
+
+    def command(*words):
+        return subprocess.run(
+            [sys.executable, "-c", script, *words], cwd=tmp_path, capture_output=True, text=True
+        )
+
+    path = "a run"
+    done = command("train", "my_envs:Mine-v0", "--out", path, "--total-timesteps", "32", *QUICK)
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.splitlines()[-1].partition("; nptrpo ")[2].removesuffix(" measures it")
+    done = command(*shlex.split(printed), "--episodes", "2")
+    assert (done.returncode, done.stderr) == (0, "")
+    done = command("train", "my_envs:Mine-v0", "--resume", path, "--total-timesteps", "64")
+    assert done.stdout.splitlines()[0].startswith("resumed at step ")
 
 
 def test_every_flag_reaches_the_config():

@@ -43,6 +43,11 @@ def assert_resumed(nursery, line, directory, expected):
     """The command that a line of stderr prints ends the run as if nothing had happened."""
     words = shlex.split(line.partition("go on with: ")[2])
     assert words == ["nptrpo", "train", "--resume", str(directory)]
+    again = re.search(r"; the ([\d,]+) after step ([\d,]+) will be taken again; ", line)
+    stopped = re.search(r"stopped at step ([\d,]+)", line)[1]
+    repeated, kept = again.groups() if again else ("0", stopped)
+    stopped, repeated, kept = (int(number.replace(",", "")) for number in (stopped, repeated, kept))
+    assert RunDirectory.resume(directory).agent.num_timesteps == kept == stopped - repeated
     done = nursery.run(*words[1:], cwd=directory.parent)
     assert (done.status, done.err) == (0, "")
     assert_same_run(directory, expected, UPDATES)
@@ -70,7 +75,7 @@ def test_a_signal_at_any_change_of_the_files_stops_a_run_that_can_be_resumed(eve
         stopped += 1
         first, last = done.err.strip().split("\n")
         assert first == f"nptrpo: {number.name}: stopping after this update; a second one stops at once"
-        assert last.startswith(f"nptrpo: {number.name}: go on with: ")
+        assert last.startswith(f"nptrpo: {number.name}: stopped at step ")
         assert done.status == STATUS[number]
         agent = TRPO.load(directory / "agent.npz")  # what has been learned is saved
         assert agent.n_updates == len(progress(directory))
@@ -92,7 +97,7 @@ def test_a_second_signal_stops_at_once_and_leaves_a_run_that_can_be_resumed(
         assert done.status == 130
         assert "Traceback" not in done.err
         last = done.err.strip().split("\n")[-1]
-        assert last.startswith("nptrpo: SIGINT: go on with: ")
+        assert last.startswith("nptrpo: SIGINT: stopped at step ")
         assert not (directory / "agent.npz").exists()
         assert_resumed(nursery, last, directory, expected)
 
