@@ -68,15 +68,22 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Refuse an unknown option here, where the command and its options are known."""
-        found, unknown = super().parse_known_args(args, namespace)
-        options = [option.split("=")[0] for option in unknown if option.startswith("-")]
-        if options:
-            near = difflib.get_close_matches(options[0], self._option_string_actions, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            self.error(f"there is no option {options[0]}{hint}")
-        return found, unknown
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse words of which the command knows each; one that it doesn't is named with the nearest."""
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            raise _unknown(options.parser, unknown)
+        return options
+
+
+def _unknown(parser: argparse.ArgumentParser, words: list[str]) -> UsageError:
+    """Return the error of a command given words that it doesn't know, with the nearest one that it does."""
+    known = [
+        name for name in parser.format_help().replace(",", " ").replace("[", " ").split() if name[:2] == "--"
+    ]
+    near = difflib.get_close_matches(words[0].partition("=")[0], known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return UsageError(f"unrecognized arguments: {' '.join(words)}{hint} (see {parser.prog} --help)")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -92,7 +99,7 @@ def make_parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help="show a traceback on failure"
         )
-        command.set_defaults(run=run)
+        command.set_defaults(run=run, parser=command)
     return parser
 
 

@@ -1,5 +1,6 @@
 """The settings of a run, and the ``config.json`` that holds them."""
 
+import contextlib
 import json
 import os
 import platform
@@ -77,6 +78,7 @@ def write_config(directory: Path, settings: RunSettings, config: TRPOConfig, ent
         "commit": commit(),
         "machine": {
             "platform": platform.platform(),
+            "processor": processor(),
             "cores": os.cpu_count(),
             "blas_threads": os.environ.get("OPENBLAS_NUM_THREADS"),
         },
@@ -141,19 +143,35 @@ def holds_run(directory: Path) -> bool:
         return False
 
 
-def commit() -> str | None:
-    """Return the commit of the working directory's repository, with a + if files have changed since."""
+def commit(package: Path = Path(__file__).parents[1]) -> str | None:
+    """Return the commit of a package's own repository, with a + if files have changed since.
+
+    None for a package that is installed, also below a repository that doesn't have its files.
+    """
+    if not _git(package, "ls-files", "--", "__init__.py"):
+        return None
+    return _git(package, "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*")
+
+
+def _git(directory: Path, *words: str) -> str | None:
+    """Return what git says in a directory, or None if it says nothing or isn't there."""
     try:
         asked = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
+            ["git", *words], cwd=directory, capture_output=True, text=True, timeout=5, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return asked.stdout.strip() or None
+
+
+def processor() -> str:
+    """Return the name of the processor's model, on which a run's last bits depend."""
+    with contextlib.suppress(OSError):  # Linux's file, which other systems don't have
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
 
 
 def _changeable(settings: RunSettings) -> dict[str, Any]:

@@ -148,30 +148,6 @@ def test_evaluate_repeats_itself_without_a_seed_too(agent_file, capsys):
     assert said[0] == said[1]
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (
-            ["train", "CartPole-v1", "--taget-kl", "1"],
-            r"no option --taget-kl; did you mean --target-kl\? \(see nptrpo train --help\)",
-        ),
-        (
-            ["evaluate", "a.npz", "--epsodes=3"],
-            r"no option --epsodes; did you mean --episodes\? \(see nptrpo evaluate --help\)",
-        ),
-        (["verify", "--wholly-unknown"], r"no option --wholly-unknown \(see nptrpo verify --help\)"),
-        (
-            ["plot", "runs", "--uot", "a.png"],
-            r"no option --uot; did you mean --out\? \(see nptrpo plot --help\)",
-        ),
-    ],
-    ids=lambda value: value[0] if isinstance(value, list) else "",
-)
-def test_an_unknown_option_gets_the_nearest_and_the_commands_own_help(words, said, capsys):
-    assert run(*words) == 2
-    assert re.search(said, capsys.readouterr().err)
-
-
 @pytest.mark.parametrize("stochastic", [[], ["--stochastic"]], ids=["deterministic", "stochastic"])
 def test_evaluate_repeats_itself_with_a_seed(stochastic, agent_file, capsys):
     shown = []

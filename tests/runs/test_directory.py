@@ -111,29 +111,44 @@ def test_the_config_says_what_was_asked_for_and_with_what(whole):
     assert found["versions"]["numpy"] == np.__version__
     assert {"npTRPO", "scipy", "gymnasium", "python"} < set(found["versions"])
     assert found["machine"]["cores"] == os.cpu_count()
+    assert found["machine"]["processor"]
     assert "commit" in found
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="the commit is git's to say")
-def test_the_config_names_the_commit_and_whether_files_have_changed_since(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_the_config_names_the_commit_of_the_package_and_whether_files_have_changed_since(
+    tmp_path, monkeypatch
+):
+    """Not of the current directory's repository, nor of one around an installed package."""
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert commit() is None
+    package = tmp_path / "package"
+    package.mkdir()
+    assert commit(package) is None
 
     def git(*words):
         identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
-        return subprocess.run(["git", *identity, *words], check=True, capture_output=True, text=True).stdout
+        done = subprocess.run(
+            ["git", *identity, *words], cwd=tmp_path, check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
 
     git("init", "-q")
     (tmp_path / "file").write_text("one")
     git("add", "file")
     git("commit", "-q", "-m", "one")
-    head = git("rev-parse", "HEAD").strip()
-    assert commit() == head
-    (tmp_path / "file").write_text("two")
-    assert commit() == head + "+"
+    (package / "__init__.py").write_text("one")
+    assert commit(package) is None  # installed, below a repository of something else
+    git("add", "package")
+    git("commit", "-q", "-m", "two")
+    head = git("rev-parse", "HEAD")
+    assert commit(package) == head
+    (package / "__init__.py").write_text("two")
+    assert commit(package) == head + "+"
+    here = commit()
+    monkeypatch.chdir(tmp_path)
+    assert commit() == here
     monkeypatch.setenv("PATH", str(tmp_path))  # without git
-    assert commit() is None
+    assert commit(package) is None
 
 
 def test_each_update_has_a_row_and_each_boundary_an_evaluation(whole):
