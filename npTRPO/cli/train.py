@@ -14,9 +14,12 @@ from npTRPO.cli.config_flags import OPTIONS, add_config_flags, as_flags, flag
 from npTRPO.cli.usage import UsageError, at_least, say, seconds
 from npTRPO.runs.directory import RunDirectory
 from npTRPO.runs.settings import RunSettings
+from npTRPO.sampling.environments import longest_episode
 from npTRPO.trust_region.update import UpdateOutcome
 
 DEFAULT_TIMESTEPS = 50_000
+# Checkpoints cut episodes off, as environments begin afresh there: so many of the longest fit between two.
+_WHOLE_EPISODES = 2
 
 
 def add_train_flags(parser: argparse.ArgumentParser) -> None:
@@ -140,8 +143,10 @@ def _new_run(options: argparse.Namespace) -> RunDirectory:
     try:
         config = TRPOConfig.from_dict(chosen)
         if config.checkpoint_interval is None:  # some five boundaries, at most fifty updates apart
-            updates = steps // (config.n_envs * config.steps_per_env(config.n_envs))
-            config = dataclasses.replace(config, checkpoint_interval=max(10, min(50, updates // 4)))
+            n_steps = config.steps_per_env(config.n_envs)
+            updates = steps // (config.n_envs * n_steps)
+            whole = -(-_WHOLE_EPISODES * longest_episode(options.env) // n_steps)
+            config = dataclasses.replace(config, checkpoint_interval=max(10, min(50, updates // 4), whole))
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from error
     directory = options.out or _free_directory(options.env)

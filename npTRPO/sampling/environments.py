@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AsyncVectorEnv, VectorEnv, VectorWrapper
 
 from npTRPO.policies.policy import Policy
@@ -75,15 +76,7 @@ def make_vector_env(
             f"env must be the id of an environment, a gymnasium.Env or a gymnasium.vector.VectorEnv, "
             f"not {type(env).__name__}; make_vec_env's copies are made here too: give the id and n_envs"
         )
-    module, _, name = env.rpartition(":")
-    try:
-        if module:
-            importlib.import_module(module)
-        own_form = gymnasium.spec(name).vector_entry_point is not None
-    except (ModuleNotFoundError, gymnasium.error.Error) as error:
-        near = difflib.get_close_matches(name, gymnasium.registry, n=3)
-        hint = f"; near matches are {', '.join(near)}" if near else f": {error}"
-        raise ValueError(f"there is no environment {env!r}{hint}") from error
+    own_form = _spec(env).vector_entry_point is not None
     if vectorization_mode == "envpool":
         return _make_envpool(env, n_envs)
     mode = vectorization_mode or ("vector_entry_point" if own_form and n_envs > 1 else "sync")
@@ -97,6 +90,33 @@ def make_vector_env(
         return gymnasium.make_vec(env, n_envs, vectorization_mode=mode)
     except gymnasium.error.DependencyNotInstalled as error:
         raise missing_package_error(f"{env} needs a package that isn't installed", error) from error
+
+
+def _spec(env: str) -> EnvSpec:
+    """Return the specification of an environment's id, after its module, if it names one, is imported."""
+    module, _, name = env.rpartition(":")
+    near = difflib.get_close_matches(name, gymnasium.registry, n=3)
+    matches = f"; near matches are {', '.join(near)}" if near else ""
+    if module:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise  # the module is there, and needs another
+            raise ValueError(f"there is no environment {env!r}: {error}{matches}") from error
+    try:
+        return gymnasium.spec(name)
+    except gymnasium.error.Error as error:
+        way_out = "" if module else "; one that a package registers when it is imported is named as module:id"
+        raise ValueError(f"there is no environment {env!r}{matches or f': {error}'}{way_out}") from error
+
+
+def longest_episode(env: str | None) -> int:
+    """Return the largest number of steps of an episode that the environment's specification states, or 0."""
+    try:
+        return 0 if env is None else _spec(env).max_episode_steps or 0
+    except ValueError:  # there is none, as making it will say
+        return 0
 
 
 def missing_package_error(what: str, error: gymnasium.error.DependencyNotInstalled) -> ModuleNotFoundError:

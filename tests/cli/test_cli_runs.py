@@ -7,6 +7,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -329,3 +330,16 @@ def test_a_full_disk_leaves_no_half_picture_and_the_old_one(line, packages, ther
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == (
         {words[-1]: "old"} if there else {}
     )
+
+
+def test_episodes_as_long_as_the_environment_allows_fit_between_two_checkpoints():
+    """A batch has 2,048 steps, and ten batches between checkpoints would do for shorter episodes."""
+    gymnasium.register("tests/Long-v0", Bandit, max_episode_steps=30_000, disable_env_checker=True)
+    try:
+        assert (
+            run("train", "tests/Long-v0", "--n-envs", 1, "--total-timesteps", 1, "--out", "long", *QUICK) == 0
+        )
+    finally:
+        del gymnasium.registry["tests/Long-v0"]
+    config = json.loads(Path("long/config.json").read_text())["config"]
+    assert config["checkpoint_interval"] * 2048 >= 60_000

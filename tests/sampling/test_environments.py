@@ -6,7 +6,7 @@ from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 from npTRPO import Policy
-from npTRPO.sampling.environments import check_spaces, make_vector_env, missing_package_error
+from npTRPO.sampling.environments import check_spaces, longest_episode, make_vector_env, missing_package_error
 from npTRPO.sampling.vectors import SyncVector
 from tests.environments import Bandit, Choosy, Counter, counters, forks, registered, vectorized
 
@@ -141,3 +141,20 @@ def test_other_spaces_than_the_policys_are_refused_with_both(theirs, fits):
         check_spaces(policy, envs)
     for space in (BOX, TWO, *theirs):
         assert str(space) in str(caught.value)
+
+
+def test_a_module_that_is_not_there_is_named_and_one_that_registers_is_hinted_at():
+    with pytest.raises(ValueError, match="'no_such:Env-v0': No module named 'no_such'"):
+        make_vector_env("no_such:Env-v0", 1)
+    with pytest.raises(ValueError, match="a package registers when it is imported is named as module:id"):
+        make_vector_env("Wholly/Unknown-v7", 1)
+
+
+def test_the_longest_episode_is_what_the_specification_says():
+    assert longest_episode("CartPole-v1") == 500
+    assert (
+        longest_episode(registered(Bandit))
+        == longest_episode("Wholly/Unknown-v7")
+        == longest_episode(None)
+        == 0
+    )
