@@ -34,7 +34,7 @@ def expm1_minus(x: Any) -> Any:
     >>> expm1_minus(np.array([0.0, 1e-8, 1.0, -700.0])).round(20)
     array([0.00000000e+00, 5.00000000e-17, 7.18281828e-01, 6.99000000e+02])
     """
-    small = np.abs(x) < _SMALL
+    small = (x < _SMALL) & (x > -_SMALL)
     y = np.where(small, x, 0)
     series = 1 + y / 12
     for n in range(11, 2, -1):
@@ -119,7 +119,7 @@ class Categorical:
         """
         p, change = self.probs, new.logits - self.logits
         change = change - np.sum(p * change, axis=-1, keepdims=True)
-        near = np.max(np.abs(change), axis=-1, keepdims=True) < _FAR
+        near = np.all((change < _FAR) & (change > -_FAR), axis=-1, keepdims=True)
         change = np.where(near, change, 0)
         u = np.where(
             near,
