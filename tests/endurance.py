@@ -81,14 +81,15 @@ class Watch:
 
     def update(self, *batch, **settings):
         """The update, whose batch is kept until it was looked at."""
-        self.batch = batch
+        self.batch = *batch, settings["old"]
         return update(*batch, **settings)
 
     def __call__(self, record):
         """Look at an update."""
-        (policy, theta, observations, actions, advantages), result = self.batch, record.update
+        (policy, theta, observations, actions, advantages, acted), result = self.batch, record.update
         if result.outcome is UpdateOutcome.IMPROVED:
-            outputs = [in_float64(policy.outputs(t, observations)) for t in (theta, result.theta)]
+            acted = policy.outputs(theta, observations) if acted is None else acted
+            outputs = [in_float64(each) for each in (acted, policy.outputs(result.theta, observations))]
             true = exact(family_of(policy.action_space), *outputs, actions, advantages)
             self.kl_errors[self.done] = abs(Decimal(result.kl) - true.kl) / Decimal(true.kl_rounding)
             gain_error = abs(Decimal(result.improvement) - true.gain)

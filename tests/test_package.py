@@ -246,7 +246,7 @@ NAMED_ELSEWHERE = {
         "gymnasium.make(env_id)",
         "gymnasium.make_vec(env, n_envs, vectorization_mode=mode)",
     ],
-    "sampling/vectors.py": ["gymnasium.make(env_id)"],
+    "sampling/vectors.py": ["gymnasium.make(env_id)", "gymnasium.spec(env_id.rpartition(':')[2])"],
     "runs/rendering.py": ["gymnasium.make(env_id, render_mode=render_mode)"],
     "theory/environments.py": ["gymnasium.make(env, **options)"],
 }

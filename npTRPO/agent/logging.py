@@ -8,7 +8,7 @@ import platform
 import struct
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -268,7 +268,11 @@ def listeners(
     TypeError
         If a callback isn't callable.
     """
-    callbacks = [] if callback is None else [callback] if callable(callback) else list(callback)
+    callbacks: list[Any] = []
+    if callable(callback) or not isinstance(callback, Iterable):
+        callbacks += [] if callback is None else [callback]
+    else:
+        callbacks += callback
     for each in callbacks:
         if not callable(each) or isinstance(each, type):
             hint = ", but a class, of which an instance may be one" if isinstance(each, type) else ""

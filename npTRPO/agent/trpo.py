@@ -14,7 +14,7 @@ from gymnasium.vector import VectorEnv
 
 from npTRPO._checks import whole_number
 from npTRPO._typing import Array
-from npTRPO.agent.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from npTRPO.agent.checkpoint import Checkpoint, checkpoint_file, read_checkpoint, write_checkpoint
 from npTRPO.agent.config import TRPOConfig
 from npTRPO.agent.learner import Learner, act, learn
 from npTRPO.agent.logging import listeners
@@ -213,7 +213,7 @@ class TRPO:
             if isinstance(env, str):
                 made.close()
             raise
-        name = None if made.spec is None else made.spec.id
+        name = getattr(made.spec, "id", None)  # EnvPool's has none
         if name is None or name != (self.env_id or "").rpartition(":")[2]:
             self._forget_episodes()  # which were another environment's
         self.env, self.env_id = made, env if isinstance(env, str) else None
@@ -384,8 +384,9 @@ class TRPO:
             try:
                 agent.set_env(env)
             except (ValueError, ImportError, gymnasium.error.Error) as error:
+                file = checkpoint_file(path) if isinstance(path, (str, os.PathLike)) else "the open file"
                 raise CheckpointError(
-                    f"the agent of {path} can't go on in the environment given: {reason(error)}"
+                    f"{file} can't go on in the environment given: {reason(error)}"
                 ) from error
         return agent
 

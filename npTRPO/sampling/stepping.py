@@ -239,8 +239,9 @@ class Stepper:
         """Raise a ValueError for the first number that isn't finite, naming environment and step."""
         raw, actions, before = steps.raw_observations, steps.actions, self.taken - len(steps.actions)
         numbers = [("observation", raw, 0), ("reward", steps.rewards, 1)]
-        if steps.observations.dtype != raw.dtype:  # as one that isn't normalised may overflow
-            numbers.insert(1, (f"{steps.observations.dtype} observation", steps.observations, 0))
+        if (dtype := steps.observations.dtype) != raw.dtype:  # networks see no larger numbers
+            with np.errstate(over="ignore"):
+                numbers.insert(1, (f"{dtype} observation", raw.astype(dtype), 0))
         if steps.finals:
             last = np.zeros_like(raw)
             for t, i, row in steps.finals:
@@ -330,8 +331,6 @@ class Stepper:
         who = " and ".join(f"environment {i}" for i in culprits) or "the environments"
         if isinstance(error, SystemExit):
             return RuntimeError(f"{who} would have ended the process with status {error.code}, in {when}")
-        if not str(error):  # a bare assert, for instance
-            error.args = (f"{type(error).__name__} without a message, in {when} of {who}",)
         error.add_note(f"in {when} of {who}")
         return error
 

@@ -119,6 +119,7 @@ class AsyncVector(_Vector, AsyncVectorEnv):
 
     def __init__(self, env_id: str, n_envs: int) -> None:
         super().__init__([partial(_copying, env_id)] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+        self.spec = gymnasium.spec(env_id.rpartition(":")[2])
 
     def reset_async(self, *arguments: Any, **options: Any) -> None:
         """Begin to reset all environments."""

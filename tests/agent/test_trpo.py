@@ -377,7 +377,8 @@ def test_an_agent_without_a_seed_can_be_repeated_by_its_entropy():
 
 def test_a_batch_of_resets_only_is_nothing_to_learn_from():
     """With one environment in NEXT_STEP mode and one step to a batch, every fourth batch is one."""
-    agent = small(vectorized([lambda: Counter(lengths=(3,))], AutoresetMode.NEXT_STEP), n_steps=1)
+    envs = vectorized([lambda: Counter(lengths=(3,))], AutoresetMode.NEXT_STEP)
+    agent = small(envs, n_steps=1, normalize_advantage=False)
     records = list(agent.updates(8))
     assert [record.num_timesteps for record in records] == [1, 2, 3, 5, 6, 7]
     assert (agent.num_timesteps, agent.n_updates) == (8, 6)
