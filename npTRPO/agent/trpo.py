@@ -213,8 +213,8 @@ class TRPO:
             if isinstance(env, str):
                 made.close()
             raise
-        name = getattr(made.spec, "id", None)  # EnvPool's has none
-        if name is None or name != (self.env_id or "").rpartition(":")[2]:
+        name = env if isinstance(env, str) else getattr(made.spec, "id", None)
+        if name is None or name.rpartition(":")[2] != (self.env_id or "").rpartition(":")[2]:
             self._forget_episodes()  # which were another environment's
         self.env, self.env_id = made, env if isinstance(env, str) else None
         self.leave_episodes()
