@@ -76,9 +76,10 @@ def make_vector_env(
             f"env must be the id of an environment, a gymnasium.Env or a gymnasium.vector.VectorEnv, "
             f"not {type(env).__name__}; make_vec_env's copies are made here too: give the id and n_envs"
         )
-    own_form = _spec(env).vector_entry_point is not None
+    spec = _spec(env)
+    own_form = spec.vector_entry_point is not None
     if vectorization_mode == "envpool":
-        return _make_envpool(env, n_envs)
+        return _make_envpool(env, n_envs, spec)
     mode = vectorization_mode or ("vector_entry_point" if own_form and n_envs > 1 else "sync")
     env_id = env
     try:
@@ -214,7 +215,7 @@ class StepTimeout(VectorWrapper):
         raise TimeoutError(f"an environment took longer than {self.seconds:g} s")
 
 
-def _make_envpool(env: str, n_envs: int) -> VectorEnv[Any, Any, Any]:
+def _make_envpool(env: str, n_envs: int, spec: EnvSpec) -> VectorEnv[Any, Any, Any]:
     """Make EnvPool's form of an environment, which steps in threads of C++."""
     try:
         envpool: Any = importlib.import_module("envpool")
@@ -232,15 +233,20 @@ def _make_envpool(env: str, n_envs: int) -> VectorEnv[Any, Any, Any]:
             _ = made.single_observation_space
         return made
 
-    return _Reseeded(make)
+    return _Reseeded(make, spec)
 
 
 class _Reseeded(VectorWrapper):
     """Make EnvPool's environments anew for each seed, as it takes one only when it makes them."""
 
-    def __init__(self, make: Callable[[int], VectorEnv[Any, Any, Any]]) -> None:
+    def __init__(self, make: Callable[[int], VectorEnv[Any, Any, Any]], spec: EnvSpec) -> None:
         super().__init__(make(0))
-        self._make = make
+        self._make, self._spec = make, spec
+
+    @property
+    def spec(self) -> EnvSpec:
+        """Gymnasium's specification of the environment, as EnvPool's own has no id."""
+        return self._spec
 
     def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         """Reset all environments, made anew if there is a seed."""
