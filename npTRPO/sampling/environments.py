@@ -244,7 +244,7 @@ class _Reseeded(VectorWrapper):
         self._make, self._spec = make, spec
 
     @property
-    def spec(self) -> EnvSpec:
+    def spec(self) -> EnvSpec:  # type: ignore[override]  # as in Gymnasium's own wrapper
         """Gymnasium's specification of the environment, as EnvPool's own has no id."""
         return self._spec
 
