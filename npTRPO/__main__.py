@@ -12,10 +12,10 @@ def main() -> int:
     """
     for library in ("OPENBLAS", "MKL", "OMP"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+    # Modules of environments, as in my_envs:Env-v0, are found in the current directory too.
+    # It comes last, so as to hide none.
     if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(
-            os.getcwd()
-        )  # modules of environments, as in my_envs:Env-v0; last, so as to hide none
+        sys.path.append(os.getcwd())
     from npTRPO.cli import main as command
 
     return command()

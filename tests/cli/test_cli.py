@@ -168,7 +168,8 @@ def test_evaluate_has_a_seed_unless_it_is_given_one(agent_file, capsys):
 def test_commands_that_are_printed_work_as_printed(tmp_path):
     """Also for an environment that a module of the current directory registers."""
     (tmp_path / "my_envs.py").write_text(
-        "import gymnasium\nfrom tests.environments import Bandit\ngymnasium.register('Mine-v0', Bandit)\n"
+        "import gymnasium\nfrom gymnasium.envs.classic_control import CartPoleEnv\n"
+        "gymnasium.register('Mine-v0', CartPoleEnv, max_episode_steps=9)\n"
     )
     script = "import sys; sys.path.remove(''); from npTRPO.__main__ import main; sys.exit(main())"
 
