@@ -38,8 +38,9 @@ class Spy(np.ndarray):
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **kwargs):
         self.seen.add(ufunc)
-        plain = [np.asarray(x) if isinstance(x, Spy) else x for x in inputs]
-        return np.asarray(getattr(ufunc, method)(*plain, **kwargs)).view(Spy)
+        plain = [np.array(x, subok=False) if isinstance(x, Spy) else x for x in (*inputs, *kwargs.values())]
+        keywords = dict(zip(kwargs, plain[len(inputs) :], strict=True))
+        return np.array(getattr(ufunc, method)(*plain[: len(inputs)], **keywords), subok=False).view(Spy)
 
     def __array_function__(self, func, types, args, kwargs):
         self.seen.add(func)
