@@ -19,7 +19,7 @@ settings.register_profile(
 settings.register_profile("thorough", max_examples=2000, deadline=None)
 settings.register_profile(  # tests that are to fail: the first failure will do
     "mutations",
-    max_examples=15,
+    max_examples=40,
     deadline=None,
     derandomize=True,
     database=None,

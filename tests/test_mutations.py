@@ -27,7 +27,7 @@ def test_at_least_25_wrong_versions_and_all_slips_are_listed():
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    hypothesis.__version_info__ < (6, 170), reason="the fifteen examples of earlier versions find less"
+    hypothesis.__version_info__ < (6, 170), reason="the few examples of earlier versions find less"
 )
 def test_every_wrong_version_is_caught_by_all_the_tests_that_are_said_to(tmp_path):
     """In one process of its own, on the right code first; each with the kind of failure that is expected."""
