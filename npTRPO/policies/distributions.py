@@ -113,12 +113,15 @@ class Categorical:
 
         With u = log π' − log π it is computed as Σ π (exp(u) − 1 − u), as Σ π (exp(u) − 1) = 0: no term is
         negative, and none cancels. u = Δz − log Σ π exp(Δz) comes from the logits' difference Δz, without
-        the part of it that is common to all actions.
+        the part of it that is common to all actions. The rounding error of Δz (Knuth's two-sum) is added when
+        most of that part is gone, so that logits which move far together lose no digits.
 
         Source: Schulman et al. 2015 (TRPO), Appendix C.1; KL(old ‖ new) with old = self.
         """
         p, change = self.probs, new.logits - self.logits
-        change = change - np.sum(p * change, axis=-1, keepdims=True)
+        moved = change - new.logits
+        error = (new.logits - (change - moved)) - (self.logits + moved)
+        change = self._centred(self._centred(change) + error)
         near = np.all((change < _FAR) & (change > -_FAR), axis=-1, keepdims=True)
         change = np.where(near, change, 0)
         u = np.where(

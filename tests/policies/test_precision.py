@@ -75,6 +75,15 @@ def test_e17_so_is_a_gaussians_where_only_log_std_moves(rng, step, dtype):
     assert_close(found, exact, dtype, 1.0)
 
 
+@given(generators(), st.integers(2, 6), steps, st.sampled_from([1e2, -1e4, 5e5]), dtypes)
+def test_e16_a_common_part_of_the_logits_costs_no_digits(rng, n, step, shift, dtype):
+    old, new = moved(rng, (3, n), 1.0, step, dtype)
+    old[0] -= dtype(shift)
+    new[1:] += dtype(shift)
+    for found, z, w in zip(Categorical(old).kl(Categorical(new)), old, new, strict=True):
+        assert_close(found, exact_kl(z, w), dtype, np.abs([z - z.max(), w - w.max()]).max())
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_e16_logits_that_are_moved_together_change_nothing(dtype):
     old = np.array([[1.0, -2.0, 3.0]], dtype)
