@@ -58,7 +58,7 @@ def cast(outputs: Any, dtype: npt.DTypeLike) -> Any:
 
 def outputs_in_blocks(f: Callable[[Any, Any], Any], theta: Array, rows: Array) -> Any:
     """Return f(θ, rows), an array or a tuple of arrays, computed block by block."""
-    blocks = [f(theta, rows[block]) for block in row_blocks(len(rows))]
+    blocks = [f(theta, rows[block]) for block in row_blocks(len(rows))] or [f(theta, rows)]
     return _each(lambda *parts: np.concatenate(parts), *blocks)
 
 

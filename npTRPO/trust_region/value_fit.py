@@ -14,15 +14,13 @@ from npTRPO.policies.mlp import MLP
 from npTRPO.policies.network import Network
 from npTRPO.trust_region.conjugate_gradient import conjugate_gradient
 from npTRPO.trust_region.kronecker import KroneckerPreconditioner
-from npTRPO.trust_region.linearized import BatchLinearization, Block, row_blocks
+from npTRPO.trust_region.linearized import BatchLinearization, Block, outputs_in_blocks
 
 
 def predict_values(network: Network, theta: Array, observations: Array) -> Array:
     """Return V(s) for encoded observations (N, features), shape (N,), computed block by block."""
-    values = np.empty(len(observations), dtype=theta.dtype)
-    for block in row_blocks(len(observations)):
-        values[block] = network(theta, observations[block])[:, 0]
-    return values
+    values: Array = outputs_in_blocks(network, theta, observations)[:, 0]
+    return values.astype(theta.dtype, copy=False)
 
 
 def explained_variance(values: Array, returns: Array) -> float:
