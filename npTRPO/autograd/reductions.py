@@ -5,7 +5,8 @@ rest are compositions.
 """
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -126,34 +127,27 @@ def _terms(a: Any, dtype: Any, where: Any, otherwise: float) -> Any:
     return a if where is True else np.where(where, a, otherwise)
 
 
-@define_composition(np.sum)
-def _np_sum(
-    a: Any,
-    axis: Axis = None,
-    dtype: Any = None,
-    *,
-    keepdims: bool = False,
-    initial: Any = None,
-    where: Any = True,
-) -> Any:
-    a = _terms(a, dtype, where, 0)
-    total = sum_over(a, as_axes(axis, a.ndim), keepdims)
-    return total if initial is None else total + initial
+def _reduction(over: Callable[..., Any], neutral: float, combine: Callable[..., Any]) -> Callable[..., Any]:
+    """Return NumPy's reduction that combines elements as ``over`` does; ``neutral`` changes nothing in it."""
+
+    def reduce(
+        a: Any,
+        axis: Axis = None,
+        dtype: Any = None,
+        *,
+        keepdims: bool = False,
+        initial: Any = None,
+        where: Any = True,
+    ) -> Any:
+        a = _terms(a, dtype, where, neutral)
+        total = over(a, as_axes(axis, a.ndim), keepdims)
+        return total if initial is None else combine(total, initial)
+
+    return reduce
 
 
-@define_composition(np.prod)
-def _np_prod(
-    a: Any,
-    axis: Axis = None,
-    dtype: Any = None,
-    *,
-    keepdims: bool = False,
-    initial: Any = None,
-    where: Any = True,
-) -> Any:
-    a = _terms(a, dtype, where, 1)
-    total = product_over(a, as_axes(axis, a.ndim), keepdims)
-    return total if initial is None else total * initial
+define_composition(np.sum)(_reduction(sum_over, 0, operator.add))
+define_composition(np.prod)(_reduction(product_over, 1, operator.mul))
 
 
 @define_composition(np.mean)
