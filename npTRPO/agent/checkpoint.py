@@ -72,9 +72,11 @@ def write_checkpoint(path: str | os.PathLike[str] | IO[bytes], checkpoint: Check
     OSError
         If it can't be written.
     """
-    target = _with_suffix(path) if isinstance(path, (str, os.PathLike)) else path
-    if isinstance(path, (str, os.PathLike)) and not Path(path).name:
-        raise ValueError(f"{os.fspath(path)!r} is no name of a file")
+    target = _as_path(path)
+    if isinstance(target, Path):
+        if not target.name:
+            raise ValueError(f"{str(path)!r} is no name of a file")
+        target = _with_suffix(target)
     model = checkpoint.model
     kept = {_file_name(name): leaf for name, leaf in checkpoint.learner.leaves().items()}
     kept.pop("reward_running")
@@ -120,9 +122,9 @@ def read_checkpoint(path: str | os.PathLike[str] | IO[bytes], own: Mapping[str, 
     CheckpointError
         If it isn't such a file, or is damaged.
     """
-    file = checkpoint_file(path) if isinstance(path, (str, os.PathLike)) else Path("the open file")
+    file, given = checkpoint_file(path), _as_path(path)
     try:
-        opened = open_regular(file) if isinstance(path, (str, os.PathLike)) else io.BytesIO(path.read())
+        opened = open_regular(file) if isinstance(given, Path) else io.BytesIO(given.read())
         with opened as stream:
             return _parsed(NpzReader(stream), own)
     except OSError as error:
@@ -133,10 +135,16 @@ def read_checkpoint(path: str | os.PathLike[str] | IO[bytes], own: Mapping[str, 
         raise CheckpointError(f"{file} is no agent that can be loaded: {reason(error)}") from error
 
 
-def checkpoint_file(path: str | os.PathLike[str]) -> Path:
-    """Return the file that a path means: the one that has ``.npz`` behind, unless only the other exists."""
-    file = _with_suffix(path)
-    return Path(path) if Path(path).exists() and not file.exists() else file
+def checkpoint_file(path: str | os.PathLike[str] | IO[bytes]) -> Path:
+    """Return the file that a path means: the one that has ``.npz`` behind, unless only the other exists.
+
+    A file that is open is only given a name for messages.
+    """
+    given = _as_path(path)
+    if not isinstance(given, Path):
+        return Path("the open file")
+    file = _with_suffix(given)
+    return given if given.exists() and not file.exists() else file
 
 
 def versions() -> dict[str, str]:
@@ -150,8 +158,12 @@ def versions() -> dict[str, str]:
     }
 
 
-def _with_suffix(path: str | os.PathLike[str]) -> Path:
-    file = Path(path)
+def _as_path(path: str | os.PathLike[str] | IO[bytes]) -> Path | IO[bytes]:
+    """Return a path as one, and an open file as it is."""
+    return Path(path) if isinstance(path, (str, os.PathLike)) else path
+
+
+def _with_suffix(file: Path) -> Path:
     return file if file.suffix in (".npz", ".zip") else file.parent / f"{file.name}.npz"
 
 

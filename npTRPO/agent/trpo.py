@@ -384,9 +384,8 @@ class TRPO:
             try:
                 agent.set_env(env)
             except (ValueError, ImportError, gymnasium.error.Error) as error:
-                file = checkpoint_file(path) if isinstance(path, (str, os.PathLike)) else "the open file"
                 raise CheckpointError(
-                    f"{file} can't go on in the environment given: {reason(error)}"
+                    f"{checkpoint_file(path)} can't go on in the environment given: {reason(error)}"
                 ) from error
         return agent
 
