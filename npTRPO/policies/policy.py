@@ -129,7 +129,7 @@ class Policy:
         """Relative precision of the numbers of an encoded observation, shape (n_features,)."""
         return encoded_eps(self.observation_space)
 
-    @property
+    @cached_property
     def observation_dtype(self) -> np.dtype[Any]:
         """Floating-point type of encoded observations that rounds none of them."""
         exact = np.any(self.observation_eps < np.finfo(np.float32).eps)
