@@ -144,9 +144,8 @@ def _factors(
 
     means = batch.mean(of_block, every=-(-len(batch.blocks) // most_blocks))
     factors = [of_wide[i] if i in of_wide else _factor(mean) for i, mean in enumerate(means)]
-    return list(zip(factors[1::2], factors[::2], strict=True))[
-        ::-1
-    ]  # they came from the last layer to the first
+    factors.reverse()  # they came from the last layer to the first, and G before A
+    return list(zip(factors[::2], factors[1::2], strict=True))
 
 
 def _factor(symmetric: Array) -> _Factor:
