@@ -206,8 +206,8 @@ class Stepper:
         """
         if ended.any() and "final_obs" in info:
             sign = f"episodes ended in {self.when(self.taken)} with final_obs in the infos"
-        elif not self._stated and np.any(self._resets & (ended | (rewards != 0))):
-            i = int(np.argmax(self._resets & (ended | (rewards != 0))))
+        elif not self._stated and (went_on := self._resets & (ended | (rewards != 0))).any():
+            i = int(np.argmax(went_on))
             sign = f"environment {i} went on in {self.when(self.taken)}, right after the end of an episode"
         else:
             return
