@@ -346,7 +346,8 @@ def broadcast(tangent: Any, shape: tuple[int, ...]) -> Any:
 
 def _elementwise(partial: Any, argument: Any, answer: Any) -> LinearMap:
     """Multiply by a partial derivative; 1 and −1 (as Python numbers) are not multiplied out."""
-    inner, outer = np.shape(argument), np.shape(answer)
+    inner, outer = getattr(argument, "shape", None), answer.shape  # np.shape of a box would be traced
+    inner = np.shape(argument) if inner is None else inner
     if isinstance(partial, int) and partial == 1:
         return LinearMap(lambda t: broadcast(t, outer), lambda g: unbroadcast(g, inner))
     if isinstance(partial, int) and partial == -1:

@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from npTRPO._typing import Array
-from npTRPO.autograd import log_softmax
+from npTRPO.autograd import define_rule, log_softmax, primitive
 
 # Below this size exp(x) − 1 − x is summed as a series; above, it loses four bits at most.
 _SMALL = 0.125
@@ -22,6 +22,7 @@ _SMALL = 0.125
 _FAR = 80.0
 
 
+@primitive
 def expm1_minus(x: Any) -> Any:
     """Compute exp(x) − 1 − x, which is never negative, to the precision of its dtype for x of any size.
 
@@ -40,6 +41,13 @@ def expm1_minus(x: Any) -> Any:
     for n in range(11, 2, -1):
         series = 1 + y / n * series
     return np.where(small, 0.5 * y * y * series, np.expm1(x) - x)
+
+
+def _slope_of_expm1_minus(answer: Any, x: Any) -> Any:
+    return np.expm1(x)
+
+
+define_rule(expm1_minus, _slope_of_expm1_minus)
 
 
 class Distribution(Protocol):

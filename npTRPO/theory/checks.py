@@ -42,8 +42,11 @@ class Equal:
     @property
     def residual(self) -> float:
         """Largest difference, relative to the largest magnitude compared; infinite if there is a NaN."""
-        with np.errstate(invalid="ignore"):  # infinities have no difference
-            difference = _largest(np.asarray(self.left) - self.right)
+        if isinstance(self.left, float) and isinstance(self.right, float):  # most are; arrays take longer
+            difference = abs(float(self.left) - float(self.right))
+        else:
+            with np.errstate(invalid="ignore"):  # infinities have no difference
+                difference = _largest(np.asarray(self.left) - self.right)
         return _relative(difference, self.left, self.right, self.scale, undefined=math.inf)
 
 
@@ -210,7 +213,8 @@ def registered() -> tuple[Check, ...]:
 
 def _largest(*arrays: Any) -> float:
     """Return the largest magnitude in any of the arrays; NaN if there is one."""
-    return max((float(np.max(np.abs(a), initial=0.0)) for a in arrays), key=lambda x: (math.isnan(x), x))
+    sizes = [abs(float(a)) if isinstance(a, float) else float(np.abs(a).max(initial=0.0)) for a in arrays]
+    return math.nan if any(map(math.isnan, sizes)) else max(sizes)
 
 
 def _relative(difference: float, left: Any, right: Any, scale: float, undefined: float) -> float:

@@ -13,9 +13,14 @@ from npTRPO.autograd import grad, hvp, linearize
 from npTRPO.policies.distributions import Bernoulli, Categorical, DiagGaussian, Distribution, MultiCategorical
 from npTRPO.policies.mlp import MLP
 from npTRPO.policies.network import Network
-from npTRPO.policies.policy import Policy
 from npTRPO.theory.checks import DIFFERENCES, KRYLOV, ROUNDING, AtMost, Comparison, Equal, Kind, measures
-from npTRPO.theory.divergences import COMPONENTS, gaussian_by_quadrature, gaussian_nodes, joint_actions
+from npTRPO.theory.divergences import (
+    COMPONENTS,
+    gaussian_by_quadrature,
+    gaussian_nodes,
+    joint_actions,
+    log_prob_of_all,
+)
 from npTRPO.theory.exact import tabular_policy
 from npTRPO.theory.instances import COMPLEX_STEP, GaussianPair, Instance, complex_step_jacobian
 from npTRPO.trust_region.conjugate_gradient import conjugate_gradient
@@ -81,7 +86,7 @@ def fisher_in_outputs(instance: Instance) -> tuple[Comparison, ...]:
         outputs, v = rng.standard_normal((2, rows, width))
         actions = joint_actions(nvec)[:, None, :] + np.zeros((1, rows, 1), dtype=int)
         actions = actions[..., 0] if make is Categorical else actions
-        weights = np.exp(_log_probs(make, outputs, actions))
+        weights = np.exp(log_prob_of_all(make, outputs, actions))
         comparisons.append(
             Equal(make(outputs).fisher_product(v), fisher_of_outputs(make, outputs, actions, weights, v))
         )
@@ -101,20 +106,14 @@ def fisher_of_outputs(
     Scores are found by complex steps in the ``outputs`` (N, k); ``actions`` (m, N, ...) and their
     ``weights`` (m, N) or (m, 1) integrate over the distribution.
     """
-    units = 1j * COMPLEX_STEP * np.eye(outputs.shape[1])[:, None]
-    moved = [_log_probs(make, outputs + unit, actions) for unit in units]
-    scores = np.stack([np.imag(log_probs) / COMPLEX_STEP for log_probs in moved], axis=-1)
+    n, k = outputs.shape
+    moved = outputs + 1j * COMPLEX_STEP * np.eye(k)[:, None]  # along each output, (k, N, k)
+    tiled = np.tile(actions, (1, k) + (1,) * (actions.ndim - 2))
+    log_probs = log_prob_of_all(make, moved.reshape(k * n, k), tiled).reshape(len(actions), k, n)
+    scores = np.swapaxes(np.imag(log_probs) / COMPLEX_STEP, 1, 2)
     along = np.sum(scores * v, axis=-1)
     total: Array = np.sum((weights * along)[..., None] * scores, axis=0)
     return total
-
-
-def _log_probs(make: Callable[[Array], Distribution], outputs: Array, actions: Array) -> Array:
-    """Return the log-probability of ``actions`` (m, N, ...) for each state, (m, N)."""
-    tiled = np.tile(outputs, (len(actions), 1))
-    return np.asarray(make(tiled).log_prob(actions.reshape(len(tiled), *actions.shape[2:]))).reshape(
-        actions.shape[:2]
-    )
 
 
 def _gaussian_of_columns(outputs: Array) -> DiagGaussian:
@@ -135,7 +134,7 @@ def differentiated_twice(instance: Instance) -> tuple[Comparison, ...]:
     rows = instance.states if drawn is instance else drawn.observations
     weights = instance.old.visitation if drawn is instance else None
     old, v = policy(theta, rows), rng.standard_normal(theta.size)
-    information = FisherOperator(policy, theta, rows, weights=weights)
+    information = instance.fisher if drawn is instance else FisherOperator(policy, theta, rows)
     twice = hvp(lambda new: mean_kl(old, policy(new, rows), weights), theta, v)
     return (Equal(information @ v, twice, scale=1.0),)
 
@@ -194,26 +193,25 @@ def invariance(instance: Instance) -> tuple[Comparison, ...]:
     F is singular, as adding a constant to all logits changes no policy; so the steps may differ in
     directions that change nothing, and F times them is compared.
     """
-    n = instance.theta.size
+    n, nu = instance.theta.size, instance.old.visitation
     rng = instance.rng(25)
     rotation, _ = np.linalg.qr(rng.standard_normal((n, n)))
     matrix = rotation * 2 ** rng.uniform(-1, 1, n)
     other = replace(instance.policy, network=Reparametrised(instance.policy.network, matrix))
     phi = np.linalg.solve(matrix, instance.theta)
     steps = [
-        _undamped_step(instance, policy, parameters, gradient)
-        for policy, parameters, gradient in (
-            (instance.policy, instance.theta, instance.gradient),
-            (other, phi, matrix.T @ instance.gradient),
+        _undamped_step(fisher, gradient, instance.target_kl)
+        for fisher, gradient in (
+            (instance.fisher, instance.gradient),
+            (FisherOperator(other, phi, instance.states, weights=nu), matrix.T @ instance.gradient),
         )
     ]
     return (Equal(instance.fisher @ steps[0], instance.fisher @ (matrix @ steps[1])),)
 
 
-def _undamped_step(instance: Instance, policy: Policy, theta: Array, gradient: Array) -> Array:
-    fisher = FisherOperator(policy, theta, instance.states, weights=instance.old.visitation)
-    x = conjugate_gradient(fisher, gradient, rtol=1e-12, maxiter=4 * len(theta)).x
-    return natural_step(x, fisher.quadratic_form(x), instance.target_kl)
+def _undamped_step(fisher: FisherOperator, gradient: Array, target_kl: float) -> Array:
+    x = conjugate_gradient(fisher, gradient, rtol=1e-12, maxiter=4 * len(gradient)).x
+    return natural_step(x, fisher.quadratic_form(x), target_kl)
 
 
 def third_order_difference(probs: Array, change: Array, weights: Array) -> tuple[float, float]:

@@ -1,12 +1,13 @@
 """E15 to E19: the trust region, and the KL divergence of every kind of policy."""
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from npTRPO._typing import Array
-from npTRPO.policies.distributions import Bernoulli, Categorical, DiagGaussian, MultiCategorical
+from npTRPO.policies.distributions import Bernoulli, Categorical, DiagGaussian, Distribution, MultiCategorical
 from npTRPO.theory.checks import DIFFERENCES, ROUNDING, SOLVED, AtMost, Comparison, Equal, Kind, measures
 from npTRPO.theory.exact import local_approximation, practical_step
 from npTRPO.theory.instances import Instance
@@ -97,18 +98,22 @@ def product_kl(instance: Instance) -> tuple[Comparison, ...]:
         ((2, 2, 2), Bernoulli, 3),
     )
     for nvec, make, width in products:
-        old, new = (make(rng.standard_normal((4, width))) for _ in range(2))
+        outputs = rng.standard_normal((2, 4, width))
         joint = joint_actions(nvec)[:, None, :] + np.zeros((1, 4, 1), dtype=int)
-        log_old, log_new = (_log_prob_of_all(d, joint) for d in (old, new))
+        log_old, log_new = (log_prob_of_all(make, z, joint) for z in outputs)
         expected = np.sum(np.exp(log_old) * (log_old - log_new), axis=0)
+        old, new = map(make, outputs)
         comparisons.append(Equal(old.kl(new), expected))
         comparisons.append(Equal(np.sum(np.exp(log_old), axis=0), np.ones(4)))
     return tuple(comparisons)
 
 
-def _log_prob_of_all(distribution: Any, joint: Array) -> Array:
-    """Return the log-probability of each joint action in each state, (number of joint actions, states)."""
-    return np.stack([distribution.log_prob(actions) for actions in joint])
+def log_prob_of_all(make: Callable[[Array], Distribution], outputs: Array, actions: Array) -> Array:
+    """Return the log-probability of ``actions`` (m, N, ...) for each state, (m, N)."""
+    tiled = np.tile(outputs, (len(actions), 1))
+    return np.asarray(make(tiled).log_prob(actions.reshape(len(tiled), *actions.shape[2:]))).reshape(
+        actions.shape[:2]
+    )
 
 
 @measures("E19", Kind.IDENTITY, DIFFERENCES, mean_kl)

@@ -1,5 +1,6 @@
 """E33 to E37 and E54: conjugate gradients for Hx = g."""
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,12 @@ def iterates(A: Any, b: Array, steps: int = STEPS, **options: Any) -> Array:
     visited = [np.zeros_like(b)]
     conjugate_gradient(A, b, rtol=CONVERGED, maxiter=steps, callback=visited.append, **options)
     return np.array(visited)
+
+
+@lru_cache(maxsize=1)
+def _visited(instance: Instance) -> Array:
+    """Return the points from zero for Hx = g, which several equations look at."""
+    return iterates(instance.dense, instance.gradient)
 
 
 def best_in_krylov_space(H: Array, g: Array, steps: int) -> Array:
@@ -51,7 +58,7 @@ def krylov_minimiser(instance: Instance) -> tuple[Comparison, ...]:
     start = np.linalg.norm(g) * instance.rng(33).standard_normal(len(g))
     shifted = np.array(iterates(H, g, x0=start)[1:]) - start
     comparisons = []
-    for ours, b in ((iterates(H, g)[1:], g), (shifted, g - H @ start)):
+    for ours, b in ((_visited(instance)[1:], g), (shifted, g - H @ start)):
         best = best_in_krylov_space(H, b, len(ours))[1:]
         count = min(len(ours), len(best))
         comparisons.append(Equal(ours[:count], best[:count]))
@@ -86,7 +93,7 @@ def _common(ours: Array, theirs: Array) -> tuple[Array, Array]:
 def promises(instance: Instance) -> tuple[Comparison, ...]:
     """E36: check orthogonality, conjugacy, descent, rate, the end, and rescaled and rotated systems."""
     H, g = instance.dense, instance.gradient
-    x = iterates(H, g)
+    x = _visited(instance)
     norms, rate, _ = errors_and_bounds(H, g, x)
     rotation, _ = np.linalg.qr(instance.rng(36).standard_normal(H.shape))
     rotated = _common(iterates(rotation @ H @ rotation.T, rotation @ g), x @ rotation.T)
@@ -139,7 +146,7 @@ def stopping(instance: Instance) -> tuple[Comparison, ...]:
     size = float(np.linalg.norm(g))
     if not size:
         return ()
-    norms = np.linalg.norm(g - iterates(H, g) @ H, axis=1)
+    norms = np.linalg.norm(g - _visited(instance) @ H, axis=1)
     rng = instance.rng(37)
     k = int(rng.integers(len(norms) - 1))
     tolerance = float(norms[k] * np.sqrt(max(norms[k + 1] / norms[k], 1e-6)))
@@ -173,7 +180,7 @@ def truncated_gain(instance: Instance) -> tuple[Comparison, ...]:
     Δ_k is compared with steps in 16 random directions of its Krylov space, half of them near to its own.
     """
     H, g = instance.dense, instance.gradient
-    x, solution = iterates(H, g), np.linalg.solve(H, g)
+    x, solution = _visited(instance), np.linalg.solve(H, g)
     gains = predicted_gains(H, g, x[1:])
     shares = (gains / predicted_gains(H, g, solution[None])) ** 2
     norms, rate, _ = errors_and_bounds(H, g, x)

@@ -100,17 +100,19 @@ def sample_visitation(mdp: TabularMDP, policy: Array, n: int, rng: np.random.Gen
 
     A trajectory is followed to a time T with P(T = t) = (1 − γ)γᵗ, and its transition at T taken. So
     E[f(s_T, a_T, s_{T+1})] = (1 − γ) E_τ[Σ_t γᵗ f(s_t, a_t, s_{t+1})] without a cut-off, and a sample is
-    as bounded as f is, which a sum over a trajectory would not be.
+    as bounded as f is, which a sum over a trajectory would not be. What happens on the way isn't looked at,
+    so that states are drawn after 1, 2, 4, … steps, as T is a sum of these.
     """
-    # Longest first, so that those still under way are always in front.
-    times = np.sort(rng.geometric(1 - mdp.discount, n) - 1)[::-1]
-    under_way = np.searchsorted(-times, -np.arange(times[0]), side="left")
-    # Action and next state are drawn together.
-    pairs = np.cumsum((policy[:, :, None] * mdp.transition).reshape(mdp.n_states, -1), axis=-1)
+    left = rng.geometric(1 - mdp.discount, n) - 1
     states = draw(np.broadcast_to(mdp.start, (n, mdp.n_states)), rng)
-    for count in under_way:
-        states[:count] = _inverted(pairs[states[:count]], rng) % mdp.n_states
-    actions, next_states = np.divmod(_inverted(pairs[states], rng), mdp.n_states)
+    pairs = policy[:, :, None] * mdp.transition
+    steps = np.sum(pairs, axis=1)
+    while np.any(left):
+        moving = np.flatnonzero(left % 2)
+        states[moving] = draw(steps[states[moving]], rng)
+        steps, left = steps @ steps, left // 2
+    # Action and next state are drawn together.
+    actions, next_states = np.divmod(draw(pairs.reshape(mdp.n_states, -1)[states], rng), mdp.n_states)
     return Transitions(states, actions, next_states)
 
 

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npTRPO import Bernoulli, Categorical, DiagGaussian, MultiCategorical
+from npTRPO.autograd import grad
+from npTRPO.policies.distributions import expm1_minus
 from tests.strategies import generators
 
 steps = st.sampled_from([1e-9, 1e-6, 1e-4, 1e-2, 0.3, 3.0, 40.0, 1000.0])
@@ -113,3 +115,9 @@ def test_e24_a_fisher_norm_is_never_negative_and_that_of_the_product(rng, shift,
 def test_e24_a_common_part_of_the_logits_has_no_norm():
     v = np.full((1, 3), 1e6)
     assert Categorical(np.array([[0.1, 0.2, 0.3]])).fisher_form(v)[0] <= 1e-18 * 1e12
+
+
+@pytest.mark.parametrize("x", [-30.0, -0.125, -1e-9, 0.0, 1e-9, 0.125, 2.0])
+def test_exp_less_its_linear_part_has_exact_derivatives(x):
+    slope = grad(expm1_minus)
+    assert [float(slope(x)), float(grad(slope)(x))] == pytest.approx([np.expm1(x), np.exp(x)], rel=1e-15)
