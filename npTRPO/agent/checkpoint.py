@@ -182,7 +182,7 @@ _MEMBERS = {f"{name}.npy" for name in ("header", *_RECENT, *map(_file_name, _EMP
 @np.errstate(over="ignore", invalid="ignore")  # what isn't finite is refused, or replaced
 def _parsed(arrays: NpzReader, own: Mapping[str, Any]) -> Checkpoint:
     header = _header(arrays)
-    config = TRPOConfig.from_dict(header["config"])
+    config = TRPOConfig.from_file(header["config"])
     spaces = _spaces(header, arrays)
     entropy = whole_number("entropy", int(header["entropy"]))
     needed, given = list(header["own_code"]), sorted(own)

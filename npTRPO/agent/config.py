@@ -156,9 +156,16 @@ class TRPOConfig:
     )
     activation_fn: str = _choice("tanh", "Activation of the hidden layers.", *sorted(ACTIVATIONS))
     log_std_init: float = _option(
-        0.0, "Initial logarithm of the standard deviation, for Box actions.", _NUMBER
+        0.0,
+        "Initial logarithm of the standard deviation, for Box actions; in units of the half-range where they "
+        "are rescaled.",
+        _NUMBER,
     )
     ortho_init: bool = _switch("Orthogonal initialisation of the weights.")
+    rescale_actions: bool = _switch(
+        "Act in units of the half-range around the centre where both bounds of a Box action are finite; the "
+        "environment gets its own units."
+    )
     dtype: str = _choice("float32", "Floating-point type of networks and products.", "float32", "float64")
     checkpoint_interval: int | None = _option(
         None,
@@ -198,6 +205,11 @@ class TRPOConfig:
                 hint = f"; did you mean {near[0]!r}?" if near else f"; the options are {', '.join(names)}"
                 raise TypeError(f"{key!r} is no option of TRPO{hint}")
         return cls(**options)
+
+    @classmethod
+    def from_file(cls, options: Mapping[str, Any]) -> TRPOConfig:
+        """Return the config that a file holds, with the options that its version didn't have off."""
+        return cls.from_dict({"rescale_actions": False, **options})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options as numbers, strings and lists, as a JSON file holds them."""

@@ -62,6 +62,7 @@ class Model:
             activation_fn=config.activation_fn,
             log_std_init=config.log_std_init,
             ortho_init=config.ortho_init,
+            rescale_actions=config.rescale_actions,
             **own,
         )
         value_network: Network

@@ -15,7 +15,16 @@ from npTRPO._typing import Array
 from npTRPO.policies.distributions import Bernoulli, Categorical, DiagGaussian, Distribution, MultiCategorical
 from npTRPO.policies.mlp import MLP
 from npTRPO.policies.network import FunctionNetwork, Network, NetworkFactory
-from npTRPO.policies.spaces import Space, action_converter, check_supported, encode, encoded_eps, encoded_size
+from npTRPO.policies.spaces import (
+    Space,
+    action_converter,
+    action_units,
+    check_supported,
+    encode,
+    encoded_eps,
+    encoded_size,
+    warn_of_wide_bounds,
+)
 
 DistributionFactory = Callable[[Space], tuple[int, Callable[[Any], Distribution]]]
 """``factory(action_space)`` returns the number of outputs, and what makes a distribution of them."""
@@ -42,7 +51,7 @@ class Policy:
     log_std_init : float
         Their initial value.
     to_env : callable
-        From a distribution's actions to what the environment takes.
+        From a distribution's actions to what the environment takes: see ``rescale_actions``.
     """
 
     observation_space: Space
@@ -64,6 +73,7 @@ class Policy:
         ortho_init: bool = True,
         network: NetworkFactory | None = None,
         distribution: DistributionFactory | None = None,
+        rescale_actions: bool = False,
     ) -> Policy:
         """Make the policy for a pair of Gymnasium spaces.
 
@@ -77,7 +87,7 @@ class Policy:
         activation_fn : {"tanh", "relu", "sigmoid", "silu"}
             Activation of the hidden layers.
         log_std_init : float
-            Initial log σ of a Gaussian, in log units of the action.
+            Initial log σ of a Gaussian, in log units of the policy's own actions.
         ortho_init : bool
             Orthogonal initialisation of the weights.
         network : callable, optional
@@ -86,6 +96,10 @@ class Policy:
         distribution : callable, optional
             In place of those above: ``distribution(action_space)`` returns how many outputs the network
             needs, and what makes a :class:`Distribution` of them.
+        rescale_actions : bool
+            Where both bounds of a Box are finite, the policy's own actions are in units of the half-range
+            around the centre, −1 and 1 being the bounds, and ``to_env`` converts them. A distribution of
+            one's own, which knows the space, acts in the environment's units.
 
         Raises
         ------
@@ -105,6 +119,10 @@ class Policy:
         check_supported(action_space, "action")
         n_outputs, family = (distribution or _family)(action_space)
         n_log_std = n_outputs if distribution is None and isinstance(action_space, spaces.Box) else 0
+        units = None
+        if distribution is None and rescale_actions and isinstance(action_space, spaces.Box):
+            warn_of_wide_bounds(action_space)
+            units = action_units(action_space)
         sizes = (encoded_size(observation_space), *net_arch, n_outputs)
         return cls(
             observation_space=observation_space,
@@ -116,7 +134,7 @@ class Policy:
             family=family,
             n_log_std=n_log_std,
             log_std_init=float(log_std_init),
-            to_env=action_converter(action_space),
+            to_env=action_converter(action_space, units),
         )
 
     @property

@@ -1,6 +1,7 @@
 """Conversions between Gymnasium's spaces and arrays: observations to rows, actions to members of a space."""
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -186,22 +187,75 @@ def _one_hot(indices: Array, n: int, dtype: npt.DTypeLike) -> Array:
     return rows
 
 
-def action_converter(space: Space) -> Callable[[Array], Array]:
+def action_units(box: spaces.Box) -> tuple[Array, Array]:
+    """Return the centre and the half-range of the bounds of a box's numbers, shaped as its members are.
+
+    Where a bound is infinite, or so far away that the half-range exceeds 1e6, they are 0 and 1.
+    """
+    half = _half_ranges(box)
+    known = half <= _WIDEST
+    centre = np.where(known, box.low.astype(np.float64) + np.where(known, half, 0), 0.0)
+    return centre, np.where(known, half, 1.0)
+
+
+def warn_of_wide_bounds(box: spaces.Box) -> None:
+    """Warn of bounds whose half-range exceeds 1e6, and which thus count as infinite.
+
+    Those that are infinite, or the smallest or largest number of their dtype, are no surprise.
+    """
+    limits: Any = np.iinfo(box.dtype) if box.dtype.kind in "iu" else np.finfo(box.dtype)
+    meant = (box.low > limits.min) & (box.high < limits.max)
+    wide = meant & (_half_ranges(box) > _WIDEST)
+    if wide.any():
+        at = ", ".join(str(index) for index in np.flatnonzero(wide).tolist())
+        warnings.warn(
+            f"the bounds of the numbers {at} in the actions of {box} are more than {2 * _WIDEST:g} apart and "
+            "count as infinite: the policy acts there in the environment's own units. If they are meant, "
+            "rescale the actions in a gymnasium.ActionWrapper",
+            stacklevel=3,
+        )
+
+
+_WIDEST = 1e6  # half-range
+
+
+def _half_ranges(box: spaces.Box) -> Array:
+    """Return half the distance between the bounds, which may be infinite."""
+    half: Array = box.high.astype(np.float64) / 2 - box.low.astype(np.float64) / 2
+    return half
+
+
+def action_converter(space: Space, units: tuple[Array, Array] | None = None) -> Callable[[Array], Array]:
     """Return the function from a distribution's actions (N, …) to a batch of the environment's.
 
     Box actions are clipped to the bounds here, on their way to the environment, and nowhere else:
     log-probabilities are those of the action as it was drawn.
+
+    Parameters
+    ----------
+    space : gymnasium.Space
+        Of the environment's actions.
+    units : pair of arrays, optional
+        Of a Box's shape: the environment's action where the distribution's is 0, and what is added to it for
+        each unit of the distribution's. Unless given, both act in the same units.
     """
     if isinstance(space, spaces.Box):
-        return partial(_to_box, space.low, space.high, space.dtype)
+        same = units is None or (not np.any(units[0]) and np.all(units[1] == 1))
+        return partial(_to_box, space.low, space.high, space.dtype, None if same else units)
     if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)):
         return partial(_counted_from, getattr(space, "start", 0), space.shape or (), space.dtype)
     raise NotImplementedError(f"{type(space).__name__} action spaces aren't supported: {space}")
 
 
-def _to_box(low: Array, high: Array, dtype: np.dtype[Any], actions: Array) -> Array:
-    """Clip to the bounds of a box; for integers, round to the nearest."""
-    inside = clipped(actions.reshape((len(actions), *low.shape)), low, high)
+def _to_box(
+    low: Array, high: Array, dtype: np.dtype[Any], units: tuple[Array, Array] | None, actions: Array
+) -> Array:
+    """Convert to the units of a box and clip to its bounds; for integers, round to the nearest."""
+    actions = actions.reshape((len(actions), *low.shape))
+    if units is not None:
+        origin, unit = units
+        actions = origin + unit * actions
+    inside = clipped(actions, low, high)
     if dtype.kind in "iu":
         inside = np.rint(inside)
     return inside.astype(dtype, copy=False)

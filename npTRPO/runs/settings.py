@@ -112,7 +112,7 @@ def read_config(directory: Path, env: str | None = None) -> tuple[RunSettings, T
         settings = RunSettings(
             found["env"], found["total_timesteps"], found["eval_episodes"], found.get("env_timeout")
         )
-        config, entropy = TRPOConfig.from_dict(found["config"]), int(found["entropy"])
+        config, entropy = TRPOConfig.from_file(found["config"]), int(found["entropy"])
         if entropy < 0:
             raise ValueError(f"entropy is {entropy}")
         if env is not None and env != settings.env:

@@ -61,6 +61,7 @@ ACCEPTED = {
     "sub_sampling_factor": [1, 3],
     "discounted_states": [True, False],
     "damped_step": [True, False],
+    "rescale_actions": [True, False],
     "policy_kwargs": [
         None,
         {},

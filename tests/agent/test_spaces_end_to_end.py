@@ -58,7 +58,8 @@ def rounded(space, actions):
 @pytest.mark.parametrize("action", BOUNDED)
 def test_the_environment_gets_clipped_actions_and_the_batch_those_that_were_drawn_with_their_density(action):
     env, space = tasks("box", action, n=2), ACTIONS[action]
-    agent = TRPO("MlpPolicy", env, net_arch=(), seed=0, dtype="float64", log_std_init=1.5)
+    options = {"net_arch": (), "dtype": "float64", "log_std_init": 1.5, "rescale_actions": False}
+    agent = TRPO("MlpPolicy", env, seed=0, **options)
     batch = Sampler(env, agent.policy, 0).collect(agent.theta, 50, None, np.random.default_rng(0))
     drawn = batch.actions.reshape(50, 2, *space.shape)
     assert np.mean((drawn < space.low) | (drawn > space.high)) > 0.3

@@ -1,3 +1,5 @@
+import math
+
 import gymnasium
 import numpy as np
 import pytest
@@ -514,13 +516,14 @@ def test_two_states_are_solved_and_their_values_known(mode):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_continuous_target_is_met(dtype):
     """The untrained policy is off by 0.25 + 0.5 s, so by 1/12 · 0.25 + 0.0625 in the mean of squares."""
-    agent = TRPO("MlpPolicy", registered(Target), net_arch=(16,), n_steps=64, seed=0, dtype=dtype)
+    options = {"net_arch": (16,), "n_steps": 64, "log_std_init": -math.log(2), "dtype": dtype}
+    agent = TRPO("MlpPolicy", registered(Target), seed=0, **options)
     before, _ = evaluate_policy(agent, registered(Target), 500, seed=0)
     assert before == pytest.approx(-(0.25 / 3 + 0.0625), abs=0.03)
     agent.learn(10_000)
     after, _ = evaluate_policy(agent, registered(Target), 500, seed=0)
     assert after > -1e-3
-    assert agent.theta[-1] < -1  # and it has become surer of itself, from σ = 1 to less than 0.37
+    assert agent.theta[-1] < -1.7  # and it has become surer of itself, to a σ of less than 0.37
 
 
 def test_cartpole_is_balanced():

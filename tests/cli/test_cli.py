@@ -48,6 +48,7 @@ OTHERS = {
     "activation_fn": (["relu"], "relu"),
     "log_std_init": (["-1"], -1.0),
     "ortho_init": (None, False),
+    "rescale_actions": (None, False),
     "dtype": (["float64"], "float64"),
     "checkpoint_interval": (["5"], 5),
     "seed": (["7"], 7),

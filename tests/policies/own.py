@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from npTRPO import Bernoulli
+from npTRPO import Bernoulli, DiagGaussian
 
 
 def residual_block(n_features, n_outputs):
@@ -32,3 +32,8 @@ class Tempered(Bernoulli):
 def tempered(space):
     """A distribution of one's own for spaces of binary actions."""
     return int(np.prod(space.shape)), Tempered
+
+
+def gaussian(space):
+    """A distribution of one's own for boxes, with σ = 1."""
+    return int(np.prod(space.shape)), partial(DiagGaussian, log_std=np.zeros(1))
