@@ -12,6 +12,10 @@ from hypothesis import HealthCheck, Phase, settings
 
 from tests.children import Nursery
 
+# Before NumPy is imported: tests run side by side, and where each has BLAS threads for all processors, which
+# wait for each other busily, the small matrices of the tests take four times as long.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 settings.register_profile("dev", max_examples=50, deadline=None)
 settings.register_profile(
     "ci", max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
