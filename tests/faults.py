@@ -20,8 +20,8 @@ from tests.children import Nursery
 
 OPTIONS = {"n_envs": 2, "n_steps": 16, "net_arch": (4,), "checkpoint_interval": 3, "seed": 0}
 BATCH = 32
-# Of how many moments a test tries one: of five at ordinary times, and each where time is no matter.
-EVERY = pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
+# Of how many moments a test tries one: of nine at ordinary times, and each where time is no matter.
+EVERY = pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.slow)])
 TIMES = ("time_elapsed", "steps_per_second")
 
 
