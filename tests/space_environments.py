@@ -6,6 +6,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from tests.parameters import crossed
+
 ACTIONS: dict[str, gymnasium.Space[Any]] = {
     "discrete": spaces.Discrete(4),
     "discrete from -3": spaces.Discrete(3, start=-3),
@@ -42,6 +44,9 @@ OBSERVATIONS: dict[str, gymnasium.Space[Any]] = {
         )
     ),
 }
+
+PAIRS = crossed(OBSERVATIONS, ACTIONS)
+"""All pairs of spaces."""
 
 
 def _two(space):

@@ -11,7 +11,8 @@ import pytest
 from npTRPO import TRPO
 from tests.agent.test_networks import OWN
 from tests.environments import Bandit, registered
-from tests.space_environments import ACTIONS, OBSERVATIONS, Matching, matching_id
+from tests.parameters import crossed
+from tests.space_environments import ACTIONS, PAIRS, Matching, matching_id
 
 FITS = ["trust_region", "lbfgs", "adam"]
 QUICK = {"n_envs": 2, "n_steps": 8, "seed": 0}
@@ -48,19 +49,14 @@ def assert_copies_go_on_alike(agent, env_id, observations):
     assert bits(copies[0]) == bits(copies[1]) == bits(agent)
 
 
-PAIRS = list(zip(itertools.product(OBSERVATIONS, ACTIONS), itertools.cycle(FITS), strict=False))
-
-
-@pytest.mark.parametrize(("observation", "action", "fit"), [(*pair, fit) for pair, fit in PAIRS])
-def test_copies_in_every_pair_of_spaces_act_and_learn_on_as_the_original(observation, action, fit):
-    env_id = matching_id(observation, action)
+@pytest.mark.parametrize(("observation", "action"), PAIRS)
+def test_copies_in_every_pair_of_spaces_act_and_learn_on_as_the_original(observation, action):
+    env_id, fit = matching_id(observation, action), FITS[list(ACTIONS).index(action) % len(FITS)]
     agent = TRPO("MlpPolicy", env_id, **QUICK, net_arch=(3,), value_fit=fit).learn(32)
     assert_copies_go_on_alike(agent, env_id, Matching(observation, action).pictures[0])
 
 
-@pytest.mark.parametrize("fit", FITS)
-@pytest.mark.parametrize("own", OWN)
-@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize(("own", "trained", "fit"), crossed(itertools.product(OWN, [True, False]), FITS))
 def test_copies_with_ones_own_code_act_and_learn_on_as_the_original(trained, own, fit):
     env_id = registered(Bandit)
     agent = TRPO("MlpPolicy", env_id, **QUICK, value_fit=fit, policy_kwargs=OWN[own])

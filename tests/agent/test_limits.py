@@ -10,10 +10,12 @@ from npTRPO import TRPO, TRPOConfig, cli, evaluate_policy
 from npTRPO.runs.directory import RunDirectory, RunSettings
 from npTRPO.trust_region.update import UpdateOutcome
 from tests.environments import Choosy, vectorized
+from tests.parameters import crossed
 
 FITS = ["trust_region", "lbfgs", "adam"]
 each_fit = pytest.mark.parametrize("fit", FITS)
-each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
+DTYPES = ["float32", "float64"]
+each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
 def trained(observation=None, action=None, copies=2, updates=3, **options):
@@ -76,7 +78,7 @@ def test_a_run_is_described_by_pythons_numbers(tmp_path):
     assert RunDirectory.resume(tmp_path / "run", np.int64(64)).train().num_timesteps == 64
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2**31 - 1, 2**31, 2**32, 2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("seed", [0, 2**31, 2**53 + 1, 2**63 - 1, 2**63])
 def test_seeds_are_whole_numbers_of_any_size_and_each_is_one_of_its_own(seed, tmp_path):
     options = {"n_envs": 2, "n_steps": 8, "checkpoint_interval": 2}
     agents = [TRPO("MlpPolicy", "CartPole-v1", seed=s, **options) for s in (seed, seed, seed + 1)]
@@ -127,9 +129,7 @@ def test_one_of_the_networks_may_be_linear(fit, apart):
     assert trained(net_arch=apart, value_fit=fit)[1] == [UpdateOutcome.IMPROVED] * 3
 
 
-@each_fit
-@each_dtype
-@pytest.mark.parametrize("copies", [1, 2, 7])
+@pytest.mark.parametrize(("fit", "dtype", "copies"), crossed(FITS, DTYPES, [1, 2, 7]))
 def test_a_rollout_may_have_a_single_step(fit, dtype, copies):
     """And a batch a single row, where its advantage isn't normalised: that would be zero."""
     normalised = copies > 1
@@ -183,8 +183,7 @@ ACTIONS = {
 }
 
 
-@pytest.mark.parametrize("observation", OBSERVATIONS)
-@each_fit
+@pytest.mark.parametrize(("observation", "fit"), crossed(OBSERVATIONS, FITS))
 @pytest.mark.parametrize("normal", [True, False])
 def test_observations_of_any_kind_are_learned_from(observation, fit, normal, tmp_path):
     agent, _ = trained(OBSERVATIONS[observation], None, value_fit=fit, normalize_observations=normal)
@@ -196,8 +195,7 @@ def test_observations_of_any_kind_are_learned_from(observation, fit, normal, tmp
     assert [loaded.predict(o, True)[0] for o in seen] == [agent.predict(o, True)[0] for o in seen]
 
 
-@pytest.mark.parametrize("action", ACTIONS)
-@each_fit
+@pytest.mark.parametrize(("action", "fit"), crossed(ACTIONS, FITS))
 @each_dtype
 def test_actions_of_any_kind_are_taken(action, fit, dtype, tmp_path):
     space = ACTIONS[action]

@@ -6,6 +6,7 @@ import pytest
 
 from npTRPO import TRPO, Policy
 from npTRPO.sampling.normalization import Moments
+from tests.parameters import crossed
 
 
 class Shown(gymnasium.Env):
@@ -31,8 +32,13 @@ class Shown(gymnasium.Env):
         return self._show(), reward, self.now == 20, False, {}
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("offset", "size"), [(1e6, 0.02), (123_456_789.0, 0.02), (1e9, 100.0), (-1e12, 1.0)])
+@pytest.mark.parametrize(
+    ("offset", "size", "dtype"),
+    crossed(
+        [(1e6, 0.02), (123_456_789.0, 0.02), (1e9, 100.0), (-1e12, 1.0)],
+        ["float32", "float64"],
+    ),
+)
 def test_what_varies_beside_a_large_offset_is_learned_from(offset, size, dtype):
     agent = TRPO(
         "MlpPolicy", Shown(offset, size), n_steps=500, net_arch=(8,), target_kl=0.05, seed=0, dtype=dtype

@@ -10,9 +10,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from npTRPO import TRPO, evaluate_policy
 from npTRPO.agent import learner
 from npTRPO.sampling.rollout import Sampler
-from tests.space_environments import ACTIONS, OBSERVATIONS, Matching, by_chance, matching_id
+from tests.space_environments import ACTIONS, PAIRS, Matching, by_chance, matching_id
 
-ALL_PAIRS = [(observation, action) for observation in OBSERVATIONS for action in ACTIONS]
 QUICK = {"n_envs": 8, "n_steps": 16, "net_arch": (4,), "gamma": 0.5, "target_kl": 0.15, "seed": 0}
 
 
@@ -26,7 +25,7 @@ def tasks(observation, action, n=4):
     return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
 
 
-@pytest.mark.parametrize(("observation", "action"), ALL_PAIRS)
+@pytest.mark.parametrize(("observation", "action"), PAIRS)
 def test_every_pair_of_spaces_is_learned_and_evaluated(observation, action):
     """The environment itself raises an error for an action that isn't in its space."""
     env_id, space = matching_id(observation, action), ACTIONS[action]

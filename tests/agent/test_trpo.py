@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import gymnasium
@@ -27,6 +28,7 @@ from tests.environments import (
     registered,
     vectorized,
 )
+from tests.parameters import crossed
 from tests.strategies import action_spaces, observation_spaces, seeds
 
 FITS = ["trust_region", "lbfgs", "adam"]
@@ -343,9 +345,12 @@ def test_every_value_fit_learns_the_value_of_what_it_saw(fit):
     assert np.sqrt(np.mean((values - left) ** 2)) < 0.2  # from 0.8, the deviation of 3, 2 and 1
 
 
-@pytest.mark.parametrize("fit", FITS)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("env", ["CartPole-v1", registered(TwoStates), "Pendulum-v1"])
+@pytest.mark.parametrize(
+    ("env", "dtype", "fit"),
+    crossed(
+        itertools.product(["CartPole-v1", registered(TwoStates), "Pendulum-v1"], ["float32", "float64"]), FITS
+    ),
+)
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(env, dtype, fit):
     agents = [small(env, dtype=dtype, value_fit=fit, seed=seed).learn(96) for seed in (0, 0, 1)]
     for name in ("theta", "value_theta"):

@@ -17,7 +17,18 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from npTRPO import TRPO, cli, evaluate_policy
 from npTRPO.sampling.environments import StepTimeout, force_close
 from npTRPO.trust_region.update import UpdateOutcome
-from tests.environments import Bandit, Counter, Flawed, Misshapen, counters, forks, registered, vectorized
+from tests.environments import (
+    MODES,
+    Bandit,
+    Counter,
+    Flawed,
+    Misshapen,
+    counters,
+    forks,
+    registered,
+    vectorized,
+)
+from tests.parameters import crossed
 
 GUILTY = 1
 HANG = 60.0  # seconds, which no test waits for
@@ -293,26 +304,25 @@ def trained(flaw, fit, action, normal, **options):
 
 
 MODERATE = [1e30, -1e30, 3e38, 1e-40, 5e-324]
-each_number = pytest.mark.parametrize("flaw", ["observation", "reward"])
+PLACES = ["observation", "reward"]
 each_fit = pytest.mark.parametrize("fit", FITS)
-each_action = pytest.mark.parametrize("action", ACTIONS)
 
 
-@each_number
-@each_fit
-@each_action
-@pytest.mark.parametrize("value", MODERATE)
-def test_numbers_that_float32_can_hold_are_trained_through_when_normalised(flaw, fit, action, value):
+@pytest.mark.parametrize(
+    ("flaw", "value", "fit", "action"), crossed(itertools.product(PLACES, MODERATE), FITS, ACTIONS)
+)
+def test_numbers_that_float32_can_hold_are_trained_through_when_normalised(flaw, value, fit, action):
     _, outcomes = trained({flaw: value}, fit, action, normal=True)
     assert outcomes == [UpdateOutcome.IMPROVED] * 3
 
 
-@each_number
-@each_fit
-@each_action
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
-@pytest.mark.parametrize("value", [*MODERATE, 1e200])
-def test_no_number_makes_anything_learned_infinite(flaw, fit, action, activation, value):
+@pytest.mark.parametrize(
+    ("flaw", "value", "fit", "action", "activation"),
+    crossed(
+        itertools.product(PLACES, [*MODERATE, 1e200]), FITS, itertools.product(ACTIONS, ["tanh", "relu"])
+    ),
+)
+def test_no_number_makes_anything_learned_infinite(flaw, value, fit, action, activation):
     """Neither warnings nor NaN: what isn't finite is refused, and said to be."""
     options = {"activation_fn": activation, "dtype": "float64" if value == 1e200 else "float32"}
     _, outcomes = trained({flaw: value}, fit, action, False, **options)
@@ -434,9 +444,9 @@ def test_rewards_that_are_no_numbers_are_refused_with_the_step(rewards):
 # --- episodes --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP], ids=str)
-@pytest.mark.parametrize("end", ["terminated", "truncated", "both"])
-@each_fit
+@pytest.mark.parametrize(
+    ("end", "mode", "fit"), crossed(itertools.product(["terminated", "truncated", "both"], MODES), FITS)
+)
 def test_episodes_of_length_one_are_trained_through(mode, end, fit):
     agent = TRPO("MlpPolicy", vectorized(counters(3, (1,), (end,)), mode), n_steps=8, value_fit=fit, seed=0)
     outcomes = []
@@ -456,9 +466,13 @@ def test_episodes_that_never_end_are_trained_through(fit):
     assert all(np.all(np.isfinite(array)) for array in numbers(agent))
 
 
-@each_fit
-@pytest.mark.parametrize("reward", [0.0, 1.0, -3.5])
-@pytest.mark.parametrize("options", [{}, {"normalize_advantage": False, "normalize_rewards": False}], ids=str)
+@pytest.mark.parametrize(
+    ("reward", "options", "fit"),
+    crossed(
+        itertools.product([0.0, 1.0, -3.5], [{}, {"normalize_advantage": False, "normalize_rewards": False}]),
+        FITS,
+    ),
+)
 def test_rewards_that_are_all_equal_are_trained_through(fit, reward, options):
     class Equal(Counter):
         def step(self, action):

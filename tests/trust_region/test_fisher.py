@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 from gymnasium import spaces
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse.linalg import LinearOperator, cg
 
@@ -38,6 +38,7 @@ def kl_from(batch):
 
 @each_family
 @given(data=st.data())
+@settings(max_examples=20)
 def test_e21_e22_e23_the_product_four_ways(space, data):
     batch = data.draw(policy_batches(st.just(space)))
     policy, theta, observations, *_ = batch
