@@ -162,6 +162,11 @@ class TRPOConfig:
         _NUMBER,
     )
     ortho_init: bool = _switch("Orthogonal initialisation of the weights.")
+    distribution: str | None = _choice(
+        None,
+        "Distribution of the actions of a Box: beta, between finite bounds; None takes a Gaussian.",
+        *(None, "beta"),
+    )
     rescale_actions: bool = _switch(
         "Act in units of the half-range around the centre where both bounds of a Box action are finite; the "
         "environment gets its own units."

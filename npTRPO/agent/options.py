@@ -34,6 +34,7 @@ class TRPOOptions(TypedDict, total=False):
     activation_fn: str
     log_std_init: float
     ortho_init: bool
+    distribution: str | None
     rescale_actions: bool
     dtype: str
     checkpoint_interval: int | None

@@ -9,7 +9,7 @@ from npTRPO.agent.config import TRPOConfig
 # What policy_kwargs may hold that is code, and so can't be kept in a file.
 _OWN_CODE = ("network", "distribution")
 
-_IN_POLICY_KWARGS = ("net_arch", "activation_fn", "log_std_init", "ortho_init")
+_IN_POLICY_KWARGS = ("net_arch", "activation_fn", "log_std_init", "ortho_init", "distribution")
 
 # Options that can't be changed later, as what was learned, or the seed, depends on them.
 _INBORN = (*_IN_POLICY_KWARGS, "rescale_actions", "normalize_observations", "dtype", "seed")
@@ -48,7 +48,7 @@ def config_and_code(
         raise TypeError(f"config must be a TRPOConfig, not {config!r}; options are given by name")
     options = checked_options(options)
     given = dict(policy_kwargs or {})
-    code = {name: given.pop(name) for name in _OWN_CODE if name in given}
+    code = {name: given.pop(name) for name in _OWN_CODE if callable(given.get(name))}
     if config is None:
         return TRPOConfig.from_dict({**options, **_policy_options(given)}), code
     if options or given:
@@ -86,9 +86,11 @@ def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _policy_options(policy_kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config's options in ``policy_kwargs``; a class of torch.nn stands for its activation."""
-    for key in policy_kwargs:
+    for key, value in policy_kwargs.items():
         if key not in _IN_POLICY_KWARGS:
-            possible = ", ".join(_IN_POLICY_KWARGS + _OWN_CODE)
+            if key in _OWN_CODE:
+                raise TypeError(f"{key} must be a factory, as Policy.for_spaces describes it, not {value!r}")
+            possible = ", ".join(dict.fromkeys(_IN_POLICY_KWARGS + _OWN_CODE))
             raise TypeError(f"{key!r} is no option in policy_kwargs; the options are {possible}")
     options = dict(policy_kwargs)
     match options.get("net_arch"):

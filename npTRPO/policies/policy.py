@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
 from npTRPO._typing import Array
+from npTRPO.policies.beta import Beta
 from npTRPO.policies.distributions import Bernoulli, Categorical, DiagGaussian, Distribution, MultiCategorical
 from npTRPO.policies.mlp import MLP
 from npTRPO.policies.network import FunctionNetwork, Network, NetworkFactory
@@ -23,6 +24,7 @@ from npTRPO.policies.spaces import (
     encode,
     encoded_eps,
     encoded_size,
+    interval_units,
     warn_of_wide_bounds,
 )
 
@@ -44,14 +46,16 @@ class Policy:
     network : Network
         From encoded observations to logits or means.
     family : callable
-        From the outputs (an array, or the pair of means and log standard deviations) to the
-        distribution.
+        From the distribution's parameters (an array, or a pair such as means and log standard deviations)
+        to the distribution.
     n_log_std : int
         How many log standard deviations end θ.
     log_std_init : float
         Their initial value.
     to_env : callable
         From a distribution's actions to what the environment takes: see ``rescale_actions``.
+    head : callable, optional
+        From the network's outputs to the distribution's parameters, if they aren't these.
     """
 
     observation_space: Space
@@ -61,6 +65,7 @@ class Policy:
     n_log_std: int
     log_std_init: float
     to_env: Callable[[Array], Array]
+    head: Callable[[Any], Any] | None = None
 
     @classmethod
     def for_spaces(
@@ -72,7 +77,7 @@ class Policy:
         log_std_init: float = 0.0,
         ortho_init: bool = True,
         network: NetworkFactory | None = None,
-        distribution: DistributionFactory | None = None,
+        distribution: DistributionFactory | Literal["beta"] | None = None,
         rescale_actions: bool = False,
     ) -> Policy:
         """Make the policy for a pair of Gymnasium spaces.
@@ -93,9 +98,10 @@ class Policy:
         network : callable, optional
             In place of a multilayer perceptron: ``network(n_features, n_outputs)`` returns a function
             (θ, observations) → outputs in plain NumPy, and its initialiser rng → θ.
-        distribution : callable, optional
-            In place of those above: ``distribution(action_space)`` returns how many outputs the network
-            needs, and what makes a :class:`Distribution` of them.
+        distribution : "beta" or callable, optional
+            In place of those above. "beta" gives a :class:`Beta` on a Box of finite bounds, the lower one at
+            0 and the upper one at 1. A callable ``distribution(action_space)`` returns how many outputs the
+            network needs, and what makes a :class:`Distribution` of them.
         rescale_actions : bool
             Where both bounds of a Box are finite, the policy's own actions are in units of the half-range
             around the centre, −1 and 1 being the bounds, and ``to_env`` converts them. A distribution of
@@ -105,6 +111,8 @@ class Policy:
         ------
         NotImplementedError
             For a space that isn't supported; the message says what to do instead.
+        ValueError
+            For a beta distribution on anything but a Box of finite bounds.
 
         Examples
         --------
@@ -117,12 +125,16 @@ class Policy:
         """
         check_supported(observation_space, "observation")
         check_supported(action_space, "action")
-        n_outputs, family = (distribution or _family)(action_space)
-        n_log_std = n_outputs if distribution is None and isinstance(action_space, spaces.Box) else 0
-        units = None
-        if distribution is None and rescale_actions and isinstance(action_space, spaces.Box):
-            warn_of_wide_bounds(action_space)
-            units = action_units(action_space)
+        head, units, n_log_std = None, None, 0
+        if distribution == "beta":
+            n_outputs, family, head, units = _beta(action_space)
+        else:
+            n_outputs, family = (distribution or _family)(action_space)
+            if distribution is None and isinstance(action_space, spaces.Box):
+                n_log_std = n_outputs
+                if rescale_actions:
+                    warn_of_wide_bounds(action_space)
+                    units = action_units(action_space)
         sizes = (encoded_size(observation_space), *net_arch, n_outputs)
         return cls(
             observation_space=observation_space,
@@ -135,6 +147,7 @@ class Policy:
             n_log_std=n_log_std,
             log_std_init=float(log_std_init),
             to_env=action_converter(action_space, units),
+            head=head,
         )
 
     @property
@@ -174,7 +187,8 @@ class Policy:
         Logits (N, n), or the pair of means and log standard deviations, each (N, n).
         """
         if not self.n_log_std:
-            return self.network(theta, observations)
+            outputs = self.network(theta, observations)
+            return outputs if self.head is None else self.head(outputs)
         mean = self.network(theta[: -self.n_log_std], observations)
         return mean, np.broadcast_to(theta[-self.n_log_std :], mean.shape)
 
@@ -187,7 +201,7 @@ class Policy:
         weights, log_std = np.split(theta, [len(theta) - self.n_log_std])
         network = self.network
         at_theta = network.at(weights) if type(network) is MLP else partial(network, weights)
-        return partial(_distribution, self.family, at_theta, log_std)
+        return partial(_distribution, self.family, self.head, at_theta, log_std)
 
 
 def _family(space: Space) -> tuple[int, Callable[[Any], Distribution]]:
@@ -202,6 +216,25 @@ def _family(space: Space) -> tuple[int, Callable[[Any], Distribution]]:
     return int(np.prod(space.shape or ())), _gaussian
 
 
+def _beta(
+    space: Space,
+) -> tuple[int, Callable[[Any], Distribution], Callable[[Any], Any], tuple[Array, Array]]:
+    """Return the number of outputs, family, head and units of beta distributions."""
+    if not isinstance(space, spaces.Box):
+        raise ValueError(f"a beta distribution is for the actions of a Box, not of {space}")
+    n = int(np.prod(space.shape))
+    return 2 * n, _beta_of, partial(_halves, n), interval_units(space)
+
+
+def _beta_of(outputs: tuple[Any, Any]) -> Beta:
+    return Beta(*outputs)
+
+
+def _halves(n: int, outputs: Any) -> tuple[Any, Any]:
+    """Return the first n outputs, and the others."""
+    return outputs[..., :n], outputs[..., n:]
+
+
 def _gaussian(outputs: tuple[Any, Any]) -> DiagGaussian:
     """Make a Gaussian of the pair of means and log standard deviations."""
     return DiagGaussian(*outputs)
@@ -209,10 +242,13 @@ def _gaussian(outputs: tuple[Any, Any]) -> DiagGaussian:
 
 def _distribution(
     family: Callable[[Any], Distribution],
+    head: Callable[[Any], Any] | None,
     network: Callable[[Array], Array],
     log_std: Array,
     observations: Array,
 ) -> Distribution:
     """Make the distribution of a network's outputs, and of log σ where there are any."""
     outputs = network(observations)
+    if head is not None:
+        outputs = head(outputs)
     return family((outputs, log_std) if log_std.size else outputs)

@@ -198,6 +198,23 @@ def action_units(box: spaces.Box) -> tuple[Array, Array]:
     return centre, np.where(known, half, 1.0)
 
 
+def interval_units(box: spaces.Box) -> tuple[Array, Array]:
+    """Return the lower bounds of a box's numbers and the distances to the upper ones.
+
+    Raises
+    ------
+    ValueError
+        If there are infinite bounds, or some that count as infinite.
+    """
+    half = _half_ranges(box)
+    if not np.all(half <= _WIDEST):
+        raise ValueError(
+            f"a beta distribution needs bounds that are finite, and at most {2 * _WIDEST:g} apart, "
+            f"not {box}: leave distribution at None for a Gaussian"
+        )
+    return box.low.astype(np.float64), 2 * half
+
+
 def warn_of_wide_bounds(box: spaces.Box) -> None:
     """Warn of bounds whose half-range exceeds 1e6, and which thus count as infinite.
 

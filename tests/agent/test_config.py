@@ -38,6 +38,7 @@ KINDS = {
     "activation_fn": ("relu", "sigmoid", "silu", "tanh"),
     "log_std_init": "number",
     "ortho_init": "bool",
+    "distribution": (None, "beta"),
     "rescale_actions": "bool",
     "dtype": ("float32", "float64"),
     "checkpoint_interval": "count or None",

@@ -73,6 +73,7 @@ ACCEPTED = {
         {"log_std_init": -1.0},
         {"ortho_init": False},
         {"network": linear},
+        {"distribution": None},
     ],
     "tensorboard_log": [None],
     "sde_sample_freq": [-1, 4],
@@ -113,6 +114,9 @@ REFUSED = {
         ({"activation_fn": np.tanh}, "activation_fn must be one of 'relu', 'sigmoid', 'silu', 'tanh'"),
         ({"activation_fn": ELU}, "one of 'relu', 'sigmoid', 'silu', 'tanh', but it is 'elu'"),
         ({"net_arch": {"pi": [8], "q": [8]}}, "net_arch must be a list of layer widths, or dict"),
+        ({"network": 3}, "network must be a factory, as Policy.for_spaces describes it, not 3"),
+        ({"distribution": "gamma"}, "distribution must be one of None, 'beta', but it is 'gamma'"),
+        ({"distribution": "beta"}, "a beta distribution is for the actions of a Box, not of Discrete"),
     ],
     "use_sde": [(True, "use_sde=True isn't supported")],
     "rollout_buffer_class": [(object, "rollout_buffer_class must be None, as a batch is")],
@@ -146,7 +150,7 @@ def test_the_table_has_a_row_for_every_argument_and_every_argument_has_cases():
     of_load = {"custom_objects", "print_system_info", "force_reset"}
     assert set(sb3._ONLY) - of_load - {"_init_setup_model"} <= named
     fields = {field.name for field in dataclasses.fields(TRPOConfig)}
-    in_kwargs = {"net_arch", "activation_fn", "log_std_init", "ortho_init"}
+    in_kwargs = {"net_arch", "activation_fn", "log_std_init", "ortho_init", "distribution"}
     assert fields - in_kwargs <= named | ours
     assert in_kwargs <= set(re.findall(r"`([a-z_]+)`", dict(ROWS)["`policy_kwargs`"]))
 

@@ -14,7 +14,7 @@ import pytest
 from npTRPO import TRPO, TRPOConfig, cli
 from npTRPO._version import __version__
 from npTRPO.cli.command import COMMANDS
-from tests.environments import Bandit, Counter, registered
+from tests.environments import Bandit, Counter, Target, registered
 
 BANDIT = registered(Bandit)
 QUICK = ["--n-envs", "2", "--n-steps", "8", "--net-arch", "3", "--seed", "0", "--eval-episodes", "0"]
@@ -48,6 +48,7 @@ OTHERS = {
     "activation_fn": (["relu"], "relu"),
     "log_std_init": (["-1"], -1.0),
     "ortho_init": (None, False),
+    "distribution": (["beta"], "beta"),
     "rescale_actions": (None, False),
     "dtype": (["float64"], "float64"),
     "checkpoint_interval": (["5"], 5),
@@ -195,7 +196,7 @@ def test_every_flag_reaches_the_config():
     for name, (words, _) in OTHERS.items():
         arguments += [flag(f"no_{name}")] if words is None else [flag(name), *words]
     short = ["--total-timesteps", 48, "--out", "run", "--eval-episodes", 0]
-    assert run("train", BANDIT, *short, *arguments) == 0
+    assert run("train", registered(Target), *short, *arguments) == 0
     config = json.loads(Path("run/config.json").read_text())["config"]
     assert config == {name: value for name, (_, value) in OTHERS.items()}
     defaults = TRPOConfig().to_dict()
