@@ -175,7 +175,8 @@ class TRPOConfig:
     checkpoint_interval: int | None = _option(
         None,
         "Updates between checkpoints; at each the environments start afresh, newly seeded, so that a run "
-        "that is picked up there goes on to the same bits. None never interrupts an episode.",
+        "that is picked up there goes on to the same bits. While no episode has ended since the last one, "
+        "both are put off. None never interrupts an episode.",
         _COUNT_OR_NONE,
     )
     seed: int | None = _option(

@@ -21,6 +21,7 @@ from npTRPO.agent.logging import listeners
 from npTRPO.agent.model import Model
 from npTRPO.agent.options import LoadArguments, TRPOArguments
 from npTRPO.agent.record import Callback, Record, stops
+from npTRPO.agent.resets import Resets
 from npTRPO.agent.sb3 import changed, checked_options, config_and_code
 from npTRPO.files.errors import UnreadableFileError as CheckpointError
 from npTRPO.files.errors import reason
@@ -150,6 +151,7 @@ class TRPO:
         self.recent_returns = deque(checkpoint.recent_returns, maxlen=100)
         self.recent_lengths = deque(checkpoint.recent_lengths, maxlen=100)
         self._rng_act = replace(self.learner, n_updates=0).rng("predict")
+        self.resets = Resets(self.n_updates)
         self.leave_episodes()
 
     # --- acting -------------------------------------------------------------------------------
@@ -290,6 +292,7 @@ class TRPO:
                 self.num_timesteps += batch.rewards.size
                 continue
             self.learner, update = learn(self.model, self.learner, batch, self.learner.rng("value fit"))
+            self.resets = self.resets.after(len(batch.episodes.returns))
             self.recent_returns.extend(batch.episodes.returns.tolist())
             self.recent_lengths.extend(batch.episodes.lengths.tolist())
             now = time.perf_counter()
@@ -306,9 +309,9 @@ class TRPO:
 
     def _collect(self, env: VectorEnv[Any, Any, Any]) -> Batch:
         """Collect a batch of experience, after a reset if episodes were left or a checkpoint is due."""
-        interval = self.config.checkpoint_interval
-        sampler = self._sampler
-        if sampler is None or not sampler.undisturbed or (interval and self.n_updates % interval == 0):
+        sampler, due = self._sampler, self.resets.due(self.n_updates, self.config.checkpoint_interval)
+        if sampler is None or not sampler.undisturbed or due:
+            self.resets = Resets(self.n_updates)
             self._sampler = sampler = Sampler(
                 env, self.policy, int(self.learner.rng("reset").integers(2**31))
             )

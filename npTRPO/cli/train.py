@@ -9,7 +9,8 @@ import shlex
 from pathlib import Path
 
 from npTRPO.agent.config import TRPOConfig
-from npTRPO.agent.record import Record
+from npTRPO.agent.record import Callback, Record
+from npTRPO.agent.trpo import TRPO
 from npTRPO.cli.config_flags import OPTIONS, add_config_flags, as_flags, flag
 from npTRPO.cli.usage import UsageError, at_least, say, seconds
 from npTRPO.runs.directory import RunDirectory
@@ -71,7 +72,9 @@ def train(options: argparse.Namespace) -> int:
         print(f"{directory} has taken its {total:,} steps: give more with --total-timesteps")
         return 0
     if options.resume is not None:
-        print(f"resumed at step {run.agent.num_timesteps:,}")
+        kept, taken = run.agent.num_timesteps, run.steps_taken()
+        again = f"; the {taken - kept:,} from there to step {taken:,} are taken again" if taken > kept else ""
+        print(f"resumed at step {kept:,}{again}")
     with contextlib.ExitStack() as stack:
         environments = run.agent.env
         stack.callback(force_close, environments)
@@ -81,7 +84,8 @@ def train(options: argparse.Namespace) -> int:
         if importlib.util.find_spec("rich") is not None:
             watch = stack.enter_context(ProgressBar(total, run.agent.num_timesteps, options.log_interval))
         try:
-            run.train([failures.guarded("the log", watch), _report_refusal, interruption], failures)
+            log = failures.guarded("the log", _Log(watch, run.agent))
+            run.train([log, _report_refusal, interruption], failures)
             if environments is not None:
                 environments.close()
         except (Exception, KeyboardInterrupt):  # whatever follows from the signal
@@ -110,6 +114,25 @@ def _report_refusal(record: Record) -> None:
     outcome = record.update.outcome
     if outcome is UpdateOutcome.NOT_FINITE:
         say(f"warning: update {record.n_updates} is refused. {outcome.value}")
+
+
+class _Log:
+    """Print the lines of updates, and once that no checkpoint is written as no episode has ended."""
+
+    def __init__(self, watch: Callback, agent: TRPO) -> None:
+        self._watch, self._agent, self._said = watch, agent, False
+
+    def __call__(self, record: Record) -> None:
+        self._watch(record)
+        resets, interval = self._agent.resets, self._agent.config.checkpoint_interval
+        if not self._said and interval and resets.put_off(record.n_updates, interval):
+            self._said = True
+            print(
+                f"no episode has ended in {record.n_updates - resets.last} updates: the next checkpoint and "
+                f"evaluation wait for one, so as not to cut it off, until update {resets.latest(interval)} "
+                f"at the latest",
+                flush=True,
+            )
 
 
 def _resumed_run(options: argparse.Namespace) -> RunDirectory:

@@ -12,7 +12,9 @@
     .lock                keeps a second process out
 
 At a checkpoint boundary the environments start afresh, and all random numbers follow from the seed and
-the number of updates. So a run that is killed and resumed ends in the same bits as one that wasn't.
+the number of updates. So a run that is killed and resumed ends in the same bits as one that wasn't. While no
+episode has ended since the last boundary, the next is put off, so that long episodes end too: see
+:class:`npTRPO.agent.resets.Resets`.
 Files appear whole or not at all, and so do rows: what a killed process leaves can always be resumed.
 A full disk doesn't end a run either: what can't be written is reported, kept, and tried again.
 """
@@ -175,6 +177,14 @@ class RunDirectory:
         with contextlib.suppress(UnreadableFileError):  # which resuming will report
             agent = _last_agent(self.path, self.agent.config, self.agent.entropy)
         return agent.num_timesteps if agent else 0
+
+    def steps_taken(self) -> int:
+        """Return the environment steps that progress.csv knows of, some of which may be taken again."""
+        return int(
+            max(
+                column_until(self.path / "progress.csv", "num_timesteps", "n_updates", sys.maxsize), default=0
+            )
+        )
 
     def train(self, callbacks: Sequence[Callback] = (), failures: Failures | None = None) -> TRPO:
         """Train to the end, writing everything down; returns the agent.

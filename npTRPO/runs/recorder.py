@@ -133,7 +133,6 @@ class Recorder:
         self.path = path
         self.agent = agent
         self.failures = failures
-        self.interval = agent.config.checkpoint_interval
         self.evaluates = settings.eval_episodes > 0
         self.evaluation = EvalCallback(
             settings.env,
@@ -172,7 +171,7 @@ class Recorder:
         if self.tensorboard is not None:
             writer, events = self.tensorboard, self.tensorboard.encoded(record)
             self._events.add(lambda: writer.append(events))
-        boundary = self.interval is not None and record.n_updates % self.interval == 0
+        boundary = self.agent.resets.due(record.n_updates, self.agent.config.checkpoint_interval)
         if boundary and self.evaluates:
             self._evaluate(record)
         written = self.flush(record.n_updates)

@@ -176,6 +176,15 @@ def test_learning_goes_on_from_a_file_to_the_same_bits_as_without(tmp_path):
     assert contents(resumed) == contents(whole)
 
 
+def test_between_boundaries_learning_goes_on_with_new_episodes_as_no_environment_can_be_saved(tmp_path):
+    """So a run that is interrupted there must take the steps since the last boundary again."""
+    whole = small_agent(steps=128, checkpoint_interval=2)
+    part = small_agent(steps=96, checkpoint_interval=2)
+    part.save(tmp_path / "part")
+    resumed = TRPO.load(tmp_path / "part", env="CartPole-v1").learn(32, reset_num_timesteps=False)
+    assert contents(resumed) != contents(whole)
+
+
 def test_an_agent_without_an_environment_says_that_it_has_none(saved, tmp_path):
     (tmp_path / "agent.npz").write_bytes(saved)
     with pytest.raises(RuntimeError, match="no environment to learn in"):

@@ -15,6 +15,7 @@ from npTRPO import TRPO, cli
 from npTRPO.cli.command import make_parser
 from npTRPO.cli.usage import UsageError
 from tests.environments import Bandit, Counter, registered
+from tests.faults import assert_same_run, progress, table
 from tests.runs.test_rendering import PAINTER, Painter
 
 BANDIT = registered(Bandit)
@@ -343,3 +344,43 @@ def test_episodes_as_long_as_the_environment_allows_fit_between_two_checkpoints(
         del gymnasium.registry["tests/Long-v0"]
     config = json.loads(Path("long/config.json").read_text())["config"]
     assert config["checkpoint_interval"] * 2048 >= 60_000
+
+
+class Patient(Bandit):
+    """Thirty steps, of which its specification doesn't tell."""
+
+    def reset(self, **options):
+        self.taken = 0
+        return super().reset(**options)
+
+    def step(self, action):
+        self.taken += 1
+        observation, reward, _, truncated, info = super().step(action)
+        return observation, reward, self.taken == 30, truncated, info
+
+
+@pytest.fixture
+def patient():
+    gymnasium.register("tests/Patient-v0", Patient, disable_env_checker=True)
+    yield "tests/Patient-v0"
+    del gymnasium.registry["tests/Patient-v0"]
+
+
+def test_episodes_longer_than_the_interval_end_and_a_resumed_run_says_what_it_takes_again(patient, capsys):
+    """Boundaries are after 25 steps, 75, 125, …, as no episode ends within 25; a batch has five steps."""
+    options = ["--n-envs", 1, "--n-steps", 5, "--checkpoint-interval", 5, "--eval-episodes", 1, "--out"]
+    for directory, steps in (("whole", 150), ("parts", 110)):
+        assert train(*options, directory, steps=steps, env=patient) == 0
+        said = (
+            "no episode has ended in 5 updates: the next checkpoint and evaluation wait for one, "
+            "so as not to cut it off, until update 15 at the latest"
+        )
+        assert capsys.readouterr().out.splitlines().count(said) == 1
+    assert [row["n_updates"] for row in table(Path("whole/evaluations.csv"))] == ["5", "15", "25"]
+    lengths = [row["episode_length"] for row in progress(Path("whole"))]
+    assert lengths == 10 * ["nan"] + 20 * ["30.0"]
+
+    assert run("train", "--resume", "parts", "--total-timesteps", 150) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == "resumed at step 75; the 35 from there to step 110 are taken again"
+    assert_same_run(Path("parts"), Path("whole"), 30)
