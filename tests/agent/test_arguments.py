@@ -109,15 +109,20 @@ def test_a_callback_is_never_ignored():
     assert empty.called == 4
 
 
-@pytest.mark.parametrize("callback", [Empty, [Empty], 3, [3], "text"], ids=str)
-def test_what_is_no_callback_is_refused(callback):
-    with pytest.raises(TypeError, match=r"callback|iterable"):
-        agent().learn(32, callback=callback)
-
-
-def test_a_class_in_place_of_a_callback_is_named_as_such():
-    with pytest.raises(TypeError, match="a class, of which an instance may be one"):
-        agent().learn(32, callback=Empty)
+@pytest.mark.parametrize(
+    ("callback", "said"),
+    [
+        (Empty, "a class, of which an instance may be one"),
+        ([lambda _: None, Empty], "a class, of which an instance may be one"),
+        *((each, "a callback is a function of a Record, which ") for each in (3, object(), [3], "text")),
+    ],
+    ids=str,
+)
+def test_what_is_no_callback_is_refused_before_training(callback, said):
+    made = agent()
+    with pytest.raises(TypeError, match=said):
+        made.learn(32, callback=callback)
+    assert made.num_timesteps == 0
 
 
 def test_a_batch_of_one_transition_says_what_is_wrong():
@@ -126,7 +131,9 @@ def test_a_batch_of_one_transition_says_what_is_wrong():
     agent(n_envs=1, n_steps=1, normalize_advantage=False).learn(8)
 
 
-@pytest.mark.parametrize("steps", [np.inf, np.nan, 0, -1, 2.5, "5", None])
+@pytest.mark.parametrize("steps", [np.inf, np.nan, 0, -1, 2.5, True, False, "5", "x", None], ids=repr)
 def test_a_number_of_steps_that_is_none_says_what_is_wrong(steps):
+    made = agent()
     with pytest.raises(ValueError, match="total_timesteps must be a whole number, at least 1, not"):
-        agent().learn(steps)
+        made.learn(steps)
+    assert made.num_timesteps == 0

@@ -259,7 +259,7 @@ def test_no_length_at_which_a_file_is_cut_off_is_loaded(saved, tmp_path):
 
 
 @given(data=st.data())
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_file_with_flipped_bits_is_refused_or_the_same_agent(data, agent, saved, tmp_path):
     """Flips are drawn from all over the file, and more often from its directory, which no checksum covers."""
     directory = zipfile.ZipFile(io.BytesIO(saved)).start_dir
@@ -297,7 +297,7 @@ class Trap:
         return os.mkdir, (str(self.path),)
 
 
-@pytest.mark.parametrize("name", ["theta", "header", "extra"])
+@pytest.mark.parametrize("name", ["theta", "header", "recent_returns", "extra"])
 def test_nothing_is_ever_unpickled(name, saved, tmp_path):
     trace = tmp_path / "trace"
     trap = np.empty(1, dtype=object)

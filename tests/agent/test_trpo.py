@@ -23,7 +23,6 @@ from tests.environments import (
     Target,
     TwoStates,
     counters,
-    forks,
     in_both_modes,
     registered,
     vectorized,
@@ -278,24 +277,6 @@ def test_steps_are_counted_from_zero_again_unless_asked_otherwise():
     assert agent.learn(32.0).num_timesteps == 32
 
 
-@pytest.mark.parametrize("steps", [0, -5, 1.5, True, False, float("nan"), "100", "x", None], ids=repr)
-def test_a_number_of_steps_that_is_none_is_refused(steps):
-    agent = small()
-    with pytest.raises(ValueError, match=r"whole number|NaN"):
-        agent.learn(steps)
-    assert agent.num_timesteps == 0
-
-
-@pytest.mark.parametrize(
-    "callback", [3, object(), [lambda _: None, object()]], ids=["number", "object", "list"]
-)
-def test_what_is_no_callback_is_refused_before_training(callback):
-    agent = small()
-    with pytest.raises(TypeError, match="a callback is a function of a Record, which "):
-        agent.learn(32, callback=callback)
-    assert agent.num_timesteps == 0
-
-
 def test_a_record_says_what_an_update_did():
     """On the counters, whose episodes are known: three steps each, with the rewards 100 e + 10 k + action."""
     envs = vectorized(counters(2, (3,)))
@@ -358,14 +339,6 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(env, dtype, f
         np.testing.assert_array_equal(one, same)
         assert not np.array_equal(one, other)
     np.testing.assert_array_equal(*(agent.observation_moments.mean for agent in agents[:2]))
-
-
-@forks
-def test_one_process_or_several_the_bits_are_the_same():
-    agents = [small(registered(TwoStates), vectorization_mode=mode).learn(96) for mode in ("sync", "async")]
-    agents[1].env.close()
-    np.testing.assert_array_equal(agents[0].theta, agents[1].theta)
-    np.testing.assert_array_equal(agents[0].value_theta, agents[1].value_theta)
 
 
 def test_learning_takes_no_random_numbers_from_numpys_own_generator():

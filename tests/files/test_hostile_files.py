@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import os
-import pickle
 import re
 import shutil
 import subprocess
@@ -104,16 +103,6 @@ def test_files_of_another_format_version_are_refused_with_both(version, run, tmp
 # --- truncations -------------------------------------------------------------------------------------------
 
 
-def test_an_agent_that_is_cut_off_anywhere_is_not_loaded(tmp_path):
-    path = tmp_path / "agent.npz"
-    for length in {*range(0, len(AGENT), 7), *range(len(AGENT) - 200, len(AGENT))}:  # the directory is last
-        path.write_bytes(AGENT[:length])
-        with pytest.raises(CheckpointError):
-            TRPO.load(path)
-    path.write_bytes(AGENT)
-    TRPO.load(path)
-
-
 def test_a_config_is_refused_at_every_length_at_which_it_is_cut_off(run):
     """But for the last, where only the end of the line is missing."""
     text = (run / "config.json").read_bytes()
@@ -153,16 +142,6 @@ def test_presets_are_read_or_refused_wherever_they_are_cut_off():
 
 
 # --- no code -----------------------------------------------------------------------------------------------
-
-
-class Trap:
-    """Leaves a trace when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
 
 
 MODULE = """
@@ -225,19 +204,6 @@ def test_a_run_is_gone_on_with_in_no_other_environment_than_its_own(run, own_mod
     with pytest.raises(CheckpointError, match="its environment is 'CartPole-v1', and not 'of_someone:X-v0'"):
         RunDirectory.resume(run, env="of_someone:X-v0")
     assert not own_module.exists()
-
-
-@pytest.mark.parametrize("name", ["header.npy", "theta.npy", "recent_returns.npy", "extra.npy"])
-def test_no_pickle_in_a_file_is_read(name, tmp_path):
-    trap = np.empty(1, dtype=object)
-    trap[0] = Trap(tmp_path / "trace")
-    (tmp_path / "agent.npz").write_bytes(packed(members(AGENT) | {name: saved(trap)}))
-    with pytest.raises(CheckpointError, match="pickled" if name != "extra.npy" else "'extra.npy' is none of"):
-        TRPO.load(tmp_path / "agent")
-    (tmp_path / "agent.npz").write_bytes(packed(members(AGENT) | {name: pickle.dumps(trap)}))
-    with pytest.raises(CheckpointError):
-        TRPO.load(tmp_path / "agent")
-    assert not (tmp_path / "trace").exists()
 
 
 @pytest.mark.parametrize(
@@ -356,8 +322,8 @@ class Sparse(io.FileIO):
         return len(content)
 
 
-def swollen(path, name, claimed, size=2**27):
-    """An agent with an array of 128 MB of zeros, whose header claims them or not."""
+def swollen(path, name, claimed, size=80 * 2**20):
+    """An agent with an array of 80 MB of zeros, whose header claims them or not."""
     parts = members(AGENT)
     array = np.load(io.BytesIO(parts.pop(f"{name}.npy")))
     shape = f"({size // array.itemsize},)" if claimed else f"({array.size},)"

@@ -4,9 +4,9 @@ from gymnasium import spaces
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npTRPO import FisherOperator, Policy
+from npTRPO import Policy
 from npTRPO.policies.network import FunctionNetwork
-from tests.policies.oracles import EPS, complex_jacobian, complex_step
+from tests.policies.oracles import EPS, complex_step
 from tests.policies.own import Tempered, residual_block, tempered
 from tests.strategies import arrays, generators, seeds
 
@@ -46,32 +46,6 @@ def test_a_policy_takes_such_a_network_and_puts_log_sigma_behind_its_parameters(
     mean, log_std = policy.outputs(theta, x)
     np.testing.assert_array_equal(mean, residual_block(2, 3)[0](theta[:10], x))
     np.testing.assert_array_equal(log_std, np.full((4, 3), -0.5))
-
-
-@pytest.mark.parametrize(
-    ("forward", "shape"),
-    [
-        (lambda theta, x: x, r"\(4, 2\)"),
-        (lambda theta, x: np.sum(x, axis=-1), r"\(4,\)"),
-        (lambda theta, x: (x, x), "no array"),
-    ],
-)
-def test_a_network_of_another_shape_than_the_policy_needs_is_refused(forward, shape):
-    with pytest.raises(ValueError, match=rf"shape \(N, 3\) .* it returned {shape}"):
-        Policy.for_spaces(PLANE, spaces.Discrete(3), network=lambda *_: (forward, lambda rng: np.ones(1)))
-
-
-@given(generators())
-def test_e21_the_fisher_product_works_on_it_unchanged(rng):
-    policy = Policy.for_spaces(PLANE, spaces.MultiBinary(2), network=residual_block)
-    theta, x = policy.init(rng), rng.standard_normal((3, 2))
-    v = rng.standard_normal(theta.size)
-    jacobian = complex_jacobian(lambda t: policy.network(t, x), theta)
-    p = 1 / (1 + np.exp(-policy.network(theta, x)))
-    expected = np.einsum("nip,ni,niq,q->p", jacobian, p * (1 - p), jacobian, v) / 3
-    # Sums of 3 · 2 products of slopes below |x|² |θ|, by some 40 operations each.
-    atol = 40 * EPS * 6 * (1 + np.abs(jacobian).max()) ** 2 * (1 + np.abs(theta).max()) * np.linalg.norm(v)
-    np.testing.assert_allclose(FisherOperator(policy, theta, x) @ v, expected, rtol=0, atol=atol)
 
 
 @given(generators())

@@ -151,18 +151,6 @@ UNSUPPORTED = [
 unsupported = pytest.mark.parametrize("space", UNSUPPORTED, ids=lambda space: type(space).__name__)
 
 
-@unsupported
-@pytest.mark.parametrize(
-    "nest", [lambda s: s, lambda s: spaces.Dict(a=BOX, b=s), lambda s: spaces.Tuple([s])]
-)
-def test_an_unsupported_observation_space_is_refused_with_a_way_out(space, nest):
-    with pytest.raises(NotImplementedError) as caught:
-        check_supported(nest(space), "observation")
-    message = str(caught.value)
-    assert message.startswith(f"{type(space).__name__} observation spaces aren't supported")
-    assert "supported are Box, Discrete, MultiDiscrete, MultiBinary, Dict, Tuple. A way out: " in message
-
-
 @pytest.mark.parametrize(
     "space", [*UNSUPPORTED, spaces.Dict(a=BOX), spaces.Tuple([BOX])], ids=lambda space: type(space).__name__
 )

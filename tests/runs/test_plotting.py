@@ -2,7 +2,6 @@ import csv
 import io
 import json
 import operator
-import re
 import shutil
 import xml.etree.ElementTree as ET
 
@@ -129,13 +128,6 @@ def test_a_real_run_is_read_to_the_number(tmp_path):
     for name, attribute in (("kl", "update.kl"), ("explained_variance", "explained_variance")):
         expected = [operator.attrgetter(attribute)(record) for record in kept]
         np.testing.assert_array_equal(run.columns[name], expected)
-
-
-def test_a_row_that_is_being_written_is_left_out(tmp_path):
-    path = make_run(tmp_path / "run")
-    text = (path / "progress.csv").read_text()
-    (path / "progress.csv").write_text(text[: text.rindex(",") - 30])
-    assert len(read_run(path).columns["kl"]) == 11
 
 
 @pytest.mark.parametrize(
@@ -286,25 +278,31 @@ def test_runs_that_share_no_range_are_drawn_without_a_mean(draw, tmp_path):
 # --- files -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "begins"), [("a.png", b"\x89PNG"), ("a.svg", b"<?xml"), ("a.pdf", b"%PDF")])
-def test_a_picture_is_written_in_the_format_of_its_name_and_twice_the_same(name, begins, tmp_path):
+def drawn_twice_the_same(runs, out):
+    """Draw runs to a file, and once more, to the same bytes; return them."""
     pytest.importorskip("matplotlib", reason="drawing is an extra")
+    contents = []
+    for _ in range(2):
+        assert plot_runs(runs, out) == out
+        contents.append(out.read_bytes())
+    assert contents[0] == contents[1]
+    assert not list(out.parent.glob("*.part"))
+    return contents[0]
+
+
+def test_a_pdf_is_one(tmp_path):
     runs = [make_run(tmp_path / str(s), seed=s) for s in range(3)]
-    assert plot_runs(runs, tmp_path / name) == tmp_path / name
-    first = (tmp_path / name).read_bytes()
-    assert first.startswith(begins)
-    assert len(first) > 5000
-    plot_runs(runs, tmp_path / name)
-    assert (tmp_path / name).read_bytes() == first
-    assert not list(tmp_path.glob("*.part"))
+    content = drawn_twice_the_same(runs, tmp_path / "out.pdf")
+    assert content.startswith(b"%PDF")
+    assert len(content) > 5000
 
 
 def test_a_png_shows_lines_in_the_colours_of_their_groups(tmp_path):
-    pytest.importorskip("matplotlib", reason="drawing is an extra")
     Image = pytest.importorskip("PIL.Image", reason="it reads pictures")
     runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", seed=1, target_kl=0.02)]
-    plot_runs(runs, tmp_path / "out.png")
-    with Image.open(io.BytesIO((tmp_path / "out.png").read_bytes())) as image:
+    content = drawn_twice_the_same(runs, tmp_path / "out.png")
+    assert content.startswith(b"\x89PNG")
+    with Image.open(io.BytesIO(content)) as image:
         pixels = np.asarray(image.convert("RGB"))
     assert pixels.shape == (900, 1560, 3)
     for colour in PALETTE[:2]:
@@ -315,10 +313,9 @@ def test_a_png_shows_lines_in_the_colours_of_their_groups(tmp_path):
 
 
 def test_an_svg_names_axes_groups_and_numbers_of_runs_as_text(tmp_path):
-    pytest.importorskip("matplotlib", reason="drawing is an extra")
     runs = [make_run(tmp_path / str(s), seed=s) for s in range(3)]
     runs.append(make_run(tmp_path / "other", gamma=0.5))
-    plot_runs(runs, tmp_path / "out.svg")
+    assert drawn_twice_the_same(runs, tmp_path / "out.svg").startswith(b"<?xml")
     found = texts(tmp_path / "out.svg")
     titles = ["Return over steps", "Return over time", "KL divergence (dashed: δ)", "Conjugate gradients"]
     titles += ["Improvement (dotted: predicted)", "Value function (cut off below −1)"]
@@ -359,14 +356,6 @@ def test_long_labels_stay_inside_the_picture(draw, tmp_path):
         assert not axes.get_window_extent().overlaps(box)
 
 
-def test_the_command_draws_and_says_where(tmp_path, capsys):
-    pytest.importorskip("matplotlib.font_manager", reason="drawing is an extra")
-    runs = [str(make_run(tmp_path / str(s), seed=s)) for s in range(2)]
-    assert cli.main(["plot", *runs, "--out", str(tmp_path / "figures" / "out.svg")]) == 0
-    assert capsys.readouterr() == (f"drew {tmp_path / 'figures/out.svg'}\n", "")
-    assert re.search("CartPole-v1 \\(2 runs\\)", (tmp_path / "figures" / "out.svg").read_text())
-
-
 def test_a_folder_of_runs_is_drawn_and_one_without_progress_yet_is_named(tmp_path, capsys):
     pytest.importorskip("matplotlib.font_manager", reason="drawing is an extra")
     runs = [make_run(tmp_path / "runs" / str(seed), seed=seed) for seed in range(3)]
@@ -376,10 +365,11 @@ def test_a_folder_of_runs_is_drawn_and_one_without_progress_yet_is_named(tmp_pat
             progress.unlink()
         else:
             progress.write_text("\n".join(lines) + "\n")
-        assert cli.main(["plot", str(tmp_path / "runs"), "--out", str(tmp_path / "out.svg")]) == 0
+        target = tmp_path / "figures" / "out.svg"
+        assert cli.main(["plot", str(tmp_path / "runs"), "--out", str(target)]) == 0
         out, err = capsys.readouterr()
-        assert out == f"drew {tmp_path / 'out.svg'}\n"
+        assert out == f"drew {target}\n"
+        assert "CartPole-v1 (2 runs)" in target.read_text()
         assert err.startswith(f"nptrpo: warning: {runs[1]} has no progress to draw yet")
-        assert "(2 runs)" in (tmp_path / "out.svg").read_text()
     assert cli.main(["plot", str(runs[1]), "--out", str(tmp_path / "other.svg")]) == 1
     assert "has no progress to draw yet" in capsys.readouterr().err
