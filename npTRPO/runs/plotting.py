@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from npTRPO.runs.statistics import bootstrap_interval, interquartile_mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -74,6 +74,10 @@ class LoadedRun:
     path: Path
     config: dict[str, Any]
     columns: dict[str, Array]
+
+
+Groups: TypeAlias = dict[str, list[LoadedRun]]
+"""Runs that differ only in their seed, by their labels."""
 
 
 def read_run(path: str | os.PathLike[str]) -> LoadedRun:
@@ -167,7 +171,8 @@ def draw_runs(paths: Sequence[str | os.PathLike[str]]) -> Figure:
 
     Runs that differ only in their seed are drawn together: each as a thin line, their interquartile mean
     as a thick one, with a 95 % bootstrap interval from three runs on. What varies from update to update is
-    drawn by the medians of fifty stretches of a run, over the figures themselves as thin lines.
+    drawn by the medians of fifty stretches of a run, over the figures themselves as thin lines. Each
+    environment has panels of its own, below its name where there are several.
 
     Parameters
     ----------
@@ -183,14 +188,31 @@ def draw_runs(paths: Sequence[str | os.PathLike[str]]) -> Figure:
     """
     if not paths:
         raise ValueError("name at least one run directory to draw")
-    groups = group_runs([read_run(path) for path in paths])
+    environments: dict[str, list[LoadedRun]] = {}
+    for run in map(read_run, paths):
+        environments.setdefault(str(run.config["env"]), []).append(run)
+    groups = {env: group_runs(runs) for env, runs in environments.items()}
     try:
-        from matplotlib import ticker
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError('drawing needs matplotlib: pip install "npTRPO[plot]"') from error
-    figure = Figure(figsize=(13, 7.5), layout="constrained")
-    colours = dict(zip(groups, itertools.cycle(PALETTE), strict=False))
+    # Settings have the same colour in each environment.
+    settings = dict.fromkeys(label[len(env) :] for env, own in groups.items() for label in own)
+    colour = dict(zip(settings, itertools.cycle(PALETTE), strict=False))
+    figure = Figure(figsize=(13, 7.5 * len(groups)), layout="constrained")
+    several = len(groups) > 1
+    parts: Any = figure.subfigures(len(groups), 1) if several else [figure]
+    for part, (env, own) in zip(parts, groups.items(), strict=True):
+        if several:
+            part.suptitle(_shown(env), fontsize="x-large")
+        _environment(part, own, {label: colour[label[len(env) :]] for label in own})
+    return figure
+
+
+def _environment(figure: Figure | SubFigure, groups: Groups, colours: dict[str, str]) -> None:
+    """Draw the runs of one environment in six panels."""
+    from matplotlib import ticker
+
     panels = list(figure.subplots(2, 3).flat)
     for axes, (title, (x, x_label), y_label, columns) in zip(panels, _PANELS, strict=True):
         axes.set(title=title, xlabel=x_label, ylabel=y_label)
@@ -220,15 +242,14 @@ def draw_runs(paths: Sequence[str | os.PathLike[str]]) -> Figure:
         ncols=1 if max(map(len, groups)) > 60 else min(len(groups), 3),
         frameon=False,
     )
-    return figure
 
 
-def group_runs(runs: Sequence[LoadedRun]) -> dict[str, list[LoadedRun]]:
+def group_runs(runs: Sequence[LoadedRun]) -> Groups:
     """Group runs of the same settings, under a label that says where settings differ."""
     keys = sorted({key for run in runs for key in run.config})
     texts = [{key: json.dumps(run.config.get(key), sort_keys=True) for key in keys} for run in runs]
     varying = [key for key in keys if key != "env" and len({text[key] for text in texts}) > 1]
-    groups: dict[str, list[LoadedRun]] = {}
+    groups: Groups = {}
     for run, text in zip(runs, texts, strict=True):
         label = ", ".join([str(run.config["env"]), *(f"{key}={text[key]}" for key in varying)])
         groups.setdefault(label, []).append(run)

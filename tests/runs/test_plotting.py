@@ -356,6 +356,24 @@ def test_long_labels_stay_inside_the_picture(draw, tmp_path):
         assert not axes.get_window_extent().overlaps(box)
 
 
+def test_each_of_several_environments_has_panels_of_its_own(draw, tmp_path):
+    """The same settings in the same colours, and no axis that two environments share."""
+    hopper = {"env": "Hopper-v5", "n_envs": 8}
+    kinds = {"a": {}, "b": {"gamma": 0.5}, "c": hopper | {"gamma": 0.5}, "d": hopper | {"gamma": 0.9}}
+    runs = [make_run(tmp_path / name, **options) for name, options in kinds.items()]
+    assert not draw(runs[0], runs[1]).subfigs
+    first, second = draw(*runs).subfigs
+    assert [part.get_suptitle() for part in (first, second)] == ["CartPole-v1", "Hopper-v5"]
+    legends = [[text.get_text() for text in part.legends[0].get_texts()] for part in (first, second)]
+    assert legends == [
+        ["CartPole-v1, gamma=0.99", "CartPole-v1, gamma=0.5"],
+        ["Hopper-v5, gamma=0.5", "Hopper-v5, gamma=0.9"],
+    ]
+    for part, colours in ((first, PALETTE[:2]), (second, PALETTE[1:3])):
+        assert len(part.axes) == 6
+        assert [line.get_color() for line in thick(panel(part, "Return over steps"))] == list(colours)
+
+
 def test_a_folder_of_runs_is_drawn_and_one_without_progress_yet_is_named(tmp_path, capsys):
     pytest.importorskip("matplotlib.font_manager", reason="drawing is an extra")
     runs = [make_run(tmp_path / "runs" / str(seed), seed=seed) for seed in range(3)]
