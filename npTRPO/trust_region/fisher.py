@@ -7,18 +7,23 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator
 
 from npTRPO._typing import Array
 from npTRPO.autograd import grad
 from npTRPO.policies.distributions import Distribution
 from npTRPO.policies.mlp import MLP
 from npTRPO.policies.policy import Policy
-from npTRPO.trust_region.kronecker import KroneckerPreconditioner
+from npTRPO.trust_region.curvature import Curvature
+from npTRPO.trust_region.kronecker import (
+    MOST_BLOCKS,
+    KroneckerMeans,
+    KroneckerPreconditioner,
+    kronecker_means,
+)
 from npTRPO.trust_region.linearized import BatchLinearization, Block, cast
 
 
-class FisherOperator(LinearOperator):  # type: ignore[misc]
+class FisherOperator(Curvature):
     """E21, E22: F + λI, with F = 1/N Σ_n J_nᵀ M_n J_n, as a SciPy linear operator.
 
     J_n is the Jacobian of the distribution's outputs in state n with respect to θ, and M_n the Fisher
@@ -75,11 +80,8 @@ class FisherOperator(LinearOperator):  # type: ignore[misc]
             raise ValueError(f"theta must have shape ({policy.n_parameters},), not {np.shape(theta)}")
         if not len(observations):
             raise ValueError("the Fisher information is a mean over observations, but there are none")
-        if not damping >= 0:
-            raise ValueError(f"damping must not be negative, but it is {damping!r}")
-        super().__init__(dtype=theta.dtype, shape=(theta.size, theta.size))
+        super().__init__(theta.size, theta.dtype, damping)
         self._policy = policy
-        self.damping = float(damping)
         self._batch = BatchLinearization(policy.outputs, theta, observations, weights)
 
     @classmethod
@@ -120,27 +122,21 @@ class FisherOperator(LinearOperator):  # type: ignore[misc]
         """The product with M of each block of rows."""
         return [self._policy.family(block.value).fisher_product for block in self._batch.blocks]
 
-    def _matvec(self, v: Array) -> Any:
-        v = np.asarray(v).ravel().astype(self.dtype, copy=False)
-        product = self._undamped(v)
-        return product + self.damping * v if self.damping else product
-
-    def _undamped(self, v: Array) -> Any:
-        """E21: F v = 1/N Σ_n J_nᵀ M_n J_n v."""
+    def product(self, v: Array) -> Any:
+        """E21: Return F v = 1/N Σ_n J_nᵀ M_n J_n v, without the damping."""
         return self._batch.gauss_newton(v, self._metrics)
 
-    def quadratic_form(self, v: Array, damped: bool = False) -> float:
-        """E24: vᵀFv = Σ_n w_n (J_n v)ᵀ M_n (J_n v) ≥ 0, or vᵀ(F + λI)v with the damping.
+    def form(self, v: Array) -> float:
+        """E24: Return vᵀFv = Σ_n w_n (J_n v)ᵀ M_n (J_n v) ≥ 0.
 
         It is twice the quadratic model of mean KL along ``v`` (E20). Only J v is computed in the dtype of θ,
         all else in float64: where F is nearly singular along v, F v would be off by more than vᵀFv.
         """
 
-        def form(block: Block, u: Any) -> Any:
+        def of_block(block: Block, u: Any) -> Any:
             return _fisher_form(self._policy.family(cast(block.value, np.float64)), u)
 
-        undamped = self._batch.quadratic_form(v.astype(self.dtype, copy=False), form)
-        return undamped + self.damping * float(np.sum(v.astype(np.float64) ** 2)) if damped else undamped
+        return self._batch.quadratic_form(v, of_block)
 
     def preconditioner(self, actions: Array) -> KroneckerPreconditioner | None:
         """E35: M ≈ (F + λI)⁻¹ for conjugate gradients; None for networks that aren't :class:`MLP`.
@@ -151,19 +147,27 @@ class FisherOperator(LinearOperator):  # type: ignore[misc]
             Drawn by the policy in the states of ``observations``: the mean of ∇ log π ∇ log πᵀ over them
             stands for the Fisher information.
         """
-        if not isinstance(self._policy.network, MLP):
+        network = self._policy.network
+        if not isinstance(network, MLP):
             return None
+        return policy_preconditioner(network, self.factors(actions), self.dtype, self.damping)
+
+    def factors(self, actions: Array, most_blocks: int = MOST_BLOCKS) -> KroneckerMeans:
+        """Return the means that :meth:`preconditioner` is made of."""
         family = self._policy.family
 
         def scores(block: slice, outputs: Any) -> Any:
             return grad(lambda z: np.sum(family(z).log_prob(actions[block])))(outputs)
 
-        # After the network's parameters come the log σ, for which M is 2 (E22).
-        return KroneckerPreconditioner(self._policy.network, self._batch, scores, self.damping, rest=2.0)
+        return kronecker_means(self._batch, scores, most_blocks)
 
-    def _adjoint(self) -> FisherOperator:
-        """F is symmetric (E24)."""
-        return self
+
+def policy_preconditioner(
+    network: MLP, factors: KroneckerMeans, dtype: np.dtype[Any], damping: float
+) -> KroneckerPreconditioner:
+    """Return the preconditioner of a policy, from :meth:`FisherOperator.factors`."""
+    # After the network's parameters come the log σ, for which M is 2 (E22).
+    return KroneckerPreconditioner(network, factors, dtype, damping, rest=2.0)
 
 
 def _fisher_form(distribution: Distribution, v: Any) -> Any:

@@ -1,19 +1,23 @@
 """A preconditioner for the Fisher and Gauss–Newton systems of layered networks."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from npTRPO._typing import Array
 from npTRPO.autograd import LinearMap
 from npTRPO.policies.mlp import MLP, LayerMap
-from npTRPO.trust_region.linearized import BatchLinearization, Block
+from npTRPO.trust_region.linearized import BatchLinearization, Block, weighted_sum
 
 # The eigenvectors of a factor of this width take a quarter of an update of 2,048 rows; those of twice
 # the width would take longer than all else.
 _WIDEST = 512
 _FEW_ROWS = 256
+MOST_BLOCKS = 4
+"""Blocks of rows that factors are averages over."""
 
 
 class KroneckerPreconditioner:
@@ -32,17 +36,14 @@ class KroneckerPreconditioner:
     ----------
     network : MLP
         Whose parameters come first in θ.
-    batch : BatchLinearization
-        The network, or a policy that begins with it, linearised at θ for N rows.
-    cotangents : callable
-        From a block of rows and the outputs for them to cotangents u of the outputs, one for each row. For a
-        policy, ∇ log π(a|s) in the outputs, of the actions that were drawn; for least squares, 1.
+    factors : KroneckerMeans
+        A and G of every layer.
+    dtype : dtype
+        Of θ.
     damping : float
         λ ≥ 0.
     rest : float
         The diagonal of H for the parameters after the network's.
-    most_blocks : int
-        Largest number of blocks of rows that the factors are averages over; more make them hardly better.
 
     References
     ----------
@@ -53,19 +54,14 @@ class KroneckerPreconditioner:
     def __init__(
         self,
         network: MLP,
-        batch: BatchLinearization,
-        cotangents: Callable[[slice, Any], Any],
+        factors: KroneckerMeans,
+        dtype: np.dtype[Any],
         damping: float,
         rest: float = 0.0,
-        *,
-        most_blocks: int = 4,
     ) -> None:
-        dtype = batch.theta.dtype
-        with np.errstate(over="ignore", invalid="ignore"):  # factors that aren't finite are replaced
-            factors = _factors(batch, cotangents, most_blocks)
         self._layers = [
             (layer, _Inverse(A, G, damping, dtype))
-            for layer, (A, G) in zip(network.layers, factors, strict=True)
+            for layer, (A, G) in zip(network.layers, factors.decomposed(), strict=True)
         ]
         self._rest = dtype.type(1 / ((rest + damping) or 1.0))
 
@@ -120,11 +116,50 @@ class _Inverse:
         return Y * rest + U @ (U.T @ Y * (scale - rest))
 
 
-def _factors(
-    batch: BatchLinearization, cotangents: Callable[[slice, Any], Any], most_blocks: int
-) -> list[tuple[_Factor, _Factor]]:
-    """Return A and G of each layer, in their order in θ."""
-    of_wide: dict[int, _Factor] = {}  # of the first block alone
+class KroneckerMeans(NamedTuple):
+    """The factors A and G of each layer: means of x̄x̄ᵀ and ggᵀ over rows of a batch.
+
+    Attributes
+    ----------
+    matrices : tuple of arrays
+        G and A of each layer, from the last layer to the first.
+    of_rows : dict
+        By their position, those that are too wide for a matrix, as they are made from a few rows.
+    """
+
+    matrices: tuple[Array, ...]
+    of_rows: dict[int, _Factor]
+
+    @classmethod
+    def merged(cls, weights: Sequence[float], parts: Sequence[Self]) -> Self:
+        """Return the means over a batch in parts; what is made from a few rows is the first part's."""
+        return cls(weighted_sum(weights, [part.matrices for part in parts]), parts[0].of_rows)
+
+    def decomposed(self) -> list[tuple[_Factor, _Factor]]:
+        """Return A and G of each layer, in their order in θ, by eigenvalues and eigenvectors."""
+        wide = self.of_rows
+        factors = [wide[i] if i in wide else _factor(mean) for i, mean in enumerate(self.matrices)]
+        factors.reverse()
+        return list(zip(factors[::2], factors[1::2], strict=True))
+
+
+@np.errstate(over="ignore", invalid="ignore")  # factors that aren't finite are replaced
+def kronecker_means(
+    batch: BatchLinearization, cotangents: Callable[[slice, Any], Any], most_blocks: int = MOST_BLOCKS
+) -> KroneckerMeans:
+    """E35: Compute the factors of H = 1/N Σ_n J_nᵀ M_n J_n for all layers of a multilayer perceptron.
+
+    Parameters
+    ----------
+    batch : BatchLinearization
+        The network, or a policy that begins with it, linearised at θ for N rows.
+    cotangents : callable
+        From a block of rows and the outputs for them to cotangents u of the outputs, one for each row. For a
+        policy, ∇ log π(a|s) in the outputs, of the actions that were drawn; for least squares, 1.
+    most_blocks : int
+        Largest number of blocks of rows that the factors are averages over; more make them hardly better.
+    """
+    of_rows: dict[int, _Factor] = {}  # of the first block alone
 
     def of_block(block: Block) -> tuple[Array, ...]:
         seen: list[Array] = []
@@ -134,18 +169,15 @@ def _factors(
                 if rows.shape[1] <= _WIDEST:
                     seen.append(block.mean_outer(rows))
                     continue
-                if len(seen) not in of_wide:
-                    of_wide[len(seen)] = _factor_of_rows(rows, block.weights)
+                if len(seen) not in of_rows:
+                    of_rows[len(seen)] = _factor_of_rows(rows, block.weights)
                 seen.append(np.zeros(1))
             return isinstance(linear, LayerMap)
 
         block.linearized().vjp(cotangents(block.rows, block.value), visit)
         return tuple(seen)
 
-    means = batch.mean(of_block, every=-(-len(batch.blocks) // most_blocks))
-    factors = [of_wide[i] if i in of_wide else _factor(mean) for i, mean in enumerate(means)]
-    factors.reverse()  # they came from the last layer to the first, and G before A
-    return list(zip(factors[::2], factors[1::2], strict=True))
+    return KroneckerMeans(batch.mean(of_block, every=-(-len(batch.blocks) // most_blocks)), of_rows)
 
 
 def _factor(symmetric: Array) -> _Factor:

@@ -6,6 +6,7 @@ batch is summed over its blocks in one place, :meth:`BatchLinearization.mean`.
 """
 
 import functools
+import itertools
 import operator
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -49,6 +50,15 @@ def checked_weights(weights: Array, n: int) -> Array:
 def weighted_mean(values: Any, weights: Any = None) -> Any:
     """Return the mean of ``values`` (N,), or Σ_n w_n values_n if ``weights`` (N,) are given."""
     return np.mean(values) if weights is None else np.sum(weights * values)
+
+
+def weighted_sum(weights: Iterable[float], terms: Iterable[Any]) -> Any:
+    """Return Σ w_i terms_i, added in their order; the terms are numbers, arrays, or tuples of them."""
+    total = None
+    for weight, term in zip(weights, terms, strict=True):
+        weighted = _each(partial(operator.mul, weight), term)
+        total = weighted if total is None else _each(operator.add, total, weighted)
+    return total
 
 
 def cast(outputs: Any, dtype: npt.DTypeLike) -> Any:
@@ -185,13 +195,10 @@ class BatchLinearization:
         """
         blocks = self.blocks[::every]
         n = sum(map(len, blocks))
-        total = None
-        for block, *more in zip(blocks, *of_blocks, strict=True):
-            # Explicit weights are parts of the whole batch already.
-            part = len(block) / n if self.weights is None else len(self.blocks) / len(blocks)
-            mean = _each(partial(operator.mul, part), term(block, *more))
-            total = mean if total is None else _each(operator.add, total, mean)
-        return total
+        # Explicit weights are parts of the whole batch already.
+        whole = len(self.blocks) / len(blocks)
+        weights = (len(block) / n if self.weights is None else whole for block in blocks)
+        return weighted_sum(weights, itertools.starmap(term, zip(blocks, *of_blocks, strict=True)))
 
     def mean_vjp(self, u: Array) -> Any:
         """Return Σ_n w_n J_nᵀ u_n, shape (p,), for an array ``u`` with a row for each row of data."""

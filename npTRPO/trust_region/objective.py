@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -12,7 +13,9 @@ from npTRPO._typing import Array
 from npTRPO.autograd import value_and_grad
 from npTRPO.policies.distributions import Distribution
 from npTRPO.policies.policy import Policy
+from npTRPO.trust_region.curvature import Curvature
 from npTRPO.trust_region.fisher import FisherOperator
+from npTRPO.trust_region.kronecker import KroneckerMeans
 from npTRPO.trust_region.linearized import BLOCK_ROWS, BatchLinearization, Block, cast, part, weighted_mean
 
 
@@ -78,7 +81,7 @@ class Objective(Protocol):
     at_old: float
     entropy: float
 
-    def system(self) -> tuple[FisherOperator, Callable[[Array], Array] | None]:
+    def system(self) -> tuple[Curvature, Callable[[Array], Array] | None]:
         """Return H + λI, where ½ ΔᵀHΔ models the divergence, and a preconditioner (E35) or None.
 
         Asked for only where the gradient is finite and not zero.
@@ -156,24 +159,53 @@ class PolicyObjective:
 
     def __call__(self, theta: Array) -> Trial:
         """Evaluate surrogate and mean KL at ``theta``."""
+        return Trial(*map(float, self.trial(theta)))
 
-        def trial(block: Block, old_log_prob: Array) -> tuple[Any, Any]:
+    def trial(self, theta: Array) -> tuple[Any, Any]:
+        """Return surrogate and mean KL at ``theta``, as means over the rows."""
+
+        def of_block(block: Block, old_log_prob: Array) -> tuple[Any, Any]:
             outputs = self._policy.outputs(theta, self._batch.rows[block.rows])
             new = self._policy.family(cast(outputs, np.float64))
             return self._surrogate(block, new, old_log_prob), mean_kl(self._old(block), new, block.weights)
 
-        return Trial(*map(float, self._batch.mean(trial, self._old_log_probs)))
+        return self._batch.mean(of_block, self._old_log_probs)  # type: ignore[no-any-return]
 
-    def system(self) -> tuple[FisherOperator, Callable[[Array], Array] | None]:
+    def system(self) -> tuple[Curvature, Callable[[Array], Array] | None]:
         """Return F + λI, of every k-th state, and its Kronecker factors, where they are asked for."""
+        is_plain = self._preconditioner == "identity"
+        return self._fisher, None if is_plain else self._fisher.preconditioner(self._actions[self._every])
+
+    @cached_property
+    def _fisher(self) -> FisherOperator:
         batch, every = self._batch, self._every
         if every.step == 1:
-            fisher = FisherOperator.of(batch, self._policy, self._damping)
+            return FisherOperator.of(batch, self._policy, self._damping)
+        w = None if batch.weights is None else batch.weights[every] / np.sum(batch.weights[every])
+        return FisherOperator(self._policy, batch.theta, batch.rows[every], self._damping, weights=w)
+
+    # --- as a part of a batch --------------------------------------------------------------------
+
+    def model(self) -> tuple[Array, float, float, float]:
+        """Return gradient, surrogate and entropy, and which part of the rows' weight is used for F."""
+        batch, every = self._batch, self._every
+        if batch.weights is None:
+            chosen = len(range(len(batch.rows))[every]) / len(batch.rows)
         else:
-            w = None if batch.weights is None else batch.weights[every] / np.sum(batch.weights[every])
-            fisher = FisherOperator(self._policy, batch.theta, batch.rows[every], self._damping, weights=w)
-        is_plain = self._preconditioner == "identity"
-        return fisher, None if is_plain else fisher.preconditioner(self._actions[every])
+            chosen = float(np.sum(batch.weights[every]))
+        return self.gradient, self.at_old, self.entropy, chosen
+
+    def product(self, v: Array) -> Any:
+        """Return F v, without the damping."""
+        return self._fisher.product(v)
+
+    def form(self, v: Array) -> float:
+        """Return vᵀFv."""
+        return self._fisher.form(v)
+
+    def factors(self, most_blocks: int) -> KroneckerMeans:
+        """Return the Kronecker factors of F."""
+        return self._fisher.factors(self._actions[self._every], most_blocks)
 
     def _old(self, block: Block) -> Distribution:
         outputs = block.value if self._acted is None else part(self._acted, block.rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -12,9 +11,15 @@ import numpy as np
 from npTRPO._typing import Array
 from npTRPO.policies.mlp import MLP
 from npTRPO.policies.network import Network
-from npTRPO.trust_region.conjugate_gradient import conjugate_gradient
-from npTRPO.trust_region.kronecker import KroneckerPreconditioner
+from npTRPO.trust_region.conjugate_gradient import ConjugateGradient
+from npTRPO.trust_region.kronecker import (
+    MOST_BLOCKS,
+    KroneckerMeans,
+    KroneckerPreconditioner,
+    kronecker_means,
+)
 from npTRPO.trust_region.linearized import BatchLinearization, Block, outputs_in_blocks
+from npTRPO.trust_region.parts import Parts, PartsCurvature
 
 
 def predict_values(network: Network, theta: Array, observations: Array) -> Array:
@@ -87,26 +92,99 @@ def fit_trust_region(
     ----------
     Schulman et al. 2015 (GAE), arXiv 1506.02438, section 5, equations 29 and 30.
     """
-    targets = returns.astype(theta.dtype, copy=False)
-    layered = network if cg_preconditioner == "kronecker" and isinstance(network, MLP) else None
+    whole = Parts.of(LeastSquares(network, observations, returns.astype(theta.dtype, copy=False)))
+    return fit_in_parts(
+        whole,
+        network if cg_preconditioner == "kronecker" and isinstance(network, MLP) else None,
+        theta,
+        ConjugateGradient(cg_rtol, maxiter=cg_max_steps),
+        steps=steps,
+        damping=damping,
+        max_change=max_change,
+        max_iter=max_iter,
+    )
+
+
+class LeastSquares:
+    """The mean squared error of a network's values, and its Gauss–Newton model where it was linearised last.
+
+    Parameters
+    ----------
+    network : Network
+        With one output.
+    observations : array, shape (N, features)
+        Encoded observations.
+    targets : array, shape (N,)
+        What the values are to be, in the dtype of θ.
+    """
+
+    def __init__(self, network: Network, observations: Array, targets: Array) -> None:
+        self._network, self._observations, self._targets = network, observations, targets
+
+    def linearize(self, theta: Array) -> tuple[float, Array]:
+        """Linearise at θ; return the error there, and the gradient of −½ error."""
+        self._batch = BatchLinearization(self._network, theta, self._observations)
+        residual = self._targets - _values(self._batch)
+        return _mean_square(residual), self._batch.mean_vjp(residual[:, None])
+
+    def error(self, theta: Array) -> float:
+        """Return the mean squared error at other parameters."""
+        return _mean_square(self._targets - predict_values(self._network, theta, self._observations))
+
+    def product(self, v: Array) -> Any:
+        """Return H v, with H = JᵀJ/N."""
+        return self._batch.gauss_newton(v, [lambda jv: jv] * len(self._batch.blocks))
+
+    def form(self, v: Array) -> float:
+        """Return vᵀHv = 1/N Σ (J_n v)²."""
+        return self._batch.quadratic_form(v, lambda _, change: np.sum(change**2, axis=1))
+
+    def factors(self, most_blocks: int = MOST_BLOCKS) -> KroneckerMeans:
+        """Return the Kronecker factors of H."""
+        return kronecker_means(self._batch, lambda _, values: np.ones_like(values), most_blocks)
+
+
+def fit_in_parts(
+    errors: Parts,
+    layered: MLP | None,
+    theta: Array,
+    solver: ConjugateGradient,
+    *,
+    steps: int = 2,
+    damping: float = 0.1,
+    max_change: float = 0.5,
+    max_iter: int = 10,
+) -> Array:
+    """Take the steps of :func:`fit_trust_region` on a batch in parts.
+
+    Parameters
+    ----------
+    errors : Parts
+        Of :class:`LeastSquares`.
+    layered : MLP or None
+        The network, to solve with its Kronecker factors.
+    theta : array, shape (q,)
+        Parameters of the value function.
+    solver : ConjugateGradient
+        Solves (H + λI) x = g.
+    steps, damping, max_change, max_iter
+        As in :func:`fit_trust_region`.
+    """
+    hessian, M = PartsCurvature(errors, theta, damping), None
     M = None
     for _ in range(steps):
-        batch = BatchLinearization(network, theta, observations)
-        residual = targets - _values(batch)
-        error = _mean_square(residual)
-        gradient = batch.mean_vjp(residual[:, None])  # of −½ error
+        error, gradient = errors.mean("linearize", theta)
         if not np.any(gradient) or not np.all(np.isfinite(gradient)):
             return theta
         if layered is not None and M is None:  # the first step's serves the others too
-            M = KroneckerPreconditioner(layered, batch, lambda _, values: np.ones_like(values), damping)
-        hessian = partial(_hessian_product, batch, damping)
-        step = conjugate_gradient(hessian, gradient, rtol=cg_rtol, maxiter=cg_max_steps, M=M).x
-        curvature = batch.quadratic_form(step, lambda _, change: np.sum(change**2, axis=1))
+            M = KroneckerPreconditioner(layered, hessian.factors(), theta.dtype, damping)
+        step = solver.solve(hessian, gradient, M=M).x
+        curvature = hessian.form(step)
         if not curvature > 0:
             return theta
         step = step * step.dtype.type(min(1.0, math.sqrt(2 * max_change * error / curvature)))
         for _ in range(max_iter):
-            if _mean_square(targets - predict_values(network, theta + step, observations)) < error:
+            if errors.mean("error", theta + step) < error:
                 theta = theta + step
                 break
             step = step / 2
@@ -230,11 +308,6 @@ def fit_adam(
             rate = learning_rate * math.sqrt(1 - 0.999**steps) / (1 - 0.9**steps)
             theta = theta - rate * mean / (np.sqrt(square) + 1e-8 * math.sqrt(1 - 0.999**steps))
     return theta, AdamState(mean, square, steps)
-
-
-def _hessian_product(batch: BatchLinearization, damping: float, v: Array) -> Any:
-    """Return (JᵀJ/N + λI) v for a network with one output."""
-    return batch.gauss_newton(v, [lambda jv: jv] * len(batch.blocks)) + damping * v
 
 
 def _values(batch: BatchLinearization) -> Array:

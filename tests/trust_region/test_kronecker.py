@@ -10,12 +10,17 @@ from hypothesis import strategies as st
 from npTRPO import FisherOperator, Policy, conjugate_gradient
 from npTRPO.policies import MLP
 from npTRPO.trust_region import BatchLinearization, UpdateOutcome, update
-from npTRPO.trust_region.kronecker import KroneckerPreconditioner
+from npTRPO.trust_region.kronecker import KroneckerPreconditioner, kronecker_means
 from tests.policies.oracles import EPS
 from tests.strategies import generators, policy_batches
 from tests.trust_region.oracles import joined
 
 dampings = st.sampled_from([1e-3, 0.1, 10.0])
+
+
+def preconditioner(network, batch, cotangents, damping, **options):
+    means = kronecker_means(batch, cotangents, **options)
+    return KroneckerPreconditioner(network, means, batch.theta.dtype, damping)
 
 
 def ones(_, values):
@@ -38,7 +43,7 @@ def test_e35_for_a_linear_function_it_is_the_inverse_itself(n, rows, damping, rn
     """With one output, whose cotangent is 1, nothing is left out: A ⊗ 1 is all of H."""
     network, x = MLP((n, 1)), rng.standard_normal((rows, n))
     batch = BatchLinearization(network, network.init(rng), x)
-    M = dense(KroneckerPreconditioner(network, batch, ones, damping), n + 1)
+    M = dense(preconditioner(network, batch, ones, damping), n + 1)
     with_bias = np.column_stack([x, np.ones(rows)])
     assert_inverse(M, with_bias.T @ with_bias / rows + damping * np.eye(n + 1))
 
@@ -73,7 +78,7 @@ def test_e35_each_layers_block_is_the_product_of_its_inputs_and_its_gradients(
     theta, x = rng.standard_normal(network.n_parameters), rng.standard_normal((rows, sizes[0]))
     u = rng.standard_normal((rows, sizes[-1]))
     batch = BatchLinearization(network, theta, x, block_rows=block)
-    found = dense(KroneckerPreconditioner(network, batch, lambda part, _: u[part], damping), theta.size)
+    found = dense(preconditioner(network, batch, lambda part, _: u[part], damping), theta.size)
     for layer, expected in zip(network.layers, blocks_by_hand(network, theta, x, u), strict=True):
         assert_inverse(found[layer, layer], expected + damping * np.eye(len(expected)))
         found[layer, layer] = 0
@@ -84,7 +89,7 @@ def test_of_many_rows_it_takes_some_blocks_from_everywhere():
     rng = np.random.default_rng(0)
     network, x = MLP((2, 1)), rng.standard_normal((10, 2))
     batch = BatchLinearization(network, network.init(rng), x, block_rows=2)
-    M = KroneckerPreconditioner(network, batch, ones, 0.1, most_blocks=2)
+    M = preconditioner(network, batch, ones, 0.1, most_blocks=2)
     some = np.column_stack([x, np.ones(10)])[[0, 1, 6, 7]]
     assert_inverse(dense(M, 3), some.T @ some / 4 + 0.1 * np.eye(3))
 
@@ -95,7 +100,7 @@ def test_rows_with_weights_count_as_repeated_rows(block, rng):
     batch = BatchLinearization(network, network.init(rng), x, counts / 6, block_rows=block)
     repeated = np.column_stack([x, np.ones(4)]).repeat(counts, axis=0)
     expected = repeated.T @ repeated / 6 + 0.1 * np.eye(3)
-    assert_inverse(dense(KroneckerPreconditioner(network, batch, ones, 0.1), 3), expected)
+    assert_inverse(dense(preconditioner(network, batch, ones, 0.1), 3), expected)
 
 
 @pytest.mark.parametrize("space", [spaces.Discrete(3), spaces.Box(-1, 1, (2,))], ids=["Discrete", "Box"])
@@ -154,7 +159,7 @@ def test_factors_that_are_not_finite_or_zero_leave_a_layer_alone(bad, damping):
     rng = np.random.default_rng(0)
     network, x = MLP((2, 3, 1)), rng.standard_normal((5, 2))
     batch = BatchLinearization(network, network.init(rng), x)
-    M = KroneckerPreconditioner(network, batch, lambda _, values: np.full_like(values, bad), damping)
+    M = preconditioner(network, batch, lambda _, values: np.full_like(values, bad), damping)
     expected = np.eye(network.n_parameters) / (damping or 1.0)
     np.testing.assert_allclose(
         dense(M, network.n_parameters), expected, rtol=0, atol=100 * EPS / (damping or 1.0)
@@ -167,7 +172,7 @@ def test_e35_wide_layers_are_inverted_with_the_rows_that_there_are(damping, size
     """Of fewer rows than the factor is made from, it is exact; compared in random directions."""
     network, x = MLP(sizes), rng.standard_normal((20, sizes[0]))
     theta = network.init(rng)
-    M = KroneckerPreconditioner(network, BatchLinearization(network, theta, x), ones, damping)
+    M = preconditioner(network, BatchLinearization(network, theta, x), ones, damping)
     v = rng.standard_normal(theta.size)
     found, inputs, weights = M(v), [x], []
     for layer, fan_in in zip(network.layers, sizes, strict=False):
@@ -199,7 +204,7 @@ def test_of_wide_observations_it_saves_steps():
     def product(v):
         return batch.gauss_newton(v, [lambda jv: jv] * len(batch.blocks)) + 0.1 * v
 
-    M = KroneckerPreconditioner(network, batch, ones, 0.1)
+    M = preconditioner(network, batch, ones, 0.1)
     assert conjugate_gradient(product, b, rtol=1e-2, M=M).iterations < (
         conjugate_gradient(product, b, rtol=1e-2).iterations / 2
     )
