@@ -4,31 +4,26 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Self, TypeVar
 
 import numpy as np
 
 from npTRPO._typing import Array
+from npTRPO.agent.experience import WholeBatch
 from npTRPO.agent.model import Model
 from npTRPO.policies.mlp import MLP
-from npTRPO.sampling.advantages import gae
 from npTRPO.sampling.batch import Batch
-from npTRPO.sampling.normalization import Moments, RewardScale, standardize
+from npTRPO.sampling.normalization import Moments, RewardScale
+from npTRPO.sampling.statistics import Spread, explained
 from npTRPO.sampling.stepping import Actor
 from npTRPO.trust_region import value_fit
-from npTRPO.trust_region.linearized import cast, outputs_in_blocks, weighted_mean
-from npTRPO.trust_region.objective import mean_kl
+from npTRPO.trust_region.conjugate_gradient import ConjugateGradient
+from npTRPO.trust_region.line_search import LineSearch
+from npTRPO.trust_region.parts import PartsObjective
 from npTRPO.trust_region.update import Update, UpdateOutcome, update
 
 PURPOSES = ("initialisation", "sampling", "value fit", "reset", "predict")
 """Purposes that random numbers are drawn for. The position is part of the seed, so never reorder these."""
-
-# Options that the update of a policy takes by the same names.
-_OF_UPDATE = (
-    *("target_kl", "cg_damping", "cg_rtol", "cg_beta", "cg_preconditioner", "damped_step"),
-    *("line_search_shrinking_factor", "line_search_max_iter", "sub_sampling_factor"),
-)
 
 _T = TypeVar("_T")
 
@@ -165,7 +160,9 @@ def act(
     return model.policy.to_env(actor.act(actor.normalized(rows)))
 
 
-def learn(model: Model, learner: Learner, batch: Batch, rng: np.random.Generator) -> tuple[Learner, Update]:
+def learn(
+    model: Model, learner: Learner, batch: Batch | WholeBatch, rng: np.random.Generator
+) -> tuple[Learner, Update]:
     """Learn from one batch: estimate advantages, update the policy, fit the value function.
 
     Parameters
@@ -174,8 +171,9 @@ def learn(model: Model, learner: Learner, batch: Batch, rng: np.random.Generator
         Policy, value network and options.
     learner : Learner
         What was learned before; it isn't changed.
-    batch : Batch
-        Experience of the learner's policy, its observations normalised by the learner's moments.
+    batch : Batch or WholeBatch
+        Experience of the learner's policy, its observations normalised by the learner's moments; in one
+        piece, or in parts, in which all sums over it are then taken.
     rng : numpy.random.Generator
         Shuffles the batch for the value fit by Adam; the other fits draw nothing. :meth:`TRPO.learn` takes
         ``learner.rng("value fit")``.
@@ -206,13 +204,14 @@ def learn(model: Model, learner: Learner, batch: Batch, rng: np.random.Generator
     >>> learner.num_timesteps, update.kl <= agent.config.target_kl
     (64, True)
     """
-    if not batch.valid.any():
+    if isinstance(batch, Batch):
+        if learner.reward_scale.running.shape != (n_envs := batch.rewards.shape[1],):
+            learner = learner.at_reset(n_envs)
+        batch = WholeBatch.of(model, [batch], learner.reward_scale.running)
+    if not batch.n_transitions:
         raise ValueError("the batch has no transition to learn from: all of its steps only reset")
-    n_steps, n_envs = batch.rewards.shape
-    if learner.reward_scale.running.shape != (n_envs,):
-        learner = learner.at_reset(n_envs)
     learner = replace(
-        learner, num_timesteps=learner.num_timesteps + n_steps * n_envs, n_updates=learner.n_updates + 1
+        learner, num_timesteps=learner.num_timesteps + batch.n_steps, n_updates=learner.n_updates + 1
     )
     with np.errstate(over="ignore", invalid="ignore"):  # what isn't finite is refused, not warned about
         learned, result = _learn_from(model, learner, batch, rng)
@@ -223,47 +222,46 @@ def learn(model: Model, learner: Learner, batch: Batch, rng: np.random.Generator
 
 
 def _learn_from(
-    model: Model, learner: Learner, batch: Batch, rng: np.random.Generator
+    model: Model, learner: Learner, batch: WholeBatch, rng: np.random.Generator
 ) -> tuple[Learner, Update]:
-    config, valid, rewards = model.config, batch.valid, batch.rewards
-    if config.normalize_rewards:
-        scale = learner.reward_scale.updated(rewards, batch.ended, valid, config.gamma)
-        learner, rewards = replace(learner, reward_scale=scale), scale.apply(rewards)
-    value = partial(value_fit.predict_values, model.value_network, learner.value_theta)
-    values, next_values = batch.values(value)
-    ends, discounts = (batch.terminated, batch.truncated), (config.gamma, config.gae_lambda)
-    advantages = gae(rewards, values, next_values, *ends, *discounts)
-    chosen = advantages[valid]
-    returns = chosen + values[valid]
-    explained = value_fit.explained_variance(values[valid], returns)
+    config, layered = model.config, isinstance(model.policy.network, MLP)
+    scale = learner.reward_scale.merged(*(summary.rewards for summary in batch.summaries))
+    learner = replace(learner, reward_scale=scale)
+    spreads = batch.call("estimate", scale, learner.value_theta)
+    advantages, returns, errors = map(Spread.merged, zip(*spreads, strict=True))
+    explained_variance = explained(errors, returns)
+    if config.discounted_states:
+        batch = batch.discounted()
 
-    weights = discounted(batch.times[valid], config.gamma) if config.discounted_states else None
-    learner, observations, old, kl = _renewed(model, learner, batch, weights)
+    learner, kl = _renewed(model, learner, batch)
     if kl > config.target_kl:
-        entropy = float(weighted_mean(model.policy.family(cast(old, np.float64)).entropy(), weights))
+        entropy = float(batch.states.mean("entropy"))
         stay = Update(learner.theta, UpdateOutcome.MEASURED, math.nan, entropy, kl)
-        return learner, replace(stay, explained_variance=explained)
-    result = update(
-        model.policy,
+        return learner, replace(stay, explained_variance=explained_variance)
+    objective = PartsObjective(
+        batch.policy,
+        batch.call("linearize", learner.theta, advantages if config.normalize_advantage else None),
+        model.policy.network,
         learner.theta,
-        observations,
-        batch.actions[valid],
-        normalized(chosen) if config.normalize_advantage else chosen,
-        weights=weights,
-        old=old,
-        cg_max_steps=config.cg_steps(isinstance(model.policy.network, MLP)),
-        **{name: getattr(config, name) for name in _OF_UPDATE},
+        config.cg_damping,
+        config.cg_preconditioner,  # type: ignore[arg-type]
+    )
+    result = update(
+        objective,
+        learner.theta,
+        target_kl=config.target_kl,
+        solver=ConjugateGradient(config.cg_rtol, maxiter=config.cg_steps(layered), beta=config.cg_beta),  # type: ignore[arg-type]
+        search=LineSearch(config.line_search_shrinking_factor, config.line_search_max_iter),
+        damped_step=config.damped_step,
     )
     if result.outcome is not UpdateOutcome.IMPROVED:
         result = replace(result, kl=kl)
-    value_theta, adam = fit_values(model, learner, observations, returns, rng)
+    value_theta, adam = fit_values(model, learner, batch, rng)
     learned = replace(learner, theta=result.theta, value_theta=value_theta, adam=adam)
-    return learned, replace(result, explained_variance=explained)
+    return learned, replace(result, explained_variance=explained_variance)
 
 
-def _renewed(
-    model: Model, learner: Learner, batch: Batch, weights: Array | None
-) -> tuple[Learner, Array, Any, float]:
+def _renewed(model: Model, learner: Learner, batch: WholeBatch) -> tuple[Learner, float]:
     """Renew the moments of the observations, before the update, within its trust region (E57).
 
     The update then measures how far the policy that will act is from the one that acted, in the same
@@ -274,27 +272,18 @@ def _renewed(
     -------
     Learner
         With the new moments, and for MLPs the parameters that make the same functions of them.
-    array, shape (N, features)
-        Observations as the learner sees them.
-    array, tuple of arrays or None
-        Outputs of the policy that acted, if they aren't those of this learner.
     float
-        Mean KL divergence from that policy to this learner's, in nats.
+        Mean KL divergence from the policy that acted to this learner's, in nats.
     """
-    moments, outputs = learner.observation_moments, model.policy.outputs
-    observations, raw = batch.observations[batch.valid], batch.raw_observations[batch.valid]
-    if moments is None:
-        return learner, observations, None, 0.0
-    new = moments.updated(raw)
-    candidate = _in_units(model, learner, moments, new)
-    rows = standardize(raw, new.normalizer(observations.dtype, model.policy.observation_eps))
-    old = outputs_in_blocks(outputs, learner.theta, observations)
-    both = old, outputs_in_blocks(outputs, candidate.theta, rows)
-    before, after = (model.policy.family(cast(each, np.float64)) for each in both)
-    kl = float(mean_kl(before, after, weights))
-    if not moments.count or kl <= model.config.target_kl:
-        return candidate, rows, old, kl
-    return learner, observations, None, 0.0
+    moments = learner.observation_moments
+    if moments is not None:
+        new = moments.merged(*(summary.observations for summary in batch.summaries))
+        candidate = _in_units(model, learner, moments, new)
+        kl = float(batch.states.mean("renew", learner.theta, candidate.theta, new))
+        if not moments.count or kl <= model.config.target_kl:
+            return candidate, kl
+    batch.call("keep")
+    return learner, 0.0
 
 
 def _in_units(model: Model, learner: Learner, old: Moments, new: Moments) -> Learner:
@@ -314,40 +303,23 @@ def _in_units(model: Model, learner: Learner, old: Moments, new: Moments) -> Lea
 
 
 def fit_values(
-    model: Model, learner: Learner, observations: Array, returns: Array, rng: np.random.Generator
+    model: Model, learner: Learner, batch: WholeBatch, rng: np.random.Generator
 ) -> tuple[Array, value_fit.AdamState]:
-    """Fit the value function to returns, each (N,), and return its parameters and Adam's state."""
-    config, network = model.config, model.value_network
-    given = network, learner.value_theta, observations, returns
-    if config.value_fit == "adam":
-        return value_fit.fit_adam(
-            *given,
-            learner.adam,
-            rng,
-            epochs=config.value_steps,
-            batch_size=config.batch_size,
-            learning_rate=config.learning_rate,
-        )
+    """Fit the value function to the batch's returns, and return its parameters and Adam's state."""
+    config, network, theta = model.config, model.value_network, learner.value_theta
+    layered = network if isinstance(network, MLP) else None
+    if config.value_fit == "trust_region":
+        solver = ConjugateGradient(config.cg_rtol, maxiter=config.cg_steps(layered is not None))
+        with_factors = layered if config.cg_preconditioner == "kronecker" else None
+        fitted = value_fit.fit_in_parts(batch.values, with_factors, theta, solver, steps=config.value_steps)
+        return fitted, learner.adam
+    observations, returns = map(np.concatenate, zip(*batch.call("targets"), strict=True))
     if config.value_fit == "lbfgs":
-        return value_fit.fit_lbfgs(*given, max_iter=config.value_steps), learner.adam
-    fitted = value_fit.fit_trust_region(
-        *given,
-        steps=config.value_steps,
-        cg_max_steps=config.cg_steps(isinstance(network, MLP)),
-        cg_rtol=config.cg_rtol,
-        cg_preconditioner=config.cg_preconditioner,  # type: ignore[arg-type]
+        found = value_fit.fit_lbfgs(network, theta, observations, returns, max_iter=config.value_steps)
+        return found, learner.adam
+    return value_fit.fit_adam(
+        *(network, theta, observations, returns, learner.adam, rng),
+        epochs=config.value_steps,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
     )
-    return fitted, learner.adam
-
-
-def normalized(advantages: Array) -> Array:
-    """Return advantages with mean 0 and standard deviation 1; all zero if they don't vary."""
-    # Where they don't vary their deviation needn't be 0, as a mean is rounded.
-    spread = float(np.std(advantages)) if np.ptp(advantages) > 0 else 0.0
-    return np.asarray((advantages - np.mean(advantages)) / spread) if spread else np.zeros_like(advantages)
-
-
-def discounted(times: Array, gamma: float) -> Array:
-    """Return weights γᵗ / Σ γᵗ of states, in which steps t, (N,), of their episodes they were met (E10)."""
-    weights = gamma ** (times - np.min(times)).astype(np.float64)
-    return np.asarray(weights / np.sum(weights))

@@ -54,19 +54,37 @@ class Moments:
         """Return moments of no rows, which normalise nothing."""
         return cls(np.zeros(size), np.ones(size), 0)
 
+    @classmethod
+    def of(cls, rows: Array) -> Moments:
+        """Return the moments of ``rows``, of shape (N, d); or (N,), whose mean and variance have no axis."""
+        if not len(rows):
+            return cls(np.zeros(rows.shape[1:]), np.ones(rows.shape[1:]), 0)
+        mean = np.asarray(np.mean(rows, axis=0, dtype=np.float64))
+        return cls(mean, np.asarray(np.var(rows, axis=0, dtype=np.float64)), len(rows))
+
     def updated(self, rows: Array) -> Moments:
         """Return the moments of all rows so far and ``rows`` (N, d) together."""
-        n = len(rows)
+        return self.merged(Moments.of(rows))
+
+    def merged(self, *others: Moments) -> Moments:
+        """Return the moments of all rows of these and of the others, which are taken in their order."""
+        merged = self
+        for other in others:
+            merged = merged._merged(other)
+        return merged
+
+    def _merged(self, other: Moments) -> Moments:
+        n = other.count
         if n == 0:
             return self
-        mean = np.asarray(np.mean(rows, axis=0, dtype=np.float64))
-        variance = np.asarray(np.var(rows, axis=0, dtype=np.float64))
         if self.count == 0:
-            return Moments(mean, variance, n)
+            return other
         total = self.count + n
-        shift = mean - self.mean
-        merged = (self.variance * self.count + variance * n) / total + shift**2 * (self.count * n / total**2)
-        return Moments(self.mean + shift * (n / total), merged, total)
+        shift = other.mean - self.mean
+        variance = (self.variance * self.count + other.variance * n) / total
+        return Moments(
+            self.mean + shift * (n / total), variance + shift**2 * (self.count * n / total**2), total
+        )
 
     @property
     def scale(self) -> Array:
@@ -136,10 +154,22 @@ class RewardScale:
 
     def updated(self, rewards: Array, ended: BoolArray, valid: BoolArray, gamma: float) -> RewardScale:
         """Return the scale after the steps of a batch, arrays (T, n_envs); only valid ones are counted."""
+        return self.merged(self.of(rewards, ended, valid, gamma, self.running))
+
+    @classmethod
+    def of(
+        cls, rewards: Array, ended: BoolArray, valid: BoolArray, gamma: float, running: Array
+    ) -> RewardScale:
+        """Return the scale of the steps of a batch alone, which begins with ``running``."""
         if not len(rewards):
-            return self
-        seen = running_sums(rewards, gamma, ended, self.running)
-        return RewardScale(self.moments.updated(seen[valid][:, None]), np.where(ended[-1], 0.0, seen[-1]))
+            return cls(Moments.empty(1), running)
+        seen = running_sums(rewards, gamma, ended, running)
+        return cls(Moments.of(seen[valid][:, None]), np.where(ended[-1], 0.0, seen[-1]))
+
+    def merged(self, *others: RewardScale) -> RewardScale:
+        """Return the scale after further steps, in groups of environments that are joined in their order."""
+        running = np.concatenate([other.running for other in others])
+        return RewardScale(self.moments.merged(*(other.moments for other in others)), running)
 
     def apply(self, rewards: Array) -> Array:
         """Return rewards divided by the scale, clipped to ±10."""

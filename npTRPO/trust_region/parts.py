@@ -82,6 +82,8 @@ class PartsObjective:
     ----------
     parts : Parts
         Of policy objectives, all at ``theta``.
+    models : sequence of tuples
+        What :meth:`PolicyObjective.model` of each returned.
     network : Network
         The policy's.
     theta : array, shape (p,)
@@ -100,6 +102,7 @@ class PartsObjective:
     def __init__(
         self,
         parts: Parts,
+        models: Sequence[tuple[Array, float, float, float]],
         network: Network,
         theta: Array,
         damping: float,
@@ -107,7 +110,6 @@ class PartsObjective:
     ) -> None:
         self._parts, self._theta, self._damping = parts, theta, damping
         self._layered = network if preconditioner == "kronecker" and isinstance(network, MLP) else None
-        models = parts.each("model")
         self.gradient, at_old, entropy = weighted_sum(parts.weights, [model[:3] for model in models])
         self.at_old, self.entropy = float(at_old), float(entropy)
         chosen = [weight * model[3] for weight, model in zip(parts.weights, models, strict=True)]

@@ -28,18 +28,6 @@ def predict_values(network: Network, theta: Array, observations: Array) -> Array
     return values.astype(theta.dtype, copy=False)
 
 
-def explained_variance(values: Array, returns: Array) -> float:
-    """Return 1 − Var(returns − values) / Var(returns): 1 is perfect, 0 no better than a constant.
-
-    It is NaN if the returns don't vary.
-    """
-    spread = float(np.var(returns))
-    # The variance of equal numbers may round to more than 0, and that of very small ones to 0.
-    if not (np.max(returns) > np.min(returns) and spread > 0):
-        return math.nan
-    return 1 - float(np.var(returns - values)) / spread
-
-
 def fit_trust_region(
     network: Network,
     theta: Array,

@@ -6,7 +6,7 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 from npTRPO import TRPO
-from npTRPO.agent.learner import discounted
+from npTRPO.agent.experience import discounted
 from npTRPO.sampling import Sampler
 from tests.environments import counters, vectorized
 
@@ -62,6 +62,11 @@ def test_steps_within_episodes_count_on_across_batches_and_from_0_after_a_reset(
 
 
 def test_weights_are_powers_of_gamma_however_late_in_the_episode():
-    np.testing.assert_allclose(discounted(np.array([0, 1, 3]), 0.5), np.array([8, 4, 1]) / 13, rtol=1e-15)
-    np.testing.assert_allclose(discounted(np.array([5001, 5000]), 0.5), [1 / 3, 2 / 3], rtol=1e-15)
-    np.testing.assert_array_equal(discounted(np.array([0, 1, 0]), 0.0), [0.5, 0, 0.5])
+    for times, gamma, weights, total in [
+        ([0, 1, 3], 0.5, [8 / 13, 4 / 13, 1 / 13], 13 / 8),
+        ([5001, 5000], 0.5, [1 / 3, 2 / 3], 1.5),
+        ([0, 1, 0], 0.0, [0.5, 0, 0.5], 2),
+    ]:
+        found, found_total = discounted(np.array(times), gamma, min(times))
+        np.testing.assert_allclose(found, weights, rtol=1e-15)
+        assert found_total == total

@@ -1,16 +1,15 @@
 import math
-import statistics
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npTRPO.policies import MLP
 from npTRPO.policies.network import FunctionNetwork
 from npTRPO.trust_region import AdamState, fit_adam, fit_lbfgs, fit_trust_region
-from npTRPO.trust_region.value_fit import explained_variance, predict_values
-from tests.strategies import activations, arrays, generators
+from npTRPO.trust_region.value_fit import predict_values
+from tests.strategies import activations, generators
 
 EPS = np.finfo(float).eps
 LINEAR = MLP((3, 1))
@@ -106,29 +105,6 @@ def test_values_are_the_networks_outputs_however_many(n):
     np.testing.assert_allclose(
         predict_values(CURVED, theta, x), CURVED(theta, x)[:, 0], rtol=0, atol=100 * EPS
     )
-
-
-def test_explained_variance_is_one_for_perfect_values_and_zero_for_constant_ones():
-    returns = np.array([1.0, 2.0, 4.0])
-    assert explained_variance(returns, returns) == 1
-    assert explained_variance(np.full(3, 7.0), returns) == pytest.approx(0, abs=4 * EPS)
-    assert explained_variance(-returns, returns) == pytest.approx(-3, abs=16 * EPS)
-
-
-@given(arrays((6,)), arrays((6,)), st.floats(-100, 100))
-def test_explained_variance_is_that_of_the_definition_and_ignores_a_constant_error(values, returns, offset):
-    assume(np.ptp(returns) > 0.1)
-    spread, left = statistics.pvariance(returns.tolist()), statistics.pvariance((returns - values).tolist())
-    # Variances are means of squares that round with ε of the largest number squared, over a spread of at
-    # least 0.1² / 12.
-    atol = 50 * EPS * (6 + abs(offset)) ** 2 / spread * (1 + left / spread)
-    assert explained_variance(values + offset, returns) == pytest.approx(1 - left / spread, rel=0, abs=atol)
-
-
-@given(st.floats(-1e6, 1e6), st.integers(1, 50), generators())
-def test_returns_that_do_not_vary_have_no_explained_variance(value, n, rng):
-    # Also where rounding gives np.var of equal numbers a positive value, as for 0.1, 0.1, 0.1.
-    assert math.isnan(explained_variance(rng.standard_normal(n), np.full(n, value)))
 
 
 # --- the trust region on any network --------------------------------------------------------------
