@@ -75,6 +75,13 @@ class TRPOConfig:
         "and else sync.",
         *(None, "sync", "async", "vector_entry_point", "envpool"),
     )
+    n_shards: int | None = _option(
+        None,
+        "Groups of environments with random numbers and a part of every sum of their own, which may be in "
+        "different processes; what is learned depends on their number. None is one per worker, and one "
+        "without workers.",
+        _COUNT_OR_NONE,
+    )
     n_steps: int | None = _option(
         None,
         "Steps in each environment per update, so that a batch has n_steps × n_envs; None makes a batch "
@@ -224,6 +231,14 @@ class TRPOConfig:
     def steps_per_env(self, n_envs: int) -> int:
         """Return the number of steps in each of ``n_envs`` environments per update."""
         return self.n_steps or -(-USUAL_BATCH // n_envs)
+
+    def check_batch(self, n_envs: int) -> None:
+        """Raise a ValueError if nothing can be learned from a batch of ``n_envs`` environments."""
+        if self.normalize_advantage and n_envs * self.steps_per_env(n_envs) == 1:
+            raise ValueError(
+                "nothing is learned from a batch of one transition, whose normalised advantage is 0: "
+                "n_envs × n_steps must be at least 2, or normalize_advantage False"
+            )
 
     @property
     def value_steps(self) -> int:

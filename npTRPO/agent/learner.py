@@ -90,12 +90,13 @@ class Learner:
         theta = model.policy.init(rng, dtype=dtype)
         return replace(blank, theta=theta, value_theta=model.value_network.init(rng, dtype=dtype))
 
-    def rng(self, purpose: str) -> np.random.Generator:
+    def rng(self, purpose: str, shard: int | None = None) -> np.random.Generator:
         """Return the random numbers for one of ``PURPOSES`` in the coming update.
 
-        They follow from the seed, the purpose and the number of updates so far, and so need not be kept.
+        They follow from the seed, the purpose and the number of updates so far, and so need not be kept. Each
+        of several shards has its own.
         """
-        key = (PURPOSES.index(purpose), self.n_updates)
+        key = (PURPOSES.index(purpose), self.n_updates, *(() if shard is None else (shard,)))
         return np.random.default_rng(np.random.SeedSequence(self.entropy, spawn_key=key))
 
     def at_reset(self, n_envs: int) -> Self:

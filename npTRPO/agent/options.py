@@ -9,6 +9,7 @@ class TRPOOptions(TypedDict, total=False):
 
     n_envs: int
     vectorization_mode: str | None
+    n_shards: int | None
     n_steps: int | None
     gamma: float
     gae_lambda: float

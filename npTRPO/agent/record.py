@@ -1,7 +1,7 @@
 """The record of an update that callbacks and logs are given."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -92,3 +92,8 @@ def stops(callback: Callback | None, record: Record) -> bool:
     """Call a callback, if there is one, and return whether it asks to stop: by False, and nothing else."""
     answer = None if callback is None else callback(record)
     return isinstance(answer, (bool, np.bool_)) and not answer
+
+
+def mean_of(numbers: Collection[float]) -> float:
+    """Return the mean of numbers; NaN of none."""
+    return sum(numbers) / len(numbers) if numbers else float("nan")

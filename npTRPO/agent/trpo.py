@@ -5,8 +5,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from operator import attrgetter
-from typing import IO, Any, Self, Unpack
+from typing import IO, Any, Literal, Self, Unpack
 
 import gymnasium
 import numpy as np
@@ -14,38 +13,27 @@ from gymnasium.vector import VectorEnv
 
 from npTRPO._checks import whole_number
 from npTRPO._typing import Array
+from npTRPO.agent.attributes import part_of
 from npTRPO.agent.checkpoint import Checkpoint, checkpoint_file, read_checkpoint, write_checkpoint
+from npTRPO.agent.collection import Collector, before_loss
 from npTRPO.agent.config import TRPOConfig
+from npTRPO.agent.experience import WholeBatch
 from npTRPO.agent.learner import Learner, act, learn
 from npTRPO.agent.logging import listeners
 from npTRPO.agent.model import Model
 from npTRPO.agent.options import LoadArguments, TRPOArguments
-from npTRPO.agent.record import Callback, Record, stops
+from npTRPO.agent.record import Callback, Record, mean_of, stops
 from npTRPO.agent.resets import Resets
 from npTRPO.agent.sb3 import changed, checked_options, config_and_code
+from npTRPO.agent.shards import checked_workers, make_env, with_shards
 from npTRPO.files.errors import UnreadableFileError as CheckpointError
 from npTRPO.files.errors import reason
 from npTRPO.policies.network import Network
 from npTRPO.policies.policy import Policy
 from npTRPO.policies.spaces import Space, as_batch
-from npTRPO.sampling.batch import Batch
-from npTRPO.sampling.environments import check_spaces, make_vector_env
+from npTRPO.sampling.environments import check_spaces
 from npTRPO.sampling.normalization import Moments
-from npTRPO.sampling.rollout import Sampler
-
-
-def _part(whole: str, name: str) -> Any:
-    """Return an attribute of an agent that is a part of its learner or model; assigning makes a new one."""
-
-    def put(agent: "TRPO", value: Any) -> None:
-        old = getattr(agent, whole)
-        if isinstance(array := getattr(old, name), np.ndarray):
-            value = np.array(value, dtype=array.dtype)
-            if value.shape != array.shape:
-                raise ValueError(f"{name} must have shape {array.shape}, not {value.shape}")
-        setattr(agent, whole, replace(old, **{name: value}))
-
-    return property(attrgetter(f"{whole}.{name}"), put)
+from npTRPO.sampling.workers import LostWorkerError
 
 
 class TRPO:
@@ -71,6 +59,10 @@ class TRPO:
         In place of an environment, for an agent that only acts.
     entropy : int, optional
         In place of a seed: that of a run to repeat whose seed came from the system.
+    workers : int or "auto", optional
+        Processes that collect experience and compute their parts of every sum, or as many as there are cores.
+        The environment must be given by its id, and a script that starts workers must do so behind
+        ``if __name__ == "__main__":``. What is learned depends on ``n_shards`` only.
     **options
         Any field of :class:`TRPOConfig`. Arguments of Stable-Baselines3's that have no meaning here, such as
         ``device`` and ``use_sde``, are taken with the values that ask for nothing else.
@@ -105,17 +97,17 @@ class TRPO:
     env: VectorEnv[Any, Any, Any] | None
     env_id: str | None
 
-    theta: Array = _part("learner", "theta")
-    value_theta: Array = _part("learner", "value_theta")
-    observation_moments: Moments | None = _part("learner", "observation_moments")
-    num_timesteps: int = _part("learner", "num_timesteps")
-    n_updates: int = _part("learner", "n_updates")
-    entropy: int = _part("learner", "entropy")
-    config: TRPOConfig = _part("model", "config")
-    policy: Policy = _part("model", "policy")
-    value_network: Network = _part("model", "value_network")
-    observation_space: Space = _part("policy", "observation_space")
-    action_space: Space = _part("policy", "action_space")
+    theta: Array = part_of("learner", "theta")
+    value_theta: Array = part_of("learner", "value_theta")
+    observation_moments: Moments | None = part_of("learner", "observation_moments")
+    num_timesteps: int = part_of("learner", "num_timesteps")
+    n_updates: int = part_of("learner", "n_updates")
+    entropy: int = part_of("learner", "entropy")
+    config: TRPOConfig = part_of("model", "config")
+    policy: Policy = part_of("model", "policy")
+    value_network: Network = part_of("model", "value_network")
+    observation_space: Space = part_of("policy", "observation_space")
+    action_space: Space = part_of("policy", "action_space")
 
     def __init__(
         self,
@@ -128,12 +120,16 @@ class TRPO:
         verbose: int = 0,
         spaces: tuple[Space, Space] | None = None,
         entropy: int | None = None,
+        workers: int | Literal["auto"] | None = None,
         **options: Unpack[TRPOArguments],
     ) -> None:
         config, code = config_and_code(policy, config, policy_kwargs, options)
+        self.workers = checked_workers(workers)
         made = None
         if env is not None:
-            made = make_vector_env(env, config.n_envs, config.vectorization_mode)
+            if entropy is None:  # otherwise it was settled when that run began
+                config = with_shards(config, self.workers)
+            made = make_env(env, config, self.workers)
             spaces = made.single_observation_space, made.single_action_space
         elif spaces is None:
             raise TypeError("TRPO needs an env: the id of an environment, or an environment")
@@ -146,12 +142,17 @@ class TRPO:
 
     def _take_up(self, checkpoint: Checkpoint) -> None:
         """Be the agent of a checkpoint, without an environment."""
-        self.model, self.learner, self.env_id = checkpoint.model, checkpoint.learner, checkpoint.env_id
-        self.env = None
-        self.recent_returns = deque(checkpoint.recent_returns, maxlen=100)
-        self.recent_lengths = deque(checkpoint.recent_lengths, maxlen=100)
+        self.model, self.env_id, self.env = checkpoint.model, checkpoint.env_id, None
+        self._return_to(checkpoint)
         self._rng_act = replace(self.learner, n_updates=0).rng("predict")
         self.resets = Resets(self.n_updates)
+        self._start: Checkpoint | None = None  # as it was when the environments were reset
+
+    def _return_to(self, checkpoint: Checkpoint) -> None:
+        """Have learned what a checkpoint holds, and begin with a reset."""
+        self.learner = checkpoint.learner
+        self.recent_returns = deque(checkpoint.recent_returns, maxlen=100)
+        self.recent_lengths = deque(checkpoint.recent_lengths, maxlen=100)
         self.leave_episodes()
 
     # --- acting -------------------------------------------------------------------------------
@@ -208,7 +209,8 @@ class TRPO:
 
     def set_env(self, env: str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> None:
         """Learn in another environment from now on; a ValueError names both spaces if they differ."""
-        made = make_vector_env(env, self.config.n_envs, self.config.vectorization_mode)
+        config = self.config if self.n_updates else with_shards(self.config, self.workers)
+        made = make_env(env, config, self.workers)
         try:
             check_spaces(self.policy, made)
         except ValueError:
@@ -218,12 +220,12 @@ class TRPO:
         name = env if isinstance(env, str) else getattr(made.spec, "id", None)
         if name is None or name.rpartition(":")[2] != (self.env_id or "").rpartition(":")[2]:
             self._forget_episodes()  # which were another environment's
-        self.env, self.env_id = made, env if isinstance(env, str) else None
+        self.env, self.env_id, self.config = made, env if isinstance(env, str) else None, config
         self.leave_episodes()
 
     def leave_episodes(self) -> None:
         """Begin the next batch with a reset of the environments, as after others have stepped them."""
-        self._sampler: Sampler | None = None
+        self._collector: Collector | None = None
 
     def _forget_episodes(self) -> None:
         """Begin with a reset, and count the returns of episodes anew."""
@@ -275,59 +277,62 @@ class TRPO:
         if self.env is None:
             raise RuntimeError("this agent has no environment to learn in: load or make it with env=...")
         total_timesteps = whole_number("total_timesteps", total_timesteps, least=1, floats=True)
-        if self.config.normalize_advantage and self.n_envs * self.config.steps_per_env(self.n_envs) == 1:
-            raise ValueError(
-                "nothing is learned from a batch of one transition, whose normalised advantage is 0: "
-                "n_envs × n_steps must be at least 2, or normalize_advantage False"
-            )
+        self.config.check_batch(self.n_envs)
         if reset_num_timesteps:
             self.num_timesteps = 0
             self._forget_episodes()
         until = self.num_timesteps + total_timesteps
         began = time.perf_counter()
+        seen, failures = self.n_updates, 0
         while self.num_timesteps < until:
             start = time.perf_counter()
-            batch = self._collect(self.env)
-            if not batch.valid.any():  # all environments only reset: there is nothing to learn from
-                self.num_timesteps += batch.rewards.size
+            try:
+                batch = self._collect()
+                if not batch.n_transitions:  # all environments only reset: there is nothing to learn from
+                    self.num_timesteps += batch.n_steps
+                    continue
+                self.learner, update = learn(self.model, self.learner, batch, self.learner.rng("value fit"))
+            except LostWorkerError as error:
+                failures += 1
+                self._return_to(before_loss(self._start, error, failures, self.num_timesteps))
                 continue
-            self.learner, update = learn(self.model, self.learner, batch, self.learner.rng("value fit"))
             self.resets = self.resets.after(len(batch.episodes.returns))
             self.recent_returns.extend(batch.episodes.returns.tolist())
             self.recent_lengths.extend(batch.episodes.lengths.tolist())
+            if self.n_updates <= seen:  # which is repeated after a worker was lost
+                continue
+            seen, failures, learned = self.n_updates, 0, self.learner
             now = time.perf_counter()
             yield Record(
                 agent=self,
                 num_timesteps=self.num_timesteps,
                 n_updates=self.n_updates,
-                episode_return=_mean(self.recent_returns),
-                episode_length=_mean(self.recent_lengths),
-                steps_per_second=batch.rewards.size / (now - start),
+                episode_return=mean_of(self.recent_returns),
+                episode_length=mean_of(self.recent_lengths),
+                steps_per_second=batch.n_steps / (now - start),
                 time_elapsed=now - began,
                 update=update,
             )
+            if self.learner is not learned:  # changed by who was told of it, which can't be repeated
+                self._start = None
 
-    def _collect(self, env: VectorEnv[Any, Any, Any]) -> Batch:
+    def _collect(self) -> WholeBatch:
         """Collect a batch of experience, after a reset if episodes were left or a checkpoint is due."""
-        sampler, due = self._sampler, self.resets.due(self.n_updates, self.config.checkpoint_interval)
-        if sampler is None or not sampler.undisturbed or due:
+        collector, due = self._collector, self.resets.due(self.n_updates, self.config.checkpoint_interval)
+        if collector is None or not collector.undisturbed or due:
             self.resets = Resets(self.n_updates)
-            self._sampler = sampler = Sampler(
-                env, self.policy, int(self.learner.rng("reset").integers(2**31))
-            )
-            self.learner = self.learner.at_reset(env.num_envs)
-        learner, n_steps = self.learner, self.config.steps_per_env(env.num_envs)
+            self.learner = self.learner.at_reset(self.n_envs)
+            self._start = self.checkpoint()
+            self._collector = collector = Collector(self.env, self.model, self.learner)  # type: ignore[arg-type]
         try:
-            return sampler.collect(
-                learner.theta, n_steps, learner.observation_moments, learner.rng("sampling")
-            )
+            return collector.collect(self.model, self.learner)
         except BaseException:
             self.leave_episodes()  # it stopped on the way
             raise
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy has: all but the environment and the episodes under way in it."""
-        return self.__dict__ | {"env": None, "_sampler": None}
+        return self.__dict__ | {"env": None, "_collector": None}
 
     def checkpoint(self) -> Checkpoint:
         """Return what a file holds, as it is now; learning on doesn't change it."""
@@ -353,6 +358,7 @@ class TRPO:
         policy_kwargs: Mapping[str, Any] | None = None,
         tensorboard_log: str | os.PathLike[str] | None = None,
         verbose: int = 0,
+        workers: int | Literal["auto"] | None = None,
         **options: Unpack[LoadArguments],
     ) -> Self:
         """Read an agent from a file that :meth:`save` wrote; nothing in it is executed.
@@ -365,7 +371,7 @@ class TRPO:
             Environment to go on learning in.
         policy_kwargs : dict, optional
             ``network`` and ``distribution``, if the agent was made with one's own: no file has code.
-        tensorboard_log, verbose
+        tensorboard_log, verbose, workers
             As for a new agent.
         **options
             Fields of :class:`TRPOConfig` to go on with, in place of the file's.
@@ -381,6 +387,7 @@ class TRPO:
         agent = cls.__new__(cls)
         found = read_checkpoint(path, policy_kwargs or {})
         found = replace(found, model=replace(found.model, config=changed(found.model.config, given)))
+        agent.workers = checked_workers(workers)
         agent._take_up(found)
         agent.tensorboard_log, agent.verbose = tensorboard_log, verbose
         if env is not None:
@@ -391,7 +398,3 @@ class TRPO:
                     f"{checkpoint_file(path)} can't go on in the environment given: {reason(error)}"
                 ) from error
         return agent
-
-
-def _mean(numbers: deque[float]) -> float:
-    return sum(numbers) / len(numbers) if numbers else float("nan")

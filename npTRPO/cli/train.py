@@ -12,7 +12,7 @@ from npTRPO.agent.config import TRPOConfig
 from npTRPO.agent.record import Callback, Record
 from npTRPO.agent.trpo import TRPO
 from npTRPO.cli.config_flags import OPTIONS, add_config_flags, as_flags, flag
-from npTRPO.cli.usage import UsageError, at_least, say, seconds
+from npTRPO.cli.usage import UsageError, at_least, say, seconds, workers
 from npTRPO.runs.directory import RunDirectory
 from npTRPO.runs.settings import RunSettings
 from npTRPO.sampling.environments import longest_episode
@@ -54,6 +54,13 @@ def add_train_flags(parser: argparse.ArgumentParser) -> None:
         "--vectorization-mode async (default: wait for ever)",
     )
     parser.add_argument(
+        "--workers",
+        type=workers,
+        metavar="INT",
+        help='processes to train in, or "auto" for as many as there are cores; they change the speed and not '
+        "what is learned, which depends on --n-shards (default: this process alone)",
+    )
+    parser.add_argument(
         "--log-interval", type=at_least(1), default=1, help="updates between two lines of output (default: 1)"
     )
     add_config_flags(parser)
@@ -75,6 +82,9 @@ def train(options: argparse.Namespace) -> int:
         kept, taken = run.agent.num_timesteps, run.steps_taken()
         again = f"; the {taken - kept:,} from there to step {taken:,} are taken again" if taken > kept else ""
         print(f"resumed at step {kept:,}{again}")
+    if run.agent.workers is not None:
+        n_shards = run.agent.config.n_shards
+        print(f"{n_shards} {'shards' if n_shards != 1 else 'shard'} in {run.agent.workers} worker processes")
     with contextlib.ExitStack() as stack:
         environments = run.agent.env
         stack.callback(force_close, environments)
@@ -145,7 +155,9 @@ def _resumed_run(options: argparse.Namespace) -> RunDirectory:
     if given:
         flags = ", ".join("ENV" if name == "env" else flag(name) for name in given)
         raise UsageError(f"a run that is resumed keeps its own settings, but {flags} came with --resume")
-    return RunDirectory.resume(options.resume, options.total_timesteps, options.env_timeout, options.env)
+    return RunDirectory.resume(
+        options.resume, options.total_timesteps, options.env_timeout, options.env, options.workers
+    )
 
 
 def _new_run(options: argparse.Namespace) -> RunDirectory:
@@ -175,7 +187,7 @@ def _new_run(options: argparse.Namespace) -> RunDirectory:
     directory = options.out or _free_directory(options.env)
     settings = RunSettings(options.env, steps, episodes, options.env_timeout)
     try:
-        return RunDirectory.create(directory, settings, config, options.overwrite)
+        return RunDirectory.create(directory, settings, config, options.overwrite, options.workers)
     except FileExistsError as error:
         raise UsageError(str(error)) from error
 

@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 
 class UsageError(ValueError):
@@ -36,6 +37,11 @@ def seconds(text: str) -> float:
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"must be a positive number of seconds, not {number}")
     return number
+
+
+def workers(text: str) -> int | Literal["auto"]:
+    """Parse a number of worker processes, or "auto"."""
+    return "auto" if text == "auto" else at_least(1)(text)
 
 
 def ending_in(*endings: str) -> Callable[[str], Path]:

@@ -28,9 +28,11 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from npTRPO.agent.config import TRPOConfig
 from npTRPO.agent.record import Callback
+from npTRPO.agent.shards import limit_steps
 from npTRPO.agent.trpo import TRPO
 from npTRPO.files.errors import UnreadableFileError, reason
 from npTRPO.files.tables import column_until
@@ -38,7 +40,6 @@ from npTRPO.files.writing import open_without_links
 from npTRPO.runs.recorder import Failures, Recorder, checkpoints
 from npTRPO.runs.settings import RunSettings, holds_run, read_config, update_config, write_config
 from npTRPO.runs.validation import check_links, check_size, check_tables
-from npTRPO.sampling.environments import StepTimeout
 
 _LOCK = ".lock"
 # What a run writes, but for config.json, which another run's replaces, and checkpoints; and what is left of
@@ -68,11 +69,16 @@ class RunDirectory:
         self.settings = settings
         self.agent = agent
         if settings.env_timeout is not None and agent.env is not None:
-            agent.env = StepTimeout(agent.env, settings.env_timeout)
+            agent.env = limit_steps(agent.env, settings.env_timeout)
 
     @classmethod
     def create(
-        cls, path: str | os.PathLike[str], settings: RunSettings, config: TRPOConfig, overwrite: bool = False
+        cls,
+        path: str | os.PathLike[str],
+        settings: RunSettings,
+        config: TRPOConfig,
+        overwrite: bool = False,
+        workers: int | Literal["auto"] | None = None,
     ) -> RunDirectory:
         """Begin a run in a new directory.
 
@@ -86,6 +92,8 @@ class RunDirectory:
             The algorithm's options.
         overwrite : bool
             Remove a run that is there: its own files, and nothing else.
+        workers : int or "auto", optional
+            As in :class:`TRPO`; no file names them.
 
         Raises
         ------
@@ -102,7 +110,8 @@ class RunDirectory:
                 else "it is no run directory, so choose another --out"
             )
             raise FileExistsError(f"{directory} exists already: {way_out}")
-        agent = TRPO("MlpPolicy", settings.env, config)
+        agent = TRPO("MlpPolicy", settings.env, config, workers=workers)
+        config = agent.config
         directory.mkdir(parents=True, exist_ok=True)
         with locked(directory):
             for old in [*_found(directory, *_FILES, *_PARTS), *checkpoints(directory)]:
@@ -117,8 +126,11 @@ class RunDirectory:
         total_timesteps: int | None = None,
         env_timeout: float | None = None,
         env: str | None = None,
+        workers: int | Literal["auto"] | None = None,
     ) -> RunDirectory:
         """Go on with a run from its last checkpoint; ``total_timesteps`` and ``env_timeout`` may be new ones.
+
+        So may ``workers``, which don't change what is learned.
 
         An environment whose id names a module, as "my_envs:Env-v0", must be given as ``env`` once more,
         unless the module is imported already: none is imported because a file says so.
@@ -143,12 +155,12 @@ class RunDirectory:
             total_timesteps=total_timesteps or settings.total_timesteps,
             env_timeout=env_timeout or settings.env_timeout,
         )
-        agent = _last_agent(directory, config, entropy)
+        agent = _last_agent(directory, config, entropy, workers)
         check_tables(directory, agent.n_updates if agent else 0)
         try:
             if agent is None:
                 check_size(directory, settings.env, config)
-                agent = TRPO("MlpPolicy", settings.env, config, entropy=entropy)
+                agent = TRPO("MlpPolicy", settings.env, config, entropy=entropy, workers=workers)
             else:
                 agent.set_env(settings.env)
         except UnreadableFileError:
@@ -277,13 +289,15 @@ def _is_taken(directory: Path) -> bool:
     return any(path.name != _LOCK and path.suffix != ".part" for path in directory.iterdir())
 
 
-def _last_agent(directory: Path, config: TRPOConfig, entropy: int) -> TRPO | None:
+def _last_agent(
+    directory: Path, config: TRPOConfig, entropy: int, workers: int | Literal["auto"] | None = None
+) -> TRPO | None:
     """Return the agent of the last checkpoint that can be read; None before the first checkpoint."""
     damaged: list[UnreadableFileError] = []
     paths = checkpoints(directory)
     for path in reversed(paths):
         try:
-            agent = TRPO.load(path)
+            agent = TRPO.load(path, workers=workers)
             if (agent.config, agent.entropy) != (config, entropy):
                 raise UnreadableFileError(f"{path} is of another run than config.json")
         except UnreadableFileError as error:

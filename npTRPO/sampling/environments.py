@@ -76,7 +76,7 @@ def make_vector_env(
             f"env must be the id of an environment, a gymnasium.Env or a gymnasium.vector.VectorEnv, "
             f"not {type(env).__name__}; make_vec_env's copies are made here too: give the id and n_envs"
         )
-    spec = _spec(env)
+    spec = env_spec(env)
     own_form = spec.vector_entry_point is not None
     if vectorization_mode == "envpool":
         return _make_envpool(env, n_envs, spec)
@@ -86,14 +86,14 @@ def make_vector_env(
         if mode == "sync":
             return SyncVector(*[lambda: gymnasium.make(env_id)] * n_envs)
         if mode == "async":
-            with _interrupts_blocked():
+            with interrupts_blocked():
                 return AsyncVector(env, n_envs)
         return gymnasium.make_vec(env, n_envs, vectorization_mode=mode)
     except gymnasium.error.DependencyNotInstalled as error:
         raise missing_package_error(f"{env} needs a package that isn't installed", error) from error
 
 
-def _spec(env: str) -> EnvSpec:
+def env_spec(env: str) -> EnvSpec:
     """Return the specification of an environment's id, after its module, if it names one, is imported."""
     module, _, name = env.rpartition(":")
     near = difflib.get_close_matches(name, gymnasium.registry, n=3)
@@ -115,7 +115,7 @@ def _spec(env: str) -> EnvSpec:
 def longest_episode(env: str | None) -> int:
     """Return the largest number of steps of an episode that the environment's specification states, or 0."""
     try:
-        return 0 if env is None else _spec(env).max_episode_steps or 0
+        return 0 if env is None else env_spec(env).max_episode_steps or 0
     except ValueError:  # there is none, as making it will say
         return 0
 
@@ -130,7 +130,7 @@ _THEIR_EXTRA = re.compile(rf"gymnasium\[({'|'.join(_OURS)})\]")
 
 
 @contextlib.contextmanager
-def _interrupts_blocked() -> Iterator[None]:
+def interrupts_blocked() -> Iterator[None]:
     """Block the terminal's Ctrl-C in processes started meanwhile: this one decides when they end."""
     if not hasattr(signal, "pthread_sigmask"):  # on Windows
         yield

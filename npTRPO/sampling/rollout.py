@@ -24,6 +24,8 @@ class Sampler:
         For the environment's single observation and action space.
     seed : int
         For the environment's first reset.
+    first : int
+        Number of the first environment in messages, where these are some of many.
 
     Raises
     ------
@@ -31,10 +33,10 @@ class Sampler:
         If the environment doesn't reset by itself, or observes what isn't in its space.
     """
 
-    def __init__(self, env: VectorEnv[Any, Any, Any], policy: Policy, seed: int) -> None:
+    def __init__(self, env: VectorEnv[Any, Any, Any], policy: Policy, seed: int, first: int = 0) -> None:
         self.env = env
         self.policy = policy
-        self._stepper = Stepper(env, policy, seed)
+        self._stepper = Stepper(env, policy, seed, first=first)
         self._returns = np.zeros(env.num_envs)
         self._lengths = np.zeros(env.num_envs)
 
@@ -93,7 +95,7 @@ class Sampler:
         for t, i in np.argwhere(~np.isfinite(returns)):
             when = self._stepper.when(self._stepper.taken - len(rewards) + int(t) + 1)
             raise ValueError(
-                f"the rewards of environment {i} add up to {returns[t, i]} at its {when}; "
+                f"the rewards of {self._stepper.name(int(i))} add up to {returns[t, i]} at its {when}; "
                 "nothing was learned from this batch"
             )
         self._returns = np.where(ended[-1], 0.0, returns[-1])

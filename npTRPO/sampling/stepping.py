@@ -113,6 +113,8 @@ class Stepper:
         Last observations of episodes are then not asked for.
     one_episode : bool
         Whether the steps end with the first episode; the environment then needs no autoreset.
+    first : int
+        Number of the first environment in messages, where these are some of many.
 
     Raises
     ------
@@ -127,8 +129,10 @@ class Stepper:
         seed: int | None = None,
         purpose: str = "",
         one_episode: bool = False,
+        first: int = 0,
     ) -> None:
         self.env = env
+        self._first = first
         self.policy = policy
         self.purpose = purpose
         self._consequence = "" if purpose else "; nothing was learned from this batch"
@@ -208,7 +212,7 @@ class Stepper:
             sign = f"episodes ended in {self.when(self.taken)} with final_obs in the infos"
         elif not self._stated and (went_on := self._resets & (ended | (rewards != 0))).any():
             i = int(np.argmax(went_on))
-            sign = f"environment {i} went on in {self.when(self.taken)}, right after the end of an episode"
+            sign = f"{self.name(i)} went on in {self.when(self.taken)}, right after the end of an episode"
         else:
             return
         states = (
@@ -253,7 +257,7 @@ class Stepper:
             if np.all(np.isfinite(raw[: t + 1])):  # and so it isn't the environments' fault alone
                 largest = float(np.max(np.abs(raw[t, i])))
                 raise ValueError(
-                    f"the policy has no finite action in environment {i} {self._place(before + t + 1)}, "
+                    f"the policy has no finite action in {self.name(i)} {self._place(before + t + 1)}, "
                     f"where the largest number observed is {largest:g}{self._consequence}"
                 )
             break
@@ -261,7 +265,7 @@ class Stepper:
             for t, i, *feature in np.argwhere(~np.isfinite(array)).tolist():
                 where = f" (feature {feature[0]})" if feature else ""
                 raise ValueError(
-                    f"environment {i} returned the {what} {array[(t, i, *feature)]}{where} "
+                    f"{self.name(i)} returned the {what} {array[(t, i, *feature)]}{where} "
                     f"{self._place(before + t + offset)}{self._consequence}"
                 )
 
@@ -286,7 +290,7 @@ class Stepper:
         observation = _element(info["final_obs"], i) if "final_obs" in info else None
         if observation is None:
             raise ValueError(
-                f"environment {i} ended an episode at its step {self.taken} without final_obs in the infos, "
+                f"{self.name(i)} ended an episode at its step {self.taken} without final_obs in the infos, "
                 "where SAME_STEP autoreset has the last observation"
             )
         alone = batch_of_one(self.policy.observation_space, observation)
@@ -296,6 +300,10 @@ class Stepper:
 
     # --- messages -----------------------------------------------------------------------------
 
+    def name(self, i: int) -> str:
+        """Return the name of the environment at a place in the vector."""
+        return f"environment {self._first + i}"
+
     def when(self, step: int) -> str:
         """Return the name of a step, such as "step 17"; number 0 is the reset."""
         return (f"step {step}" if step else "reset") + (f" of {self.purpose}" if self.purpose else "")
@@ -304,7 +312,7 @@ class Stepper:
         return f"in {self.when(step)}" if self.purpose else f"at its step {step}"
 
     def _whence(self, i: int | None) -> str:
-        return self.when(self.taken) + ("" if i is None else f" of environment {i}")
+        return self.when(self.taken) + ("" if i is None else f" of {self.name(i)}")
 
     def _misshapen(self, what: str, array: Any, shape: tuple[int, ...], i: int | None = None) -> ValueError:
         return ValueError(
@@ -327,8 +335,8 @@ class Stepper:
                 ended = (
                     f"was killed by signal {-code}" if code < 0 else f"ended with status {process.exitcode}"
                 )
-                return ChildProcessError(f"the process of environment {i} {ended}, in {when}")
-        who = " and ".join(f"environment {i}" for i in culprits) or "the environments"
+                return ChildProcessError(f"the process of {self.name(i)} {ended}, in {when}")
+        who = " and ".join(map(self.name, culprits)) or "the environments"
         if isinstance(error, SystemExit):
             return RuntimeError(f"{who} would have ended the process with status {error.code}, in {when}")
         error.add_note(f"in {when} of {who}")

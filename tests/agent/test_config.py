@@ -13,6 +13,7 @@ from tests.strategies import RIGHT_OPTIONS, WRONG_OPTIONS
 KINDS = {
     "n_envs": "copies",
     "vectorization_mode": (None, "sync", "async", "vector_entry_point"),
+    "n_shards": "count or None",
     "n_steps": "count or None",
     "gamma": "fraction",
     "gae_lambda": "fraction",

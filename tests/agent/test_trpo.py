@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npTRPO import TRPO, TRPOConfig, evaluate_policy
-from npTRPO.agent import learner
+from npTRPO.agent import trpo
 from npTRPO.sampling.normalization import standardize
 from npTRPO.trust_region import value_fit as value
 from tests.environments import (
@@ -442,13 +442,10 @@ def test_what_others_did_in_the_environment_is_not_learned_as_what_the_agent_saw
     single = Counter(lengths=(100,))
     env = vectorized([lambda: single]) if together else single
     agent = small(env, n_steps=8, normalize_observations=False).learn(8)
-    learned = []
-    update = learner.update
-    monkeypatch.setattr(
-        learner, "update", lambda *batch, **options: learned.append(batch[2]) or update(*batch, **options)
-    )
+    learned, learn = [], trpo.learn
+    monkeypatch.setattr(trpo, "learn", lambda *given: learned.append(given[2]) or learn(*given))
     agent.learn(8, **meanwhile(agent, env))
-    [observations] = learned
+    [[(observations, _)]] = [batch.call("targets") for batch in learned]
     np.testing.assert_array_equal(observations, [before for before, *_ in single.diary[-8:]])
 
 
