@@ -289,10 +289,10 @@ def test_a_checkpoint_that_can_be_read_again_later_does_not_get_ahead_of_the_row
     """As one on a disk that fails for a while: its rows are cut off by the run that goes on without it."""
     load = TRPO.load
 
-    def failing(path, *others):
+    def failing(path, **others):
         if path.stem == "000000006":
             raise CheckpointError("input/output error")
-        return load(path, *others)
+        return load(path, **others)
 
     monkeypatch.setattr(TRPO, "load", failing)
     with pytest.warns(RuntimeWarning, match="going on from 000000003"):
