@@ -169,12 +169,6 @@ def test_e17_entropy_and_kl_of_a_gaussian_equal_gauss_hermite_quadrature(
 # --- what a divergence is -------------------------------------------------------------------------
 
 
-@given(cases(copies=2))
-def test_kl_is_nowhere_negative(case):
-    family, old, new = case
-    assert np.all(family(old).kl(family(new)) >= -rounding(family, old, new))
-
-
 @given(cases())
 def test_e20_kl_of_a_distribution_from_itself_is_zero_to_the_bit(case):
     family, outputs = case
@@ -277,15 +271,6 @@ def test_e21_the_fisher_information_is_the_mean_outer_product_of_scores(
         total += weight[0] * np.outer(score, score)
     # A Gaussian's scores are polynomials of degree 2 in x; with three nodes, x⁴ is still exact.
     np.testing.assert_allclose(fisher_matrix(family, row), total, rtol=0, atol=FISHER_ROUNDING)
-
-
-@given(states())
-def test_e24_the_fisher_information_is_symmetric_and_positive_semidefinite(
-    case,
-):
-    M = fisher_matrix(*case)
-    np.testing.assert_allclose(M, M.T, rtol=0, atol=FISHER_ROUNDING)
-    assert np.linalg.eigvalsh((M + M.T) / 2).min() >= -FISHER_ROUNDING * len(M)
 
 
 @given(cases(), generators())

@@ -54,12 +54,6 @@ def test_no_observations_encode_as_no_rows(space):
     assert rows.shape == (0, encoded_size(space))
 
 
-def test_an_image_of_bytes_is_read_row_by_row():
-    image = np.array([[[0, 255], [1, 2]]], np.uint8)
-    rows = encode(spaces.Box(0, 255, (2, 2), np.uint8), image)
-    np.testing.assert_array_equal(rows, [[0, 255, 1, 2]])
-
-
 def test_discrete_values_become_indicators_counted_from_the_start():
     rows = encode(spaces.Discrete(3, start=-1), np.array([-1, 1, 0]))
     np.testing.assert_array_equal(rows, [[1, 0, 0], [0, 0, 1], [0, 1, 0]])
@@ -125,18 +119,6 @@ def test_a_box_action_is_the_nearest_point_of_the_box(case):
                 assert value == float(space.dtype.type(nearest))
             else:
                 assert abs(value - nearest) <= 0.5
-
-
-def test_box_actions_are_clipped_and_infinite_bounds_clip_nothing():
-    box = spaces.Box(np.array([-1, -np.inf], np.float32), np.array([np.inf, 1], np.float32))
-    actions = np.array([[-5.0, -5e30], [5e30, 5.0]], np.float32)
-    expected = np.array([[-1, -5e30], [5e30, 1]], np.float32)
-    np.testing.assert_array_equal(action_converter(box)(actions), expected)
-
-
-def test_actions_for_a_box_of_integers_are_rounded_to_the_nearest():
-    convert = action_converter(spaces.Box(-3, 3, (4,), np.int8))
-    np.testing.assert_array_equal(convert(np.array([[-9.0, -1.2, 1.8, 2.6]])), [[-3, -1, 2, 3]])
 
 
 # --- what isn't supported -------------------------------------------------------------------------

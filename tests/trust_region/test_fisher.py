@@ -11,7 +11,7 @@ from npTRPO import FisherOperator, Policy
 from npTRPO.autograd import grad, hvp
 from npTRPO.trust_region import BatchLinearization, mean_kl
 from tests.policies.oracles import EPS, complex_step
-from tests.strategies import arrays, generators, policy_batches
+from tests.strategies import generators, policy_batches
 from tests.trust_region.oracles import (
     fisher_by_definition,
     fisher_by_scores,
@@ -84,17 +84,6 @@ def test_damping_is_added_once_to_products_and_never_to_the_quadratic_form(batch
     assert abs(damped.quadratic_form(v) - expected) <= atol
 
 
-@given(policy_batches(), generators(), st.floats(-3, 3), st.floats(0, 1))
-def test_products_are_linear(batch, rng, factor, damping):
-    policy, theta, observations, *_ = batch
-    F = FisherOperator(policy, theta, observations, damping=damping)
-    u, v = rng.standard_normal((2, theta.size))
-    size = float(np.linalg.norm(u) + abs(factor) * np.linalg.norm(v))
-    atol = 2 * (fisher_rounding(policy, theta, observations) + 10 * EPS * damping) * size
-    np.testing.assert_allclose(F @ (u + factor * v), F @ u + factor * (F @ v), rtol=0, atol=atol)
-    np.testing.assert_array_equal(F @ np.zeros(theta.size), np.zeros(theta.size))
-
-
 @given(policy_batches(), generators(), st.sampled_from([1, 2, 3, 1024]), st.booleans())
 def test_it_is_a_mean_over_rows_by_their_weights_whatever_the_blocks(batch, rng, block, are_weighted):
     policy, theta, observations, *_ = batch
@@ -162,19 +151,6 @@ def test_it_is_a_linear_operator_that_scipys_own_solver_accepts(batch, rng):
     assert np.linalg.norm(x - np.linalg.solve(dense, v)) <= error
 
 
-@given(policy_batches(), generators())
-def test_products_change_no_input_and_repeat_to_the_bit(batch, rng):
-    policy, theta, observations, *_ = batch
-    v = rng.standard_normal(theta.size)
-    before = theta.copy(), observations.copy(), v.copy()
-    F = FisherOperator(policy, theta, observations, damping=0.1)
-    first = F @ v
-    np.testing.assert_array_equal(F @ v, first)
-    np.testing.assert_array_equal(FisherOperator(policy, theta, observations, damping=0.1) @ v, first)
-    for array, copy in zip((theta, observations, v), before, strict=True):
-        np.testing.assert_array_equal(array, copy)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -197,16 +173,6 @@ def test_a_linearisation_of_another_policy_is_refused():
     batch = BatchLinearization(lambda theta, x: x * theta, np.ones(3), np.eye(3))
     with pytest.raises(ValueError, match=r"theta must have shape \(26,\), not \(3,\)"):
         FisherOperator.of(batch, policy)
-
-
-@given(arrays((3, 2)))
-def test_the_fisher_information_of_a_uniform_bandit_is_known(observations):
-    # With θ = 0 the logits are xᵀW + b, π = ½, so M = [[¼, −¼], [−¼, ¼]] and F = E[(x, 1)(x, 1)ᵀ] ⊗ M.
-    policy = Policy.for_spaces(spaces.Box(-1, 1, (2,)), spaces.Discrete(2), net_arch=())
-    dense = FisherOperator(policy, np.zeros(6), observations) @ np.eye(6)
-    features = np.hstack([observations, np.ones((3, 1))])
-    expected = np.kron(features.T @ features / 3, np.array([[0.25, -0.25], [-0.25, 0.25]]))
-    np.testing.assert_allclose(dense, expected, rtol=0, atol=20 * EPS * 10)
 
 
 @given(policy_batches(), generators())

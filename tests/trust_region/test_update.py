@@ -357,14 +357,6 @@ def test_every_outcome_says_what_happened_in_a_sentence(outcome):
     assert " " in outcome.value
 
 
-@pytest.mark.parametrize("damping", [0.0, 0.1])
-def test_without_curvature_in_the_sample_the_policy_stays(damping):
-    batch = saturated()
-    result = run(batch, sub_sampling_factor=20, cg_damping=damping)
-    assert result.outcome is UpdateOutcome.NO_CURVATURE
-    assert result.theta is batch.theta
-
-
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("space", [spaces.Discrete(3), spaces.Box(-1, 1, (2,))], ids=["Discrete", "Box"])
 def test_one_advantage_that_is_not_finite_keeps_the_policy(bad, space):
