@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from npTRPO import TRPO, evaluate_policy
-from npTRPO.autograd import grad
 from tests.environments import Target, forks, registered
 
 # Four that share nothing but the process: sizes, dtypes, fits and environments all differ.
@@ -116,17 +115,6 @@ def test_agents_are_saved_from_threads_and_loaded_in_others(hasty, expected, tmp
         running = agents[kind].learner.reward_scale  # which a file has no need of
         agent.learner = dataclasses.replace(agent.learner, reward_scale=running)
         assert bits(agent) == expected[kind]
-
-
-def test_derivatives_in_threads_do_not_see_each_others_tapes(hasty):
-    def slope(x):
-        return float(
-            grad(lambda y: np.sum(np.tanh(y) * grad(lambda z: np.sum(z**3 * y))(y)))(np.array([x]))[0]
-        )
-
-    points = np.linspace(-1, 1, 200)
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(slope, points)) == [slope(x) for x in points]
 
 
 def to_pipe(pipe, kind, agent=None):

@@ -459,6 +459,7 @@ def seen(text, tmp_path_factory):
 each_view = pytest.mark.parametrize("view", [f"{width} {scheme}" for width in WIDTHS for scheme in SCHEMES])
 
 
+@pytest.mark.slow
 @each_view
 def test_a_browser_shows_every_equation(view, seen):
     maths = seen[view]["maths"]
@@ -467,6 +468,7 @@ def test_a_browser_shows_every_equation(view, seen):
     assert all(0.5 < size < 0.9 for size in seen[view]["indices"])
 
 
+@pytest.mark.slow
 @each_view
 def test_nothing_overflows_in_a_browser(view, seen):
     """Long formulas may scroll inside of their own box."""
@@ -480,6 +482,7 @@ def test_nothing_overflows_in_a_browser(view, seen):
     assert found["dark"] == (scheme == "dark")
 
 
+@pytest.mark.slow
 def test_the_schemes_have_light_and_dark_paper(seen):
     for width in WIDTHS:
         brightness = [sum(map(int, re.findall(r"\d+", seen[f"{width} {s}"]["background"]))) for s in SCHEMES]
@@ -487,6 +490,7 @@ def test_the_schemes_have_light_and_dark_paper(seen):
         assert brightness[1] < 100
 
 
+@pytest.mark.slow
 def test_the_look_finds_what_is_missing_and_what_sticks_out(report, tmp_path):
     text = made(replace(report, rows=report.rows[:1]))
     spoiled = text.replace("</header>", '<p style="width: 2000px">wide</p></header>')
