@@ -3,9 +3,11 @@
 import contextlib
 import importlib.util
 import os
+import sys
 import tempfile
 import warnings
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 import gymnasium
@@ -14,6 +16,7 @@ from gymnasium.vector import AutoresetMode
 
 from npTRPO.agent.evaluation import actor_for
 from npTRPO.agent.record import Agent
+from npTRPO.files.errors import reason
 from npTRPO.files.writing import write_whole
 from npTRPO.sampling.environments import check_spaces, missing_package_error
 from npTRPO.sampling.stepping import Actor, Stepper
@@ -59,6 +62,18 @@ def render_episodes(
         Without the extra, or without what the environment draws with.
     ValueError
         If the environment can't be drawn, or its spaces aren't the agent's; the message names both.
+    RuntimeError
+        If MuJoCo can't draw without a display; the message says what it needs.
+
+    Warns
+    -----
+    RuntimeWarning
+        If an environment has drawn on no display, where nobody has seen it.
+
+    Notes
+    -----
+    Files are written without a display, too: MUJOCO_GL is then set to egl and SDL_VIDEODRIVER to dummy,
+    unless they are set.
     """
     for file, ending in ((video, ".mp4"), (gif, ".gif")):
         if file is not None and file.suffix != ending:
@@ -84,6 +99,8 @@ def render_episodes(
                 of_episode = None if seed is None else seed + i
                 stepper = Stepper(envs, agent.policy, of_episode, "a shown episode", one_episode=True)
                 returns.append(_episode(stepper, actor, frames, max_steps))
+                if i == 0 and env.render_mode == "human":
+                    _warn_if_unseen(env_id)
         except gymnasium.error.DependencyNotInstalled as error:
             raise missing_package_error(f"{env_id} can't be drawn", error) from error
         if video is not None:
@@ -96,19 +113,60 @@ def render_episodes(
 
 def _drawn(env_id: str, render_mode: str) -> gymnasium.Env[Any, Any]:
     """Make the environment, if it can be drawn in that mode."""
+    if render_mode == "rgb_array" and _no_display():
+        os.environ.update({name: value for name, value in _OFF_SCREEN.items() if not os.environ.get(name)})
     try:
         with warnings.catch_warnings():  # about the mode, which the error below names
             warnings.simplefilter("ignore", UserWarning)
             env: gymnasium.Env[Any, Any] = gymnasium.make(env_id, render_mode=render_mode)
+            if render_mode == "rgb_array" and _is_mujoco(type(env.unwrapped).__mro__):
+                env.unwrapped.render()  # which begins no episode
     except gymnasium.error.DependencyNotInstalled as error:
         raise missing_package_error(f"{env_id} can't be drawn", error) from error
     except TypeError as error:
         raise ValueError(f"{env_id} can't be drawn: {error}") from error
+    except Exception as error:  # of many kinds, by what of OpenGL is missing
+        if not any("mujoco" in Path(frame.filename).parts for frame in extract_tb(error.__traceback__)):
+            raise
+        raise RuntimeError(
+            f"{env_id} can't be drawn: {reason(error)}; without a display, MuJoCo draws where MUJOCO_GL is "
+            f"egl, which needs libEGL (libegl1 in Debian), or osmesa, which needs libOSMesa (libosmesa6), "
+            f"and here it is {os.environ.get('MUJOCO_GL', 'not set')}"
+        ) from error
     modes = env.metadata.get("render_modes", [])
     if render_mode not in modes:
         env.close()
         raise ValueError(f"{env_id} can't be drawn: it has no render mode {render_mode!r}, but {modes}")
+    if render_mode == "human" and _no_display() and _is_mujoco(type(env.unwrapped).__mro__):
+        env.close()  # as drawing would abort the process
+        raise ValueError(f"{env_id} can't be shown: {_NOTHING_SEEN}")
     return env
+
+
+_OFF_SCREEN = {"MUJOCO_GL": "egl", "SDL_VIDEODRIVER": "dummy"}
+"""What makes MuJoCo and pygame draw pictures without a display."""
+
+_NOTHING_SEEN = "there is no display to open a window on; write a file with --gif or --video"
+
+
+def _no_display() -> bool:
+    """Return whether there is nothing to open a window on, as variables tell where X or Wayland is used."""
+    shown = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return sys.platform.startswith("linux") and not shown
+
+
+def _is_mujoco(kinds: tuple[type, ...]) -> bool:
+    """Return whether one of an environment's classes is Gymnasium's for MuJoCo."""
+    return any(kind.__module__.startswith("gymnasium.envs.mujoco.") for kind in kinds)
+
+
+def _warn_if_unseen(env_id: str) -> None:
+    """Warn of a window that pygame has opened where there is none to be seen, unless it was told to."""
+    pygame = sys.modules.get("pygame")
+    if pygame is None or os.environ.get("SDL_VIDEODRIVER") or not pygame.display.get_init():
+        return
+    if pygame.display.get_driver() in ("offscreen", "dummy"):
+        warnings.warn(f"{env_id} wasn't shown: {_NOTHING_SEEN}", RuntimeWarning, stacklevel=3)
 
 
 def _recorded(env: gymnasium.Env[Any, Any], folder: Path) -> gymnasium.Env[Any, Any]:

@@ -280,3 +280,65 @@ def test_an_error_while_playing_leaves_no_file(option, agent, tmp_path, monkeypa
     assert caught.value.__notes__ == ["in step 3 of a shown episode of environment 0"]
     assert not list(tmp_path.iterdir())
     assert Painter.made[0].closed
+
+
+# --- without a display -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_display(monkeypatch):
+    for variable in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER", "MUJOCO_GL"):
+        monkeypatch.setenv(variable, "")  # which is put back as it was
+        monkeypatch.delenv(variable)
+
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="variables tell only on Linux")
+
+
+def rendered(tmp_path, *words):
+    """The command in a process of its own, as what draws without a display is chosen once."""
+    TRPO("MlpPolicy", "HalfCheetah-v5", net_arch=(3,), seed=0).save(tmp_path / "cheetah")
+    words = ["render", tmp_path / "cheetah.npz", "--max-steps", "2", *words]
+    command = [sys.executable, "-m", "npTRPO", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+
+
+@linux
+@pytest.mark.parametrize("chosen", [None, "nonsense"])
+def test_mujoco_draws_files_without_a_display_or_says_what_it_needs(
+    chosen, no_display, tmp_path, monkeypatch
+):
+    pytest.importorskip("mujoco", reason="MuJoCo is an extra")
+    pytest.importorskip("PIL", reason="GIFs are Pillow's")
+    if chosen:
+        monkeypatch.setenv("MUJOCO_GL", chosen)
+    done = rendered(tmp_path, "--gif", tmp_path / "a.gif")
+    if chosen is None and done.returncode == 0:
+        frames = gif_frames(tmp_path / "a.gif")
+        assert len(frames) == 3
+        return
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("nptrpo: HalfCheetah-v5 can't be drawn: ")
+    assert "MUJOCO_GL is egl, which needs libEGL (libegl1 in Debian), or osmesa" in last
+    assert last.endswith(f"here it is {chosen or 'egl'}")
+
+
+@linux
+def test_without_a_display_mujoco_opens_no_window_and_ends_no_process(no_display, tmp_path):
+    pytest.importorskip("mujoco", reason="MuJoCo is an extra")
+    done = rendered(tmp_path)
+    assert done.returncode == 1
+    said = "HalfCheetah-v5 can't be shown: there is no display to open a window on"
+    assert done.stderr.splitlines()[-1] == f"nptrpo: {said}; write a file with --gif or --video"
+
+
+@linux
+def test_a_window_that_nobody_sees_is_warned_of_and_a_file_needs_none(no_display, agent, tmp_path):
+    pytest.importorskip("pygame", reason="it is what classic control draws with")
+    pytest.importorskip("PIL", reason="GIFs are Pillow's")
+    agent = TRPO("MlpPolicy", "CartPole-v1", net_arch=(3,), seed=0)
+    with pytest.warns(RuntimeWarning, match=r"CartPole-v1 wasn't shown: there is no display.*--gif"):
+        render_episodes(agent, "CartPole-v1", max_steps=2, seed=0)
+    render_episodes(agent, "CartPole-v1", gif=tmp_path / "a.gif", max_steps=2, seed=0)
+    assert len(gif_frames(tmp_path / "a.gif")) >= 1
