@@ -14,7 +14,7 @@ import numpy as np
 
 from npTRPO._typing import Array
 from npTRPO.agent.evaluation import run_episodes
-from npTRPO.agent.record import Callback, Record, stops
+from npTRPO.agent.record import Callback, Record, checked_callback, stops
 from npTRPO.files.writing import write_whole
 
 
@@ -41,7 +41,8 @@ class EvalCallback:
         Where to evaluate; the id the agent trains on unless given.
     callback_on_new_best, callback_after_eval : callable, optional
         Called with the record after an evaluation with a new best mean return, and after every evaluation.
-        Training stops when one returns False; those that stop on evaluations look at this one's.
+        Training stops when one returns False; those that stop on evaluations look at this one's. A TypeError
+        tells of what is no callback.
     n_eval_episodes : int
         Episodes per evaluation.
     eval_freq : int
@@ -101,6 +102,8 @@ class EvalCallback:
         self.callback_on_new_best = callback_on_new_best
         self.callback_after_eval = callback_after_eval
         for child in (callback_on_new_best, callback_after_eval):
+            if child is not None:
+                checked_callback(child)
             if isinstance(child, (StopTrainingOnRewardThreshold, StopTrainingOnNoModelImprovement)):
                 child.evaluation = child.evaluation or self
         self.n_eval_episodes, self.eval_freq = n_eval_episodes, eval_freq

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from npTRPO.agent.record import Agent, Callback, Record
+from npTRPO.agent.record import Agent, Callback, Record, checked_callback
 from npTRPO.files.writing import append_whole
 
 
@@ -273,10 +273,7 @@ def listeners(
         callbacks += [] if callback is None else [callback]
     else:
         callbacks += callback
-    for each in callbacks:
-        if not callable(each) or isinstance(each, type):
-            hint = ", but a class, of which an instance may be one" if isinstance(each, type) else ""
-            raise TypeError(f"a callback is a function of a Record, which {each!r} is not{hint}")
+    callbacks = [checked_callback(each) for each in callbacks]
     printing, done = bool(agent.verbose), 0 if reset_num_timesteps else agent.num_timesteps
     with contextlib.ExitStack() as stack:
         if progress_bar:

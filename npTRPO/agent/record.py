@@ -1,8 +1,10 @@
 """The record of an update that callbacks and logs are given."""
 
+import inspect
 import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -86,6 +88,25 @@ class Record:
     def explained_variance(self) -> float:
         """Explained variance of the returns by the values before their fit."""
         return self.update.explained_variance
+
+
+def checked_callback(callback: Any) -> Callback:
+    """Return a callback, or raise a TypeError if calling it with a record would do nothing."""
+    function = callback
+    while isinstance(function, partial):
+        function = function.func
+    if isinstance(function, type):
+        hint = ", but a class, of which an instance may be one"
+    elif any(kind(function) or kind(getattr(function, "__call__", None)) for kind in _SUSPENDED):
+        hint = ", but one whose body would never run, as it is asynchronous or yields"
+    elif callable(callback):
+        return callback  # type: ignore[no-any-return]
+    else:
+        hint = ""
+    raise TypeError(f"a callback is a function of a Record, which {callback!r} is not{hint}")
+
+
+_SUSPENDED = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 
 def stops(callback: Callback | None, record: Record) -> bool:

@@ -1,6 +1,7 @@
 """Arguments as type checkers, editors and users of other packages write them."""
 
 import dataclasses
+import functools
 import io
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from npTRPO import TRPO, CheckpointError, TRPOConfig
+from npTRPO.agent.callbacks import EvalCallback
 from npTRPO.agent.options import TRPOOptions
 
 
@@ -100,6 +102,17 @@ class Empty:
         self.called += 1
 
 
+async def waiting(record):
+    """Never runs, as nobody awaits it."""
+    raise AssertionError
+
+
+def yielding(record):
+    """Never runs, as nobody asks for what it yields."""
+    yield
+    raise AssertionError
+
+
 def test_a_callback_is_never_ignored():
     counting, empty = Counting(), Empty()
     agent().learn(32, callback=counting)
@@ -109,20 +122,43 @@ def test_a_callback_is_never_ignored():
     assert empty.called == 4
 
 
-@pytest.mark.parametrize(
-    ("callback", "said"),
-    [
-        (Empty, "a class, of which an instance may be one"),
-        ([lambda _: None, Empty], "a class, of which an instance may be one"),
-        *((each, "a callback is a function of a Record, which ") for each in (3, object(), [3], "text")),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("place", ["callback_on_new_best", "callback_after_eval"])
+def test_nor_is_that_of_an_evaluation(place):
+    counting, empty = Counting(), Empty()
+    for each in (counting, empty):
+        evaluation = EvalCallback(n_eval_episodes=1, eval_freq=16, **{place: each})
+        agent().learn(32, callback=evaluation)
+    assert counting[0] == 1
+    assert empty.called == len(counting)
+
+
+NONE = [
+    (Empty, "a class, of which an instance may be one"),
+    (functools.partial(Empty, 1), "a class, of which an instance may be one"),
+    (waiting, "whose body would never run"),
+    (functools.partial(yielding), "whose body would never run"),
+    *(
+        (each, "a callback is a function of a Record, which ")
+        for each in (3, object(), [3], "text", {"a": 3})
+    ),
+]
+
+
+@pytest.mark.parametrize(("callback", "said"), [*NONE, ([lambda _: None, Empty], NONE[0][1])], ids=str)
 def test_what_is_no_callback_is_refused_before_training(callback, said):
     made = agent()
     with pytest.raises(TypeError, match=said):
         made.learn(32, callback=callback)
     assert made.num_timesteps == 0
+
+
+@pytest.mark.parametrize("place", ["callback_on_new_best", "callback_after_eval"])
+@pytest.mark.parametrize(
+    ("callback", "said"), [*NONE, ([], "function of a Record, which \\[\\] is not")], ids=str
+)
+def test_what_is_no_callback_is_refused_where_an_evaluation_should_call_it(place, callback, said):
+    with pytest.raises(TypeError, match=said):
+        EvalCallback(**{place: callback})
 
 
 def test_a_batch_of_one_transition_says_what_is_wrong():
