@@ -67,7 +67,10 @@ def trained(agent, updates=5):
     return state(agent), repr(records)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",  # starting workers takes as long as some hundred updates
+    [case if case in ("Box", "weighted") else pytest.param(case, marks=pytest.mark.slow) for case in CASES],
+)
 def test_shards_in_workers_learn_what_they_learn_in_one_process(case):
     assert trained(made(case, n_shards=2, workers=2)) == trained(made(case, n_shards=2))
 
@@ -161,17 +164,15 @@ def test_a_part_in_which_all_steps_only_reset_counts_for_nothing():
 
 
 def test_the_number_of_shards_is_kept_and_the_number_of_workers_may_change(tmp_path):
-    first = made("Discrete", workers=2).learn(3 * 5 * 24)
-    first.env.close()
-    first.save(tmp_path / "agent")
+    made("Discrete", n_shards=2).learn(3 * 5 * 24).save(tmp_path / "agent")
     ends = []
-    for workers in (None, 1, 2):
+    for workers in (None, 1):
         again = TRPO.load(tmp_path / "agent", env="CartPole-v1", workers=workers)
         assert again.config.n_shards == 2
         again.learn(2 * 5 * 24, reset_num_timesteps=False)
         again.env.close()
         ends.append(state(again))
-    assert ends[0] == ends[1] == ends[2]
+    assert ends[0] == ends[1]
     with pytest.raises(ValueError, match="3 workers are more than the 2 shards"):
         TRPO.load(tmp_path / "agent", env="CartPole-v1", workers=3)
 
@@ -210,6 +211,7 @@ def test_training_goes_on_to_the_same_bits_when_workers_are_killed():
     assert all("worker 1 (process " in text and "environments 3 to 4" in text for text in texts)
 
 
+@pytest.mark.slow
 def test_workers_that_are_lost_again_and_again_are_an_error(monkeypatch):
     agent = made("Discrete", workers=2)
     with contextlib.closing(agent.env):
@@ -306,7 +308,7 @@ def test_processes_end_with_the_one_that_started_them(tmp_path):
 def test_a_script_without_a_guard_is_told_of_it(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        'from npTRPO import TRPO\nTRPO("MlpPolicy", "CartPole-v1", n_envs=4, workers=2).learn(1)\n'
+        'from npTRPO import TRPO\nTRPO("MlpPolicy", "CartPole-v1", n_envs=4, workers=1).learn(1)\n'
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1

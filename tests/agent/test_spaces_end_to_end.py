@@ -8,8 +8,9 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from npTRPO import TRPO, evaluate_policy
-from npTRPO.agent import learner
+from npTRPO.agent import experience
 from npTRPO.sampling.rollout import Sampler
+from npTRPO.trust_region import PolicyObjective
 from tests.space_environments import ACTIONS, PAIRS, Matching, by_chance, matching_id
 
 QUICK = {"n_envs": 8, "n_steps": 16, "net_arch": (4,), "gamma": 0.5, "target_kl": 0.15, "seed": 0}
@@ -78,10 +79,9 @@ def test_an_update_learns_from_the_actions_as_they_were_drawn(monkeypatch):
 
     def spy(policy, theta, observations, actions, advantages, **options):
         given.update(theta=theta, rows=observations, actions=actions, advantages=advantages)
-        return update(policy, theta, observations, actions, advantages, **options)
+        return PolicyObjective(policy, theta, observations, actions, advantages, **options)
 
-    update = learner.update
-    monkeypatch.setattr(learner, "update", spy)
+    monkeypatch.setattr(experience, "PolicyObjective", spy)
     env = tasks("box", "box", n=2)
     agent = TRPO(
         "MlpPolicy",
