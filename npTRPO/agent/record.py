@@ -97,7 +97,7 @@ def checked_callback(callback: Any) -> Callback:
         function = function.func
     if isinstance(function, type):
         hint = ", but a class, of which an instance may be one"
-    elif any(kind(function) or kind(getattr(function, "__call__", None)) for kind in _SUSPENDED):
+    elif any(kind(function) or kind(getattr(function, "__call__", None)) for kind in _SUSPENDED):  # noqa: B004
         hint = ", but one whose body would never run, as it is asynchronous or yields"
     elif callable(callback):
         return callback  # type: ignore[no-any-return]
