@@ -211,6 +211,9 @@ class Bandit(gymnasium.Env[Any, Any]):
         self.observation_space = spaces.Box(-1, 1, (1,))
         self.action_space = spaces.Discrete(4)
 
+    def action_masks(self):
+        return np.ones(4, dtype=bool)
+
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         return np.zeros(1, dtype=np.float32), {}

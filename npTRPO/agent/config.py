@@ -178,6 +178,11 @@ class TRPOConfig:
         "Act in units of the half-range around the centre where both bounds of a Box action are finite; the "
         "environment gets its own units."
     )
+    mask_actions: bool = _switch(
+        "Take masks of discrete actions from the key action_mask of the observations, or from the "
+        "environments' action_masks(): a forbidden action has probability 0.",
+        default=False,
+    )
     dtype: str = _choice("float32", "Floating-point type of networks and products.", "float32", "float64")
     checkpoint_interval: int | None = _option(
         None,

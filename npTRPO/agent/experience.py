@@ -107,10 +107,15 @@ class Experience:
         batch, policy = self.batch, self._model.policy
         observations, raw = batch.observations[batch.valid], batch.raw_observations[batch.valid]
         self._rows = standardize(raw, moments.normalizer(observations.dtype, policy.observation_eps))
-        self._old = outputs_in_blocks(policy.outputs, theta, observations)
-        both = self._old, outputs_in_blocks(policy.outputs, new_theta, self._rows)
+        self._old = outputs_in_blocks(policy.outputs, theta, self._with_masks(observations))
+        both = self._old, outputs_in_blocks(policy.outputs, new_theta, self._with_masks(self._rows))
         before, after = (policy.family(cast(each, np.float64)) for each in both)
         return float(mean_kl(before, after, self._weights))
+
+    def _with_masks(self, observations: Array) -> Array:
+        """Return observations of the transitions as the policy takes them."""
+        masks = self.batch.masks
+        return self._model.policy.rows(observations, None if masks is None else masks[self.batch.valid])
 
     def keep(self) -> None:
         """Keep the moments, or go back to them."""
@@ -130,7 +135,7 @@ class Experience:
         self._policy = PolicyObjective(
             self._model.policy,
             theta,
-            self._rows,
+            self._with_masks(self._rows),
             self.batch.actions[self.batch.valid],
             chosen if advantages is None else advantages.normalized(chosen),
             weights=self._weights,

@@ -11,6 +11,7 @@ import numpy as np
 from npTRPO._typing import Array
 from npTRPO.agent.experience import WholeBatch
 from npTRPO.agent.model import Model
+from npTRPO.policies.masks import MaskError
 from npTRPO.policies.mlp import MLP
 from npTRPO.sampling.batch import Batch
 from npTRPO.sampling.normalization import Moments, RewardScale
@@ -129,7 +130,12 @@ def map_leaves(change: Callable[[str, Any], Any], value: _T, name: str = "") -> 
 
 
 def act(
-    model: Model, learner: Learner, observations: Any, deterministic: bool, rng: np.random.Generator
+    model: Model,
+    learner: Learner,
+    observations: Any,
+    deterministic: bool,
+    rng: np.random.Generator,
+    action_masks: Any = None,
 ) -> Array:
     """Choose an action for each observation of a batch.
 
@@ -143,6 +149,9 @@ def act(
         The most probable actions instead of random ones.
     rng : numpy.random.Generator
         Draws the actions.
+    action_masks : bool array, shape (N, Σ choices), optional
+        Which actions are allowed, for a policy that masks them; unless given, those that the observations
+        allow, or all.
 
     Returns
     -------
@@ -152,13 +161,22 @@ def act(
     Raises
     ------
     ValueError
-        For observations of a wrong shape, or not finite.
+        For observations of a wrong shape, or not finite; for masks that allow nothing, or of a wrong shape.
     """
-    rows = model.policy.encode(observations, model.policy.observation_dtype)
+    policy = model.policy
+    if action_masks is not None and not policy.choices:
+        raise ValueError("action_masks are for agents that are made with mask_actions=True")
+    try:
+        masks = policy.masks(observations, action_masks)
+    except MaskError as error:
+        raise ValueError(f"observation {error.row} {error}") from error
+    rows = policy.encode(observations, policy.observation_dtype)
     if not np.all(np.isfinite(rows)):
         raise ValueError("the observation is not finite")
-    actor = Actor(model.policy, learner.theta, learner.observation_moments, None if deterministic else rng)
-    return model.policy.to_env(actor.act(actor.normalized(rows)))
+    actor = Actor(policy, learner.theta, learner.observation_moments, None if deterministic else rng)
+    if masks is not None and len(masks) != len(rows):
+        raise ValueError(f"there are {len(masks)} action_masks for {len(rows)} observations")
+    return policy.to_env(actor.act(actor.normalized(rows), masks))
 
 
 def learn(

@@ -63,6 +63,7 @@ class Model:
             log_std_init=config.log_std_init,
             ortho_init=config.ortho_init,
             rescale_actions=config.rescale_actions,
+            mask_actions=config.mask_actions,
             **{"distribution": config.distribution, **own},
         )
         value_network: Network

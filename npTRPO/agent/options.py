@@ -37,6 +37,7 @@ class TRPOOptions(TypedDict, total=False):
     ortho_init: bool
     distribution: str | None
     rescale_actions: bool
+    mask_actions: bool
     dtype: str
     checkpoint_interval: int | None
     seed: int | None

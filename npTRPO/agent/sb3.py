@@ -12,7 +12,7 @@ _OWN_CODE = ("network", "distribution")
 _IN_POLICY_KWARGS = ("net_arch", "activation_fn", "log_std_init", "ortho_init", "distribution")
 
 # Options that can't be changed later, as what was learned, or the seed, depends on them.
-_INBORN = (*_IN_POLICY_KWARGS, "rescale_actions", "normalize_observations", "dtype", "seed")
+_INBORN = (*_IN_POLICY_KWARGS, "rescale_actions", "mask_actions", "normalize_observations", "dtype", "seed")
 
 # Arguments of Stable-Baselines3's with their only possible values, as strings, and why there are no others.
 _ONLY: dict[str, tuple[tuple[str, ...], str]] = {

@@ -13,12 +13,13 @@ from gymnasium.vector import VectorEnv
 
 from npTRPO._checks import whole_number
 from npTRPO._typing import Array
+from npTRPO.agent.acting import Acting
 from npTRPO.agent.attributes import part_of
 from npTRPO.agent.checkpoint import Checkpoint, checkpoint_file, read_checkpoint, write_checkpoint
 from npTRPO.agent.collection import Collector, before_loss
 from npTRPO.agent.config import TRPOConfig
 from npTRPO.agent.experience import WholeBatch
-from npTRPO.agent.learner import Learner, act, learn
+from npTRPO.agent.learner import Learner, learn
 from npTRPO.agent.logging import listeners
 from npTRPO.agent.model import Model
 from npTRPO.agent.options import LoadArguments, TRPOArguments
@@ -30,13 +31,13 @@ from npTRPO.files.errors import UnreadableFileError as CheckpointError
 from npTRPO.files.errors import reason
 from npTRPO.policies.network import Network
 from npTRPO.policies.policy import Policy
-from npTRPO.policies.spaces import Space, as_batch
+from npTRPO.policies.spaces import Space
 from npTRPO.sampling.environments import check_spaces
 from npTRPO.sampling.normalization import Moments
 from npTRPO.sampling.workers import LostWorkerError
 
 
-class TRPO:
+class TRPO(Acting):
     """Trust Region Policy Optimization on Gymnasium environments.
 
     Parameters
@@ -155,48 +156,7 @@ class TRPO:
         self.recent_lengths = deque(checkpoint.recent_lengths, maxlen=100)
         self.leave_episodes()
 
-    # --- acting -------------------------------------------------------------------------------
-
-    def act(
-        self, observations: Any, deterministic: bool = False, rng: np.random.Generator | None = None
-    ) -> Array:
-        """Choose an action for each observation of a batch; ``rng`` defaults to the agent's own.
-
-        See :func:`npTRPO.agent.learner.act`.
-        """
-        return act(self.model, self.learner, observations, deterministic, rng or self._rng_act)
-
-    def predict(
-        self, observation: Any, state: None = None, episode_start: Any = None, deterministic: bool = False
-    ) -> tuple[Any, None]:
-        """Choose an action for one observation, or for each of a batch.
-
-        Parameters
-        ----------
-        observation : array, dict or tuple
-            An element of the observation space, or a batch with N in front of each array's shape.
-        state, episode_start
-            Taken for compatibility; the policy has no memory.
-        deterministic : bool
-            The most probable action instead of a random one.
-
-        Returns
-        -------
-        action, state
-            An element of the action space, or a batch; None.
-
-        Raises
-        ------
-        ValueError
-            For observations of a wrong shape, or not finite.
-        """
-        batch, single = as_batch(self.observation_space, observation)
-        actions = self.act(batch, deterministic)
-        if not single:
-            return actions, None
-        # A single number is an array in Gymnasium's Box, and none in its Discrete.
-        box = isinstance(self.action_space, gymnasium.spaces.Box)
-        return (np.asarray(actions[0]) if box else actions[0]), None
+    # --- environments ---------------------------------------------------------------------------
 
     @property
     def n_envs(self) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import betaln, digamma, polygamma
 
 from npTRPO._typing import Array
-from npTRPO.policies.distributions import expm1_minus
+from npTRPO.policies.exponential import expm1_minus
 
 # With so many terms of Stirling's series, at arguments moved up by so many steps, what is left out is
 # less than 1e-16 of the whole.

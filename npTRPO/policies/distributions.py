@@ -13,41 +13,13 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from npTRPO._typing import Array
-from npTRPO.autograd import define_rule, log_softmax, primitive
+from npTRPO._typing import Array, BoolArray
+from npTRPO.autograd import log_softmax
+from npTRPO.policies.exponential import expm1_minus
+from npTRPO.policies.masks import masked
 
-# Below this size exp(x) − 1 − x is summed as a series; above, it loses four bits at most.
-_SMALL = 0.125
 # Up to this size exp overflows in no dtype.
 _FAR = 80.0
-
-
-@primitive
-def expm1_minus(x: Any) -> Any:
-    """Compute exp(x) − 1 − x, which is never negative, to the precision of its dtype for x of any size.
-
-    Near 0 both exp(x) − 1 and x are much larger than their difference, which is therefore summed as
-    x²/2! + x³/3! + … + x¹²/12!.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> expm1_minus(np.array([0.0, 1e-8, 1.0, -700.0])).round(20)
-    array([0.00000000e+00, 5.00000000e-17, 7.18281828e-01, 6.99000000e+02])
-    """
-    small = (x < _SMALL) & (x > -_SMALL)
-    y = np.where(small, x, 0)
-    series = 1 + y / 12
-    for n in range(11, 2, -1):
-        series = 1 + y / n * series
-    return np.where(small, 0.5 * y * y * series, np.expm1(x) - x)
-
-
-def _slope_of_expm1_minus(answer: Any, x: Any) -> Any:
-    return np.expm1(x)
-
-
-define_rule(expm1_minus, _slope_of_expm1_minus)
 
 
 class Distribution(Protocol):
@@ -84,7 +56,15 @@ class Categorical:
     Parameters
     ----------
     logits : array, shape (..., n)
-        Unnormalised log-probabilities z.
+        Unnormalised log-probabilities z; −∞ for an action of probability 0.
+    mask : bool array, shape (..., n), optional
+        True for the actions that are allowed; the others have probability 0, whatever their logits are. All
+        sums over actions are then those over the allowed.
+
+    Raises
+    ------
+    ValueError
+        For a mask that isn't like the logits, or that allows nothing in a state.
 
     Examples
     --------
@@ -92,10 +72,22 @@ class Categorical:
     >>> old, new = Categorical(np.log([[0.5, 0.5]])), Categorical(np.log([[0.25, 0.75]]))
     >>> old.kl(new).round(4), old.entropy().round(4)
     (array([0.1438]), array([0.6931]))
+    >>> Categorical(np.zeros((1, 3)), mask=np.array([[True, False, True]])).probs
+    array([[0.5, 0. , 0.5]])
     """
 
-    def __init__(self, logits: Any) -> None:
-        self.logits = logits
+    def __init__(self, logits: Any, mask: BoolArray | None = None) -> None:
+        self.logits = logits if mask is None else masked(logits, mask, logits.shape[-1:])
+
+    @cached_property
+    def _forbidden(self) -> BoolArray | None:
+        """Where actions have probability 0 as their logits are −∞; None if there are none."""
+        forbidden: BoolArray = self.logits == -np.inf
+        return forbidden if forbidden.any() else None
+
+    def _allowed(self, x: Any) -> Any:
+        """Return ``x`` with 0 where an action is forbidden."""
+        return x if self._forbidden is None else np.where(self._forbidden, 0, x)
 
     @cached_property
     def log_probs(self) -> Any:
@@ -114,7 +106,7 @@ class Categorical:
 
     def entropy(self) -> Any:
         """−Σ_a π log π in nats, shape (...)."""
-        return -np.sum(self.probs * self.log_probs, axis=-1)
+        return -np.sum(self.probs * self._allowed(self.log_probs), axis=-1)
 
     def kl(self, new: Categorical) -> Any:
         """E16: Σ_a π(a|s) log(π(a|s) / π'(a|s)) in nats, shape (...).
@@ -122,25 +114,37 @@ class Categorical:
         With u = log π' − log π it is computed as Σ π (exp(u) − 1 − u), as Σ π (exp(u) − 1) = 0: no term is
         negative, and none cancels. u = Δz − log Σ π exp(Δz) comes from the logits' difference Δz, without
         the part of it that is common to all actions. The rounding error of Δz (Knuth's two-sum) is added when
-        most of that part is gone, so that logits which move far together lose no digits.
+        most of that part is gone, so that logits which move far together lose no digits. It is infinite where
+        ``new`` forbids what this distribution allows.
 
         Source: Schulman et al. 2015 (TRPO), Appendix C.1; KL(old ‖ new) with old = self.
         """
-        p, change = self.probs, new.logits - self.logits
-        moved = change - new.logits
-        error = (new.logits - (change - moved)) - (self.logits + moved)
-        change = self._centred(self._centred(change) + error)
-        near = np.all((change < _FAR) & (change > -_FAR), axis=-1, keepdims=True)
+        z, z_new = self._allowed(self.logits), new._allowed(new.logits)
+        p, change = self.probs, z_new - z
+        moved = change - z_new
+        error = (z_new - (change - moved)) - (z + moved)
+        change = self._allowed(self._centred(self._centred(change) + error))
+        near = (change < _FAR) & (change > -_FAR) & self._as_in(new)
+        near = np.all(near, axis=-1, keepdims=True)
         change = np.where(near, change, 0)
         u = np.where(
             near,
             change - np.log1p(np.sum(p * np.expm1(change), axis=-1, keepdims=True)),
-            new.log_probs - self.log_probs,
+            new.log_probs - self._allowed(self.log_probs),
         )
+        u = self._allowed(u)
         # π exp(u) is π', which can't overflow.
         moderate = u < 1
         terms = np.where(moderate, p * expm1_minus(np.where(moderate, u, 0)), new.probs - p - p * u)
+        if self._forbidden is not None:
+            terms = np.where(self._forbidden, new.probs, terms)
         return np.sum(terms, axis=-1)
+
+    def _as_in(self, new: Categorical) -> Any:
+        """Return where both distributions forbid an action or both allow it."""
+        if self._forbidden is None and new._forbidden is None:
+            return True
+        return (self.logits == -np.inf) == (new.logits == -np.inf)
 
     def sample(self, rng: np.random.Generator) -> Array:
         """Actions drawn by inverting the cumulative distribution, int64, shape (...)."""
@@ -175,6 +179,8 @@ class MultiCategorical:
         The logits of all components, one component after the other.
     nvec : sequence of int
         Number of choices of each component.
+    mask : bool array, shape (..., sum(nvec)), optional
+        As for :class:`Categorical`, one component after the other.
 
     Examples
     --------
@@ -183,11 +189,11 @@ class MultiCategorical:
     array([-1.7918])
     """
 
-    def __init__(self, logits: Any, nvec: Sequence[int]) -> None:
-        self.logits = logits
+    def __init__(self, logits: Any, nvec: Sequence[int], mask: BoolArray | None = None) -> None:
         self.nvec = tuple(int(n) for n in nvec)
         if logits.shape[-1] != sum(self.nvec):
             raise ValueError(f"nvec {self.nvec} needs {sum(self.nvec)} logits, not {logits.shape[-1]}")
+        self.logits = logits if mask is None else masked(logits, mask, self.nvec)
 
     @cached_property
     def components(self) -> tuple[Categorical, ...]:

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from npTRPO._typing import Array
+from npTRPO._typing import Array, BoolArray
 from npTRPO.policies.beta import Beta
 from npTRPO.policies.distributions import Bernoulli, Categorical, DiagGaussian, Distribution, MultiCategorical
+from npTRPO.policies.masks import MASK_KEY, as_masks, choices_of, has_mask, joined, without_mask
 from npTRPO.policies.mlp import MLP
 from npTRPO.policies.network import FunctionNetwork, Network, NetworkFactory
 from npTRPO.policies.spaces import (
@@ -56,6 +57,9 @@ class Policy:
         From a distribution's actions to what the environment takes: see ``rescale_actions``.
     head : callable, optional
         From the network's outputs to the distribution's parameters, if they aren't these.
+    choices : tuple of int
+        Number of choices of each component of the actions, if they are masked. The policy's rows of
+        observations then have their masks behind them, which the network doesn't see: see :meth:`rows`.
     """
 
     observation_space: Space
@@ -66,6 +70,7 @@ class Policy:
     log_std_init: float
     to_env: Callable[[Array], Array]
     head: Callable[[Any], Any] | None = None
+    choices: tuple[int, ...] = ()
 
     @classmethod
     def for_spaces(
@@ -79,6 +84,7 @@ class Policy:
         network: NetworkFactory | None = None,
         distribution: DistributionFactory | Literal["beta"] | None = None,
         rescale_actions: bool = False,
+        mask_actions: bool = False,
     ) -> Policy:
         """Make the policy for a pair of Gymnasium spaces.
 
@@ -106,13 +112,17 @@ class Policy:
             Where both bounds of a Box are finite, the policy's own actions are in units of the half-range
             around the centre, −1 and 1 being the bounds, and ``to_env`` converts them. A distribution of
             one's own, which knows the space, acts in the environment's units.
+        mask_actions : bool
+            Discrete and MultiDiscrete actions that a state forbids have probability 0. Masks are taken from
+            the key "action_mask" of Dict observations, which then is no feature, or given: see :meth:`masks`.
 
         Raises
         ------
         NotImplementedError
             For a space that isn't supported; the message says what to do instead.
         ValueError
-            For a beta distribution on anything but a Box of finite bounds.
+            For a beta distribution on anything but a Box of finite bounds, for masks of actions that can't
+            have any, and for those of another length than the actions need.
 
         Examples
         --------
@@ -123,7 +133,11 @@ class Policy:
         >>> policy(theta, np.zeros((5, 3))).probs.shape
         (5, 2)
         """
-        check_supported(observation_space, "observation")
+        choices = choices_of(action_space) if mask_actions else ()
+        if mask_actions and distribution is not None:
+            raise ValueError("mask_actions needs the usual distribution of discrete actions")
+        features = without_mask(observation_space, choices) if choices else observation_space
+        check_supported(features, "observation")
         check_supported(action_space, "action")
         head, units, n_log_std = None, None, 0
         if distribution == "beta":
@@ -135,7 +149,7 @@ class Policy:
                 if rescale_actions:
                     warn_of_wide_bounds(action_space)
                     units = action_units(action_space)
-        sizes = (encoded_size(observation_space), *net_arch, n_outputs)
+        sizes = (encoded_size(features), *net_arch, n_outputs)
         return cls(
             observation_space=observation_space,
             action_space=action_space,
@@ -148,17 +162,23 @@ class Policy:
             log_std_init=float(log_std_init),
             to_env=action_converter(action_space, units),
             head=head,
+            choices=choices,
         )
+
+    @cached_property
+    def _features(self) -> Space:
+        """The space of observations without the mask."""
+        return without_mask(self.observation_space, self.choices) if self.choices else self.observation_space
 
     @property
     def n_features(self) -> int:
         """Length of an encoded observation."""
-        return encoded_size(self.observation_space)
+        return encoded_size(self._features)
 
     @cached_property
     def observation_eps(self) -> Array:
         """Relative precision of the numbers of an encoded observation, shape (n_features,)."""
-        return encoded_eps(self.observation_space)
+        return encoded_eps(self._features)
 
     @cached_property
     def observation_dtype(self) -> np.dtype[Any]:
@@ -179,13 +199,52 @@ class Policy:
 
     def encode(self, observations: Any, dtype: npt.DTypeLike = np.float64) -> Array:
         """Encode a batch of the space's observations as the network's inputs, shape (N, features)."""
-        return encode(self.observation_space, observations, dtype)
+        return encode(self._features, observations, dtype)
+
+    @property
+    def observes_masks(self) -> bool:
+        """Whether the masks of actions are in the observations."""
+        return bool(self.choices) and has_mask(self.observation_space)
+
+    def masks(self, observations: Any, given: Any = None, unused: Any = False) -> BoolArray | None:
+        """Return which actions are allowed in a batch of observations, shape (N, Σ choices), or None.
+
+        Parameters
+        ----------
+        observations : array, dict or tuple
+            N of the space's.
+        given : array or sequence of arrays, optional
+            N masks, in place of those in the observations.
+        unused : bool array, shape (N,), optional
+            Those that no action is chosen by, and which needn't allow any.
+
+        Raises
+        ------
+        npTRPO.policies.masks.MaskError
+            For one of the wrong shape, or that allows nothing.
+        """
+        if given is None and self.observes_masks:
+            given = observations[MASK_KEY]
+        return None if given is None else as_masks(given, self.choices, unused)
+
+    def rows(self, encoded: Array, masks: BoolArray | None) -> Array:
+        """Return encoded observations (N, features) as the policy takes them: masks behind, if it has some.
+
+        Where none are given, all actions are allowed.
+        """
+        if not self.choices:
+            return encoded
+        everything = np.ones((len(encoded), sum(self.choices)), dtype=np.bool_)
+        return joined(encoded, everything if masks is None else masks)
 
     def outputs(self, theta: Any, observations: Any) -> Any:
         """Compute the distribution's parameters for encoded observations (N, features).
 
-        Logits (N, n), or the pair of means and log standard deviations, each (N, n).
+        Logits (N, n), which are −∞ for actions that aren't allowed; or the pair of means and log standard
+        deviations, each (N, n).
         """
+        if self.choices:
+            return _masked(sum(self.choices), partial(self.network, theta), observations)
         if not self.n_log_std:
             outputs = self.network(theta, observations)
             return outputs if self.head is None else self.head(outputs)
@@ -201,6 +260,8 @@ class Policy:
         weights, log_std = np.split(theta, [len(theta) - self.n_log_std])
         network = self.network
         at_theta = network.at(weights) if type(network) is MLP else partial(network, weights)
+        if self.choices:
+            at_theta = partial(_masked, sum(self.choices), at_theta)
         return partial(_distribution, self.family, self.head, at_theta, log_std)
 
 
@@ -224,6 +285,11 @@ def _beta(
         raise ValueError(f"a beta distribution is for the actions of a Box, not of {space}")
     n = int(np.prod(space.shape))
     return 2 * n, _beta_of, partial(_halves, n), interval_units(space)
+
+
+def _masked(n: int, network: Callable[[Array], Any], rows: Array) -> Any:
+    """Return a network's outputs for rows with masks of length n behind them, −∞ where these are 0."""
+    return np.where(rows[..., -n:] > 0, network(rows[..., :-n]), -np.inf)
 
 
 def _beta_of(outputs: tuple[Any, Any]) -> Beta:

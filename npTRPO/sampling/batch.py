@@ -58,6 +58,8 @@ class Batch:
         Those that ended.
     moments : Moments or None
         Those that ``observations`` are normalised by, if they are.
+    masks : bool array, shape (T, n, m), or None
+        Which actions were allowed, if they are masked.
     """
 
     raw_observations: Array
@@ -73,6 +75,7 @@ class Batch:
     last_observations: Array
     episodes: Episodes
     moments: Moments | None = None
+    masks: BoolArray | None = None
 
     @property
     def ended(self) -> BoolArray:
@@ -111,7 +114,8 @@ class Batch:
         Raises
         ------
         ValueError
-            If there are no batches, or if they differ in T, moments or dtype; the message names both values.
+            If there are no batches, or if they differ in T, moments, dtype or masked actions; the message
+            names both values.
         """
         if not batches:
             raise ValueError("there must be at least one batch to concatenate")
@@ -121,12 +125,13 @@ class Batch:
                 ("numbers of steps", len(first.rewards), len(other.rewards)),
                 ("dtypes", first.observations.dtype, other.observations.dtype),
                 ("moments", first.moments, other.moments),
+                ("numbers of masked actions", _masked(first), _masked(other)),
             ):
                 if not _same(one, another):
                     raise ValueError(f"batches with different {what} can't be joined: {one} and {another}")
 
         joined: dict[str, Any] = {}
-        for field in fields(cls)[:-2]:
+        for field in fields(cls)[:-3]:
             parts = [getattr(batch, field.name) for batch in batches]
             joined[field.name] = np.concatenate(parts, axis=0 if field.name in _WITHOUT_STEPS else 1)
         numbers = [batch.rewards.shape[1] for batch in batches]
@@ -136,10 +141,16 @@ class Batch:
         episodes = Episodes(
             np.concatenate([some.returns for some in ended]), np.concatenate([some.lengths for some in ended])
         )
+        masks = [batch.masks for batch in batches if batch.masks is not None]
+        joined["masks"] = np.concatenate(masks, axis=1) if masks else None
         return cls(**joined, episodes=episodes, moments=first.moments)
 
 
 _WITHOUT_STEPS = ("final_steps", "final_observations", "last_observations")
+
+
+def _masked(batch: Batch) -> int:
+    return 0 if batch.masks is None else int(batch.masks.shape[-1])
 
 
 def _same(one: Any, another: Any) -> bool:

@@ -86,6 +86,7 @@ class Sampler:
             last_observations=steps.observations[-1],
             episodes=self._episodes(steps.rewards, ended, lengths),
             moments=moments,
+            masks=np.array(steps.masks) if steps.masks else None,
         )
 
     def _episodes(self, rewards: Array, ended: BoolArray, lengths: Array) -> Episodes:

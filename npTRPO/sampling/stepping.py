@@ -13,10 +13,11 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from npTRPO._typing import Array, BoolArray
+from npTRPO.policies.masks import MaskError
 from npTRPO.policies.policy import Policy
 from npTRPO.policies.spaces import batch_of_one
 from npTRPO.sampling.normalization import Moments, standardize
-from npTRPO.sampling.vectors import remembering_members
+from npTRPO.sampling.vectors import action_masks, remembering_members
 
 
 class Actor:
@@ -39,7 +40,7 @@ class Actor:
         self.dtype = theta.dtype
         eps = policy.observation_eps
         self._normalizer = None if moments is None else moments.normalizer(theta.dtype, eps)
-        self._distribution = policy.at(theta)
+        self._distribution, self._rows = policy.at(theta), policy.rows
         self._rng = rng
 
     def normalized(self, rows: Array) -> Array:
@@ -48,9 +49,12 @@ class Actor:
             return rows.astype(self.dtype, copy=False)
         return standardize(rows, self._normalizer)
 
-    def act(self, observations: Array) -> Array:
-        """Return an action for each of the normalised observations (n, d), as the distribution gives it."""
-        distribution = self._distribution(observations)
+    def act(self, observations: Array, masks: BoolArray | None = None) -> Array:
+        """Return an action for each of the normalised observations (n, d), as the distribution gives it.
+
+        ``masks``, from :meth:`npTRPO.policies.Policy.masks`, say which are allowed.
+        """
+        distribution = self._distribution(self._rows(observations, masks))
         return distribution.mode() if self._rng is None else distribution.sample(self._rng)
 
 
@@ -94,6 +98,7 @@ class Steps:
         self.truncated = np.zeros((n_steps, n), dtype=bool)
         self.valid = np.ones((n_steps, n), dtype=bool)
         self.actions: list[Array] = []
+        self.masks: list[BoolArray] = []
         self.finals: list[tuple[int, int, Array]] = []
 
 
@@ -176,9 +181,12 @@ class Stepper:
             with np.errstate(over="ignore", invalid="ignore"):  # what isn't finite is refused, in _check
                 raw[t] = self._encoded(self._observation, dtype)
                 steps.observations[t] = observations = actor.normalized(raw[t])
-                actions = actor.act(observations)
+                masks = self._masks()
+                actions = actor.act(observations, masks)
                 sent = self.policy.to_env(actions)
             steps.actions.append(actions)
+            if masks is not None:
+                steps.masks.append(masks)
             if next_step:
                 valid[t] = ~self._resets
             self.taken += 1
@@ -284,6 +292,24 @@ class Stepper:
                 f"{self._whence(i)} returned observations that aren't of {space}: {error}"
             ) from error
         raise self._misshapen("observations", rows, shape, i=i)
+
+    def _masks(self) -> BoolArray | None:
+        """Return which actions are allowed now; environments that only reset next may forbid them all."""
+        if not self.policy.choices:
+            return None
+        try:
+            given = None if self.policy.observes_masks else action_masks(self.env)
+            return self.policy.masks(self._observation, given, self._resets)
+        except MaskError as error:
+            where = f"{self._place(self.taken)}{self._consequence}"
+            raise ValueError(f"{self.name(error.row)} {error} {where}") from error
+        except AttributeError as error:
+            raise ValueError(
+                "mask_actions needs an action_mask in Dict observations, or a method action_masks() of the "
+                f"environments, but {error}"
+            ) from error
+        except Exception as error:
+            raise self._explained(error) from error.__cause__
 
     def _final(self, info: dict[str, Any], i: int, dtype: npt.DTypeLike) -> Array:
         """Return the true last observation of the episode that ended in environment ``i``, encoded."""

@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import create_empty_array
 
 from npTRPO.policies.spaces import batch_of_one
@@ -45,6 +45,24 @@ def remembering_members(env: VectorEnv[Any, Any, Any]) -> RememberingList:
                 setattr(vector, name, members)
             return members
     return RememberingList()
+
+
+def action_masks(env: VectorEnv[Any, Any, Any]) -> Any:
+    """Return the masks of all environments of a vector: its own ``action_masks()``, or theirs.
+
+    Raises
+    ------
+    AttributeError
+        If there is no such method.
+    """
+    vector: Any = env
+    while not callable(getattr(vector, "action_masks", None)):
+        if not isinstance(vector, VectorWrapper):
+            if not hasattr(vector, "call"):
+                raise AttributeError(f"{type(vector).__name__} has no 'action_masks'")
+            return vector.call("action_masks")
+        vector = vector.env
+    return vector.action_masks()
 
 
 class _Vector(VectorEnv[Any, Any, Any]):

@@ -41,6 +41,7 @@ KINDS = {
     "ortho_init": "bool",
     "distribution": (None, "beta"),
     "rescale_actions": "bool",
+    "mask_actions": "bool",
     "dtype": ("float32", "float64"),
     "checkpoint_interval": "count or None",
     "seed": "seed",

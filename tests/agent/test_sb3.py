@@ -64,6 +64,7 @@ ACCEPTED = {
     "discounted_states": [True, False],
     "damped_step": [True, False],
     "rescale_actions": [True, False],
+    "mask_actions": [False],
     "policy_kwargs": [
         None,
         {},

@@ -23,6 +23,7 @@ QUICK = ["--n-envs", "2", "--n-steps", "8", "--net-arch", "3", "--seed", "0", "-
 OTHERS = {
     "n_envs": (["3"], 3),
     "vectorization_mode": (["sync"], "sync"),
+    "n_shards": (["2"], 2),
     "n_steps": (["16"], 16),
     "gamma": (["0.9"], 0.9),
     "gae_lambda": (["0.5"], 0.5),
@@ -50,10 +51,14 @@ OTHERS = {
     "ortho_init": (None, False),
     "distribution": (["beta"], "beta"),
     "rescale_actions": (None, False),
+    "mask_actions": ([], True),
     "dtype": (["float64"], "float64"),
     "checkpoint_interval": (["5"], 5),
     "seed": (["7"], 7),
 }
+
+# Those that exclude others, and an environment for them.
+APART = {"mask_actions": BANDIT}
 
 
 def flag(name):
@@ -190,17 +195,20 @@ def test_commands_that_are_printed_work_as_printed(tmp_path):
     assert done.stdout.splitlines()[0].startswith("resumed at step ")
 
 
-def test_every_flag_reaches_the_config():
+@pytest.mark.parametrize("apart", [None, *APART])
+def test_every_flag_reaches_the_config(apart):
     assert list(OTHERS) == [field.name for field in dataclasses.fields(TRPOConfig)]
+    others = {name: OTHERS[name] for name in OTHERS if (name == apart if apart else name not in APART)}
     arguments = []
-    for name, (words, _) in OTHERS.items():
+    for name, (words, _) in others.items():
         arguments += [flag(f"no_{name}")] if words is None else [flag(name), *words]
     short = ["--total-timesteps", 48, "--out", "run", "--eval-episodes", 0]
-    assert run("train", registered(Target), *short, *arguments) == 0
+    assert run("train", APART.get(apart, registered(Target)), *short, *arguments) == 0
     config = json.loads(Path("run/config.json").read_text())["config"]
-    assert config == {name: value for name, (_, value) in OTHERS.items()}
-    defaults = TRPOConfig().to_dict()
-    assert all(config[name] != defaults[name] for name in config)
+    values, defaults = {name: value for name, (_, value) in others.items()}, TRPOConfig().to_dict()
+    if apart is None:
+        assert config == {**{name: defaults[name] for name in APART}, **values}
+    assert all(config[name] == values[name] != defaults[name] for name in others)
     assert TRPO.load("run/agent.npz").config == TRPOConfig.from_dict(config)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from npTRPO import Bernoulli, Categorical, DiagGaussian, MultiCategorical
 from npTRPO.autograd import grad
-from npTRPO.policies.distributions import expm1_minus
+from npTRPO.policies.exponential import expm1_minus
 from tests.strategies import generators
 
 steps = st.sampled_from([1e-9, 1e-6, 1e-4, 1e-2, 0.3, 3.0, 40.0, 1000.0])
