@@ -40,7 +40,7 @@ class Collector:
 
     @property
     def undisturbed(self) -> bool:
-        """True unless others have stepped or reset the environments since; vectors made here know."""
+        """True unless others have stepped or reset the environments since."""
         return self._sampler.undisturbed if self._shards is None else self._shards.under_way
 
     def collect(self, model: Model, learner: Learner) -> WholeBatch:

@@ -97,12 +97,12 @@ def checked_callback(callback: Any) -> Callback:
         function = function.func
     if isinstance(function, type):
         hint = ", but a class, of which an instance may be one"
-    elif any(kind(function) or kind(getattr(function, "__call__", None)) for kind in _SUSPENDED):  # noqa: B004
-        hint = ", but one whose body would never run, as it is asynchronous or yields"
-    elif callable(callback):
-        return callback  # type: ignore[no-any-return]
-    else:
+    elif not callable(function):
         hint = ""
+    elif any(kind(each) for kind in _SUSPENDED for each in (function, type(function).__call__)):
+        hint = ", but one whose body would never run, as it is asynchronous or yields"
+    else:
+        return callback  # type: ignore[no-any-return]
     raise TypeError(f"a callback is a function of a Record, which {callback!r} is not{hint}")
 
 

@@ -42,7 +42,7 @@ class Sampler:
 
     @property
     def undisturbed(self) -> bool:
-        """True unless others have stepped or reset the environments since; vectors made here know."""
+        """True unless others have stepped or reset the environments since."""
         return self._stepper.undisturbed
 
     def collect(self, theta: Array, n_steps: int, moments: Moments | None, rng: np.random.Generator) -> Batch:

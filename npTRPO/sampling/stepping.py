@@ -17,7 +17,7 @@ from npTRPO.policies.masks import MaskError
 from npTRPO.policies.policy import Policy
 from npTRPO.policies.spaces import batch_of_one
 from npTRPO.sampling.normalization import Moments, standardize
-from npTRPO.sampling.vectors import action_masks, remembering_members
+from npTRPO.sampling.vectors import action_masks, counting_calls, remembering_members
 
 
 class Actor:
@@ -144,6 +144,7 @@ class Stepper:
         stated = AutoresetMode.DISABLED if one_episode else autoreset_mode(env)
         self._stated, self.mode = stated is not None, stated or AutoresetMode.NEXT_STEP
         self._members = remembering_members(env)
+        self._calls_now = counting_calls(env)
         self._calls = 0
         self._n_features, self._dtype = policy.n_features, policy.observation_dtype
         self.taken = 0
@@ -155,12 +156,9 @@ class Stepper:
         self._encoded(self._observation, np.float64)
         self._calls = self._calls_now()
 
-    def _calls_now(self) -> int:
-        return getattr(self.env.unwrapped, "calls", 0)
-
     @property
     def undisturbed(self) -> bool:
-        """True unless others have stepped or reset the environments since; vectors made here know."""
+        """True unless others have stepped or reset the environments since."""
         return self._calls == self._calls_now()
 
     def advance(self, actor: Actor, n_steps: int) -> Steps:

@@ -1,8 +1,10 @@
 """Gymnasium's vectors of environments, at less cost per step and for environments of any habits."""
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import MethodType
 from typing import Any
 
 import gymnasium
@@ -65,16 +67,44 @@ def action_masks(env: VectorEnv[Any, Any, Any]) -> Any:
     return vector.action_masks()
 
 
+def counting_calls(env: VectorEnv[Any, Any, Any]) -> Callable[[], int]:
+    """Let a vector environment count how often it is reset or stepped; return a function that tells.
+
+    One that wasn't made here counts in methods of its own, which take the place of its class's. Those that
+    can't be given any, or have some already, don't count.
+    """
+    vector: Any = env.unwrapped
+    if not hasattr(vector, "nptrpo_calls"):
+        with contextlib.suppress(AttributeError, TypeError):  # of classes with __slots__
+            given = vars(vector)
+            vector.nptrpo_calls = 0
+            for name in ("reset", "step", "reset_async", "step_async"):
+                if name not in given and hasattr(vector, name):
+                    setattr(vector, name, MethodType(_counted(name), vector))
+    return lambda: getattr(vector, "nptrpo_calls", 0)
+
+
+def _counted(name: str) -> Callable[..., Any]:
+    """Return a method that counts, and then does what the class's method of this name does."""
+
+    def call(self: Any, *arguments: Any, **options: Any) -> Any:
+        self.nptrpo_calls += 1
+        return getattr(type(self), name)(self, *arguments, **options)
+
+    call.__name__ = name  # by which a bound method is pickled
+    return call
+
+
 class _Vector(VectorEnv[Any, Any, Any]):
     """What vectors made here have beside Gymnasium's: infos of any kind, and a count of calls.
 
     Attributes
     ----------
-    calls : int
-        How often it was reset or stepped.
+    nptrpo_calls : int
+        How often it was reset or stepped, by whomever; see :func:`counting_calls`.
     """
 
-    calls = 0
+    nptrpo_calls = 0
 
     def _add_info(self, infos: dict[str, Any], info: dict[str, Any], i: int) -> dict[str, Any]:
         """Add an environment's infos to those of all; as objects, where they don't fit beside the others'."""
@@ -141,12 +171,12 @@ class AsyncVector(_Vector, AsyncVectorEnv):
 
     def reset_async(self, *arguments: Any, **options: Any) -> None:
         """Begin to reset all environments."""
-        self.calls += 1
+        self.nptrpo_calls += 1
         super().reset_async(*arguments, **options)
 
     def step_async(self, actions: Any) -> None:
         """Begin to step all environments."""
-        self.calls += 1
+        self.nptrpo_calls += 1
         super().step_async(actions)
 
 
@@ -175,7 +205,7 @@ class SyncVector(_Vector, SyncVectorEnv):
 
     def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         """Reset all environments."""
-        self.calls += 1
+        self.nptrpo_calls += 1
         if options and "reset_mask" in options:
             return super().reset(seed=seed, options=options)
         n, infos = self.num_envs, dict[str, Any]()
@@ -190,7 +220,7 @@ class SyncVector(_Vector, SyncVectorEnv):
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step all environments, and in SAME_STEP mode reset those whose episodes end."""
-        self.calls += 1
+        self.nptrpo_calls += 1
         n, observed, memory = self.num_envs, self._env_obs, self._memory()
         rewards = np.zeros(n)
         terminated, truncated = np.zeros(n, np.bool_), np.zeros(n, np.bool_)

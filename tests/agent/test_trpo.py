@@ -1,5 +1,8 @@
+import copy
 import itertools
 import math
+import pickle
+from unittest import mock
 
 import gymnasium
 import numpy as np
@@ -447,6 +450,48 @@ def test_what_others_did_in_the_environment_is_not_learned_as_what_the_agent_saw
     agent.learn(8, **meanwhile(agent, env))
     [[(observations, _)]] = [batch.call("targets") for batch in learned]
     np.testing.assert_array_equal(observations, [before for before, *_ in single.diary[-8:]])
+
+
+def _by_step(envs):
+    envs.step(envs.action_space.sample())
+
+
+def _by_parts(envs):
+    envs.step_async(envs.action_space.sample())
+    envs.step_wait()
+
+
+@pytest.mark.parametrize(
+    ("mode", "wrap", "step"),
+    [
+        ("sync", lambda envs: envs, _by_step),
+        ("sync", gymnasium.wrappers.vector.RecordEpisodeStatistics, _by_step),
+        ("vector_entry_point", lambda envs: envs, _by_step),
+        ("async", lambda envs: envs, _by_parts),
+    ],
+    ids=["sync", "wrapped", "native", "async"],
+)
+def test_a_vector_of_ones_own_that_was_stepped_by_hand_begins_a_new_episode(mode, wrap, step, monkeypatch):
+    """And one that wasn't goes on in the episode that is under way."""
+    inner = gymnasium.make_vec("CartPole-v1", num_envs=2, vectorization_mode=mode)
+    agent = small(wrap(inner), n_steps=4).learn(8)
+    reset = mock.create_autospec(type(inner).reset, side_effect=type(inner).reset)
+    monkeypatch.setattr(type(inner), "reset", reset)
+    agent.learn(8, reset_num_timesteps=False)
+    assert reset.call_count == 0
+    step(inner)
+    agent.learn(8, reset_num_timesteps=False)
+    assert reset.call_count == 1
+    inner.close()
+
+
+def test_a_vector_that_counts_can_be_copied():
+    envs = gymnasium.vector.SyncVectorEnv([TwoStates, TwoStates])
+    small(envs, n_steps=4).learn(8)
+    for twin in (copy.deepcopy(envs), pickle.loads(pickle.dumps(envs))):
+        twin.step(twin.action_space.sample())
+        assert [[env.now for env in each.envs] for each in (envs, twin)] == [[4, 4], [5, 5]]
+    assert envs.nptrpo_calls == 5
 
 
 def test_an_evaluation_elsewhere_does_not_interrupt_the_episodes_of_training():
