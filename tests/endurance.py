@@ -23,7 +23,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from npTRPO import TRPO
-from npTRPO.trust_region import UpdateOutcome, update
+from npTRPO.trust_region import PolicyObjective, UpdateOutcome
 from tests.policies.oracles import family_of
 from tests.trust_region.exact import exact
 from tests.trust_region.oracles import in_float64
@@ -79,10 +79,10 @@ class Watch:
         self.kl_errors, self.gain_errors, self.model, self.right = np.full((4, updates), np.nan)
         self.python, self.process = np.full((2, 10), np.nan)
 
-    def update(self, *batch, **settings):
-        """The update, whose batch is kept until it was looked at."""
+    def objective(self, *batch, **settings):
+        """The objective of an update, whose batch is kept until it was looked at."""
         self.batch = *batch, settings["old"]
-        return update(*batch, **settings)
+        return PolicyObjective(*batch, **settings)
 
     def __call__(self, record):
         """Look at an update."""
@@ -125,7 +125,7 @@ def watched(updates, seed, **options):
     gc.freeze()  # what is there before need not be looked through ten times
     tracemalloc.start()
     try:
-        with mock.patch("npTRPO.agent.learner.update", watch.update):
+        with mock.patch("npTRPO.agent.experience.PolicyObjective", watch.objective):
             agent.learn(64 * updates, callback=watch)
     finally:
         tracemalloc.stop()

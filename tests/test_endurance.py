@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from npTRPO.agent import trpo
-from npTRPO.trust_region import PolicyObjective, Trial
+from npTRPO.trust_region import PolicyObjective
 from tests.endurance import BEST, Corridor, failures, watched
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="it reads Linux's /proc")
@@ -37,19 +37,19 @@ def test_the_best_way_through_the_corridor_is_where_it_is_said_to_be():
 
 
 def test_a_kl_that_drifts_and_memory_that_is_kept_are_noticed():
-    drift, true = itertools.count(1), PolicyObjective.__call__
+    drift, true = itertools.count(1), PolicyObjective.trial
     kept, learn = [], trpo.learn
 
     def drifting(self, theta):
         gain, kl = true(self, theta)
-        return Trial(gain, kl * (1 + 1e-12 * next(drift)))
+        return gain, kl * (1 + 1e-12 * next(drift))
 
     def keeping(*given):
         kept.append(np.zeros(1000))
         return learn(*given)
 
     with (
-        mock.patch.object(PolicyObjective, "__call__", drifting),
+        mock.patch.object(PolicyObjective, "trial", drifting),
         mock.patch.object(trpo, "learn", keeping),
     ):
         found = failures(watched(20, seed=0))

@@ -24,7 +24,7 @@ EXTRAS = {"matplotlib", "latex2mathml", "rich", "tensorboardX", "moviepy", "ray"
 
 # The rooms by floor: imports stay in a room, or point to a floor below. The command's files are one room.
 FLOORS = [
-    ("_typing", "_checks"),
+    ("_typing", "_checks", "_machine"),
     ("autograd", "files"),
     ("policies",),
     ("trust_region", "sampling"),

@@ -6,7 +6,6 @@ live in.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,12 +18,15 @@ from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from npTRPO._checks import is_whole
+from npTRPO._machine import cores, processor
 from npTRPO._typing import Array
+from npTRPO.agent.checkpoint import versions
 from npTRPO.agent.config import TRPOConfig
 from npTRPO.agent.experience import Experience, Summary, WholeBatch
 from npTRPO.agent.learner import Learner
 from npTRPO.agent.model import Model
 from npTRPO.sampling.batch import Batch
+from npTRPO.sampling.cluster import Actors
 from npTRPO.sampling.environments import StepTimeout, env_spec, force_close, make_vector_env
 from npTRPO.sampling.normalization import Moments
 from npTRPO.sampling.rollout import Sampler
@@ -110,8 +112,8 @@ class ShardedEnv(VectorEnv[Any, Any, Any]):
         How many of it there are.
     n_shards : int
         Groups that they are in, which differ in size by one at most.
-    workers : int or None
-        Processes that the shards are in; None for this process.
+    workers : int, str or None
+        Processes that the shards are in; "ray" or an address for a Ray cluster; None for this process.
     vectorization_mode : str or None
         As in :func:`make_vector_env`, for each shard.
 
@@ -122,7 +124,7 @@ class ShardedEnv(VectorEnv[Any, Any, Any]):
     """
 
     def __init__(
-        self, env: str, n_envs: int, n_shards: int, workers: int | None, vectorization_mode: str | None
+        self, env: str, n_envs: int, n_shards: int, workers: int | str | None, vectorization_mode: str | None
     ) -> None:
         if not isinstance(env, str):
             raise ValueError(
@@ -131,7 +133,7 @@ class ShardedEnv(VectorEnv[Any, Any, Any]):
             )
         if n_shards > n_envs:
             raise ValueError(f"{n_shards} shards are more than the {n_envs} environments (n_envs)")
-        if workers is not None and workers > n_shards:
+        if isinstance(workers, int) and workers > n_shards:
             raise ValueError(f"{workers} workers are more than the {n_shards} shards (n_shards)")
         if workers is not None and vectorization_mode not in (None, "sync"):
             raise ValueError(
@@ -154,7 +156,7 @@ class ShardedEnv(VectorEnv[Any, Any, Any]):
     @property
     def pids(self) -> list[int]:
         """Ids of the worker processes that there are."""
-        return self._group.pids if isinstance(self._group, Workers) else []
+        return self._group.pids if isinstance(self._group, (Workers, Actors)) else []
 
     @property
     def under_way(self) -> bool:
@@ -203,8 +205,11 @@ class ShardedEnv(VectorEnv[Any, Any, Any]):
         ]
         if self.workers is None:
             return Here(makers)
-        pairs = zip(firsts, self._sizes, strict=True)
-        return Workers(makers, self.workers, [_environments(first, size) for first, size in pairs])
+        names = [_environments(first, size) for first, size in zip(firsts, self._sizes, strict=True)]
+        if isinstance(self.workers, str):
+            address = None if self.workers == "ray" else self.workers
+            return Actors(makers, address, _about, names)
+        return Workers(makers, self.workers, names)
 
     def reset(self, **_: Any) -> Any:
         """Refuse: only the agent steps them."""
@@ -240,7 +245,7 @@ def reset_seed(learner: Learner) -> int:
     return int(learner.rng("reset").integers(2**31))
 
 
-def make_env(env: Any, config: TRPOConfig, workers: int | None) -> VectorEnv[Any, Any, Any]:
+def make_env(env: Any, config: TRPOConfig, workers: int | str | None) -> VectorEnv[Any, Any, Any]:
     """Make the environments to learn in, in shards if there are several, or workers."""
     n_shards = config.n_shards or 1
     if workers is None and n_shards == 1:
@@ -248,21 +253,47 @@ def make_env(env: Any, config: TRPOConfig, workers: int | None) -> VectorEnv[Any
     return ShardedEnv(env, config.n_envs, n_shards, workers, config.vectorization_mode)
 
 
-def with_shards(config: TRPOConfig, workers: int | None) -> TRPOConfig:
-    """Return the config with the number of shards that is settled when training begins."""
-    return config if config.n_shards or workers is None else replace(config, n_shards=workers)
-
-
-def checked_workers(workers: Any) -> int | None:
-    """Return the number of worker processes that is asked for; None for none.
+def with_shards(config: TRPOConfig, workers: int | str | None) -> TRPOConfig:
+    """Return the config with the number of shards that is settled when training begins.
 
     Raises
     ------
     ValueError
-        If it is neither a whole number, at least 1, nor "auto", which is the number of cores.
+        If it isn't given and the shards are to be on a cluster.
+    """
+    if config.n_shards or workers is None:
+        return config
+    if isinstance(workers, str):
+        raise ValueError(
+            f"with workers={workers!r} the number of shards must be given too: n_shards=4, for instance"
+        )
+    return replace(config, n_shards=workers)
+
+
+def checked_workers(workers: Any) -> int | str | None:
+    """Return the number of worker processes that is asked for, or where the Ray cluster is; None for neither.
+
+    Raises
+    ------
+    ValueError
+        If it is neither a whole number, at least 1, nor "auto", which is the number of cores, nor "ray", nor
+        an address.
     """
     if workers == "auto":
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if workers is None or is_whole(workers, 1):
+        return cores()
+    if workers is None or is_whole(workers, 1) or (isinstance(workers, str) and _is_cluster(workers)):
         return workers  # type: ignore[no-any-return]
-    raise ValueError(f"workers must be a whole number, at least 1, 'auto' or None, not {workers!r}")
+    raise ValueError(
+        "workers must be a whole number, at least 1, 'auto', 'ray', the address of a Ray cluster such as "
+        f"'ray://host:10001', or None, not {workers!r}"
+    )
+
+
+def _is_cluster(workers: str) -> bool:
+    return workers == "ray" or ":" in workers
+
+
+def _about() -> dict[str, str]:
+    """Return what the last bits depend on, and what must be the same on all machines of a cluster."""
+    found = versions()
+    return {"needed": f"npTRPO {found.pop('npTRPO')}", **found, "processor": processor()}

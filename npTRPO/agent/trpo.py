@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import IO, Any, Literal, Self, Unpack
+from typing import IO, Any, Self, Unpack
 
 import gymnasium
 import numpy as np
@@ -60,10 +60,10 @@ class TRPO(Acting):
         In place of an environment, for an agent that only acts.
     entropy : int, optional
         In place of a seed: that of a run to repeat whose seed came from the system.
-    workers : int or "auto", optional
-        Processes that collect experience and compute their parts of every sum, or as many as there are cores.
-        The environment must be given by its id, and a script that starts workers must do so behind
-        ``if __name__ == "__main__":``. What is learned depends on ``n_shards`` only.
+    workers : int or str, optional
+        Processes that collect experience and compute their parts of every sum; "auto" for as many as there
+        are cores, "ray" or what ``ray.init`` takes for a Ray cluster. The environment must be given by its
+        id, in a script behind ``if __name__ == "__main__":``. What is learned depends on ``n_shards`` only.
     **options
         Any field of :class:`TRPOConfig`. Arguments of Stable-Baselines3's that have no meaning here, such as
         ``device`` and ``use_sde``, are taken with the values that ask for nothing else.
@@ -121,7 +121,7 @@ class TRPO(Acting):
         verbose: int = 0,
         spaces: tuple[Space, Space] | None = None,
         entropy: int | None = None,
-        workers: int | Literal["auto"] | None = None,
+        workers: int | str | None = None,
         **options: Unpack[TRPOArguments],
     ) -> None:
         config, code = config_and_code(policy, config, policy_kwargs, options)
@@ -318,7 +318,7 @@ class TRPO(Acting):
         policy_kwargs: Mapping[str, Any] | None = None,
         tensorboard_log: str | os.PathLike[str] | None = None,
         verbose: int = 0,
-        workers: int | Literal["auto"] | None = None,
+        workers: int | str | None = None,
         **options: Unpack[LoadArguments],
     ) -> Self:
         """Read an agent from a file that :meth:`save` wrote; nothing in it is executed.

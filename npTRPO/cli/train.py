@@ -57,8 +57,9 @@ def add_train_flags(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=workers,
         metavar="INT",
-        help='processes to train in, or "auto" for as many as there are cores; they change the speed and not '
-        "what is learned, which depends on --n-shards (default: this process alone)",
+        help='processes to train in, or "auto" for as many as there are cores; or "ray", or the address of a '
+        "Ray cluster; they change the speed and not what is learned, which depends on --n-shards (default: "
+        "this process alone)",
     )
     parser.add_argument(
         "--log-interval", type=at_least(1), default=1, help="updates between two lines of output (default: 1)"
@@ -84,7 +85,9 @@ def train(options: argparse.Namespace) -> int:
         print(f"resumed at step {kept:,}{again}")
     if run.agent.workers is not None:
         n_shards = run.agent.config.n_shards
-        print(f"{n_shards} {'shards' if n_shards != 1 else 'shard'} in {run.agent.workers} worker processes")
+        there = run.agent.workers
+        where = f"{there} worker processes" if isinstance(there, int) else "actors of Ray"
+        print(f"{n_shards} {'shards' if n_shards != 1 else 'shard'} in {where}")
     with contextlib.ExitStack() as stack:
         environments = run.agent.env
         stack.callback(force_close, environments)

@@ -6,7 +6,6 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 
 class UsageError(ValueError):
@@ -39,9 +38,9 @@ def seconds(text: str) -> float:
     return number
 
 
-def workers(text: str) -> int | Literal["auto"]:
-    """Parse a number of worker processes, or "auto"."""
-    return "auto" if text == "auto" else at_least(1)(text)
+def workers(text: str) -> int | str:
+    """Parse a number of worker processes, or what stands for one."""
+    return at_least(1)(text) if text.lstrip("-").isdigit() else text
 
 
 def ending_in(*endings: str) -> Callable[[str], Path]:

@@ -28,7 +28,6 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 from npTRPO.agent.config import TRPOConfig
 from npTRPO.agent.record import Callback
@@ -78,7 +77,7 @@ class RunDirectory:
         settings: RunSettings,
         config: TRPOConfig,
         overwrite: bool = False,
-        workers: int | Literal["auto"] | None = None,
+        workers: int | str | None = None,
     ) -> RunDirectory:
         """Begin a run in a new directory.
 
@@ -92,7 +91,7 @@ class RunDirectory:
             The algorithm's options.
         overwrite : bool
             Remove a run that is there: its own files, and nothing else.
-        workers : int or "auto", optional
+        workers : int or str, optional
             As in :class:`TRPO`; no file names them.
 
         Raises
@@ -126,7 +125,7 @@ class RunDirectory:
         total_timesteps: int | None = None,
         env_timeout: float | None = None,
         env: str | None = None,
-        workers: int | Literal["auto"] | None = None,
+        workers: int | str | None = None,
     ) -> RunDirectory:
         """Go on with a run from its last checkpoint; ``total_timesteps`` and ``env_timeout`` may be new ones.
 
@@ -290,7 +289,7 @@ def _is_taken(directory: Path) -> bool:
 
 
 def _last_agent(
-    directory: Path, config: TRPOConfig, entropy: int, workers: int | Literal["auto"] | None = None
+    directory: Path, config: TRPOConfig, entropy: int, workers: int | str | None = None
 ) -> TRPO | None:
     """Return the agent of the last checkpoint that can be read; None before the first checkpoint."""
     damaged: list[UnreadableFileError] = []

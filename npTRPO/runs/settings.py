@@ -1,6 +1,5 @@
 """The settings of a run, and the ``config.json`` that holds them."""
 
-import contextlib
 import json
 import os
 import platform
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from npTRPO._checks import environment_id, whole_number
+from npTRPO._machine import processor
 from npTRPO.agent.checkpoint import versions
 from npTRPO.agent.config import TRPOConfig
 from npTRPO.files.errors import UnreadableFileError, reason
@@ -162,16 +162,6 @@ def _git(directory: Path, *words: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return asked.stdout.strip() or None
-
-
-def processor() -> str:
-    """Return the name of the processor's model, on which a run's last bits depend."""
-    with contextlib.suppress(OSError):  # Linux's file, which other systems don't have
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
 
 
 def _changeable(settings: RunSettings) -> dict[str, Any]:

@@ -25,8 +25,8 @@ from npTRPO.sampling.environments import interrupts_blocked
 Maker = Callable[[], Any]
 """Makes an object, in the process where it shall live."""
 
-# How many threads the libraries of linear algebra start: the cores are the workers' already.
-_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+# Where the libraries of linear algebra look how many threads to start: the cores are the workers' already.
+THREADS = ("OPENBLAS_NUMTHREADS", "OMP_NUMTHREADS", "MKL_NUMTHREADS", "VECLIB_MAXIMUMTHREADS")
 
 
 class Group(Protocol):
@@ -68,7 +68,7 @@ class Here:
 
     def each(self, method: str, *common: Any, own: Sequence[tuple[Any, ...]] | None = None) -> list[Any]:
         """Call a method of every object, and return the results in their order."""
-        return _called(self._objects, method, common, own)
+        return called(self._objects, method, common, own)
 
     def close(self) -> None:
         """Close the objects."""
@@ -205,17 +205,18 @@ def _start(process: Any) -> None:
         ) from error
 
 
-def _called(
+def called(
     objects: Sequence[Any], method: str, common: Sequence[Any], own: Sequence[tuple[Any, ...]] | None
 ) -> list[Any]:
+    """Call a method of each object with the common arguments and its own."""
     own = [()] * len(objects) if own is None else own
     return [getattr(each, method)(*common, *more) for each, more in zip(objects, own, strict=True)]
 
 
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
     try:
         yield
     finally:
@@ -238,8 +239,8 @@ def _serve(pipe: connection.Connection[Any, Any], makers: Sequence[Maker]) -> No
     call: Callable[[], Any] = begin
     with suppress(EOFError, OSError):
         while True:
-            _answer(pipe, call)
-            call = partial(_called, objects, *pipe.recv())
+            pipe.send(answered(call))
+            call = partial(called, objects, *pipe.recv())
     for each in objects:
         with suppress(Exception):
             each.close()
@@ -253,14 +254,12 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _answer(pipe: connection.Connection[Any, Any], call: Callable[[], Any]) -> None:
-    """Send what a call returns, or what it raises, which is raised again in the process that asked."""
-    answer: tuple[Any, str | None]
+def answered(call: Callable[[], Any]) -> tuple[Any, str | None]:
+    """Return what a call returns, and None; or an error that can be sent, and the traceback of it."""
     try:
-        answer = call(), None
-    except Exception as error:
-        answer = _sendable(error), "".join(traceback.format_exception(error))
-    pipe.send(answer)
+        return call(), None
+    except Exception as error:  # which is raised again in the process that asked
+        return _sendable(error), "".join(traceback.format_exception(error))
 
 
 def _sendable(error: Exception) -> Exception:
