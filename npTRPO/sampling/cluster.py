@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import socket
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -131,6 +132,8 @@ def _connected(address: str | None) -> Any:
         importlib.import_module("ray.exceptions")
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError('workers on a cluster need Ray: pip install "npTRPO[ray]"') from error
+    if address is not None:
+        _check_reachable(address)
     if not ray.is_initialized():
         connect = partial(ray.init, log_to_driver=False, logging_level="error")
         try:
@@ -142,6 +145,15 @@ def _connected(address: str | None) -> Any:
                 f"no Ray cluster can be reached {where}: {lines[0] if lines else error!r}"
             ) from error
     return ray
+
+
+def _check_reachable(address: str) -> None:
+    """Raise a ConnectionError if nobody listens at an address, for which Ray waits for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise ConnectionError(f"no Ray cluster can be reached at {address}: {error}") from error
 
 
 def _compare(here: Mapping[str, str], there: Mapping[str, str], name: str) -> None:

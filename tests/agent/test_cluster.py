@@ -98,6 +98,13 @@ def test_machines_with_other_versions_are_refused_or_told_of(cluster):
         Actors([dict], None, Pretended(needed="npTRPO 2"), ["one"])
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "local:", "ray://"])
+def test_an_address_without_a_cluster_is_told_of(address):
+    agent = made("Discrete", n_shards=2, workers=address)
+    with pytest.raises(ConnectionError, match=f"no Ray cluster can be reached at {address}: "):
+        agent.learn(1)
+
+
 def test_the_number_of_shards_must_be_given():
     with pytest.raises(ValueError, match="the number of shards must be given too"):
         TRPO("MlpPolicy", "CartPole-v1", workers="ray")
