@@ -324,7 +324,7 @@ def test_a_script_without_a_guard_is_told_of_it(tmp_path):
         ({"n_shards": 6}, "6 shards are more than the 5 environments"),
         ({"n_shards": 2, "workers": 3}, "3 workers are more than the 2 shards"),
         ({"workers": 6}, "6 shards are more than the 5 environments"),
-        ({"workers": 0}, "workers must be a whole number, at least 1, 'auto' or None, not 0"),
+        ({"workers": 0}, "workers must be a whole number, .* or None, not 0"),
         ({"workers": True}, "workers must be .* not True"),
         ({"workers": "two"}, "workers must be .* not 'two'"),
         ({"workers": 2, "vectorization_mode": "async"}, "'async' starts processes or threads of its own"),
