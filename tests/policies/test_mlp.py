@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from npTRPO.autograd import grad
@@ -73,14 +73,6 @@ def test_outputs_equal_those_of_an_explicit_loop(case):
     for row, outputs in zip(x, network(theta, x), strict=True):
         expected, units = by_loops(network, theta, row)
         np.testing.assert_allclose(outputs, expected, rtol=0, atol=2 * units * EPS)  # both sides round
-
-
-def test_theta_holds_each_layers_weights_in_c_order_and_then_its_biases():
-    theta = np.arange(1.0, 18.0)  # small integers: nothing rounds, and relu changes nothing
-    x = np.array([[1.0, 10.0]])
-    hidden = x @ np.array([[1, 2, 3], [4, 5, 6]]) + np.array([7, 8, 9])
-    expected = hidden @ np.array([[10, 11], [12, 13], [14, 15]]) + np.array([16, 17])
-    np.testing.assert_array_equal(MLP((2, 3, 2), "relu")(theta, x), expected)
 
 
 @given(evaluations(), st.sampled_from([(), (1,), (2, 3)]))
@@ -174,6 +166,7 @@ def test_no_direction_is_favoured_by_orthogonal_weights():
 
 
 @given(sizes, st.floats(0.01, 3))
+@settings(max_examples=10)
 def test_uniform_weights_fill_their_interval(shape, gain):
     network = MLP(shape, output_gain=gain, orthogonal=False)
     rng = np.random.default_rng(0)

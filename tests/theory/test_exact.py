@@ -145,16 +145,6 @@ def test_a_weighted_batch_updates_as_a_batch_with_repeated_rows(instance):
     assert weighted.entropy == pytest.approx(repeated.entropy)
 
 
-@pytest.mark.parametrize(
-    "weights", [np.ones(3), np.ones((4, 1)) / 4, np.array([1.5, -0.5, 0, 0]), np.ones(4)]
-)
-def test_weights_that_are_none_are_refused(weights):
-    policy = tabular_policy(random_mdp(np.random.default_rng(0), 4, 2))
-    theta = np.zeros(policy.n_parameters)
-    with pytest.raises(ValueError, match="weights must be 4 numbers that aren't negative and have sum 1"):
-        update(policy, theta, np.eye(4), np.zeros(4, int), np.ones(4), weights=weights)
-
-
 def test_sub_sampling_takes_the_weights_of_the_states_that_it_takes():
     mdp = random_mdp(np.random.default_rng(4), 4, 2, discount=0.9)
     policy = tabular_policy(mdp)
