@@ -246,6 +246,16 @@ class TRPOConfig:
             )
 
     @property
+    def objective(self) -> str:
+        """What training maximises, in words (E10, E56)."""
+        if self.discounted_states:
+            return "the discounted return, as states are weighted by gamma^t (E10)"
+        return (
+            "the mean advantage in the states as often as they are visited (E56), "
+            "whose gradient isn't that of the discounted return"
+        )
+
+    @property
     def value_steps(self) -> int:
         """Steps of the value fit per update."""
         usual = {"trust_region": 2, "lbfgs": 20, "adam": 10}

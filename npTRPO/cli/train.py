@@ -83,6 +83,7 @@ def train(options: argparse.Namespace) -> int:
         kept, taken = run.agent.num_timesteps, run.steps_taken()
         again = f"; the {taken - kept:,} from there to step {taken:,} are taken again" if taken > kept else ""
         print(f"resumed at step {kept:,}{again}")
+    print(f"maximises {run.agent.config.objective}")
     if run.agent.workers is not None:
         n_shards = run.agent.config.n_shards
         there = run.agent.workers

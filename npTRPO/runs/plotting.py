@@ -193,13 +193,13 @@ def draw_runs(paths: Sequence[str | os.PathLike[str]]) -> Figure:
         environments.setdefault(str(run.config["env"]), []).append(run)
     groups = {env: group_runs(runs) for env, runs in environments.items()}
     try:
-        from matplotlib.figure import Figure
+        from matplotlib import figure as figures
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError('drawing needs matplotlib: pip install "npTRPO[plot]"') from error
     # Settings have the same colour in each environment.
     settings = dict.fromkeys(label[len(env) :] for env, own in groups.items() for label in own)
     colour = dict(zip(settings, itertools.cycle(PALETTE), strict=False))
-    figure = Figure(figsize=(13, 7.5 * len(groups)), layout="constrained")
+    figure = figures.Figure(figsize=(13, 7.5 * len(groups)), layout="constrained")
     several = len(groups) > 1
     parts: Any = figure.subfigures(len(groups), 1) if several else [figure]
     for part, (env, own) in zip(parts, groups.items(), strict=True):

@@ -73,6 +73,7 @@ def write_config(directory: Path, settings: RunSettings, config: TRPOConfig, ent
         "eval_episodes": settings.eval_episodes,
         **_changeable(settings),
         "config": config.to_dict(),
+        "maximises": config.objective,
         "entropy": str(entropy),
         "versions": versions(),
         "commit": commit(),

@@ -113,6 +113,19 @@ def test_a_run_goes_on_to_more_steps(capsys):
     assert [line.split()[0] for line in lines if re.match(r" +\d", line)] == ["16", "32", "48", "64"]
 
 
+@pytest.mark.parametrize(
+    ("words", "maximised"),
+    [
+        ([], "the mean advantage in the states as often as they are visited (E56), whose gradient isn't"),
+        (["--discounted-states"], "the discounted return, as states are weighted by gamma^t (E10)"),
+    ],
+)
+def test_what_is_maximised_is_printed_and_written_down(words, maximised, capsys):
+    assert train("--out", "run", *words) == 0
+    assert f"maximises {maximised}" in capsys.readouterr().out
+    assert json.loads(Path("run/config.json").read_text())["maximises"].startswith(maximised)
+
+
 # --- what can't be done ----------------------------------------------------------------------------------
 
 NO_AGENTS = {

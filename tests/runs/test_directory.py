@@ -111,6 +111,9 @@ def test_the_config_says_what_was_asked_for_and_with_what(whole):
     assert found["versions"]["numpy"] == np.__version__
     assert {"npTRPO", "scipy", "gymnasium", "python"} < set(found["versions"])
     assert found["machine"]["cores"] == os.cpu_count()
+    assert found["maximises"].startswith(
+        "the mean advantage in the states as often as they are visited (E56)"
+    )
     assert found["machine"]["processor"]
     assert "commit" in found
 
