@@ -169,6 +169,11 @@ class TRPOConfig:
         _NUMBER,
     )
     ortho_init: bool = _switch("Orthogonal initialisation of the weights.")
+    state_dependent_std: bool = _switch(
+        "Let the network give a Gaussian's standard deviations as well as its means (E58); log σ stays "
+        "between −20 and 2.",
+        default=False,
+    )
     distribution: str | None = _choice(
         None,
         "Distribution of the actions of a Box: beta, between finite bounds; None takes a Gaussian.",

@@ -64,6 +64,7 @@ class Model:
             ortho_init=config.ortho_init,
             rescale_actions=config.rescale_actions,
             mask_actions=config.mask_actions,
+            state_dependent_std=config.state_dependent_std,
             **{"distribution": config.distribution, **own},
         )
         value_network: Network

@@ -35,6 +35,7 @@ class TRPOOptions(TypedDict, total=False):
     activation_fn: str
     log_std_init: float
     ortho_init: bool
+    state_dependent_std: bool
     distribution: str | None
     rescale_actions: bool
     mask_actions: bool

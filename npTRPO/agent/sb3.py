@@ -9,7 +9,14 @@ from npTRPO.agent.config import TRPOConfig
 # What policy_kwargs may hold that is code, and so can't be kept in a file.
 _OWN_CODE = ("network", "distribution")
 
-_IN_POLICY_KWARGS = ("net_arch", "activation_fn", "log_std_init", "ortho_init", "distribution")
+_IN_POLICY_KWARGS = (
+    "net_arch",
+    "activation_fn",
+    "log_std_init",
+    "ortho_init",
+    "distribution",
+    "state_dependent_std",
+)
 
 # Options that can't be changed later, as what was learned, or the seed, depends on them.
 _INBORN = (*_IN_POLICY_KWARGS, "rescale_actions", "mask_actions", "normalize_observations", "dtype", "seed")

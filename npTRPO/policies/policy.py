@@ -9,28 +9,21 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from gymnasium import spaces
 
 from npTRPO._typing import Array, BoolArray
-from npTRPO.policies.beta import Beta
-from npTRPO.policies.distributions import Bernoulli, Categorical, DiagGaussian, Distribution, MultiCategorical
+from npTRPO.policies.distributions import Distribution
+from npTRPO.policies.families import DistributionFactory, family_for
 from npTRPO.policies.masks import MASK_KEY, as_masks, choices_of, has_mask, joined, without_mask
 from npTRPO.policies.mlp import MLP
 from npTRPO.policies.network import FunctionNetwork, Network, NetworkFactory
 from npTRPO.policies.spaces import (
     Space,
     action_converter,
-    action_units,
     check_supported,
     encode,
     encoded_eps,
     encoded_size,
-    interval_units,
-    warn_of_wide_bounds,
 )
-
-DistributionFactory = Callable[[Space], tuple[int, Callable[[Any], Distribution]]]
-"""``factory(action_space)`` returns the number of outputs, and what makes a distribution of them."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +53,8 @@ class Policy:
     choices : tuple of int
         Number of choices of each component of the actions, if they are masked. The policy's rows of
         observations then have their masks behind them, which the network doesn't see: see :meth:`rows`.
+    state_dependent_std : bool
+        Whether the network gives a Gaussian's log standard deviations, after its means.
     """
 
     observation_space: Space
@@ -71,6 +66,7 @@ class Policy:
     to_env: Callable[[Array], Array]
     head: Callable[[Any], Any] | None = None
     choices: tuple[int, ...] = ()
+    state_dependent_std: bool = False
 
     @classmethod
     def for_spaces(
@@ -85,6 +81,7 @@ class Policy:
         distribution: DistributionFactory | Literal["beta"] | None = None,
         rescale_actions: bool = False,
         mask_actions: bool = False,
+        state_dependent_std: bool = False,
     ) -> Policy:
         """Make the policy for a pair of Gymnasium spaces.
 
@@ -115,6 +112,10 @@ class Policy:
         mask_actions : bool
             Discrete and MultiDiscrete actions that a state forbids have probability 0. Masks are taken from
             the key "action_mask" of Dict observations, which then is no feature, or given: see :meth:`masks`.
+        state_dependent_std : bool
+            The network gives a Gaussian's log σ as well as its means, and θ ends without one (E58). It stays
+            between −20 and 2 by a tanh on either side of ``log_std_init``, which is the initial bias of these
+            outputs; a network of one's own begins as it does.
 
         Raises
         ------
@@ -122,7 +123,8 @@ class Policy:
             For a space that isn't supported; the message says what to do instead.
         ValueError
             For a beta distribution on anything but a Box of finite bounds, for masks of actions that can't
-            have any, and for those of another length than the actions need.
+            have any, for those of another length than the actions need, and for deviations that depend on the
+            state where there are none.
 
         Examples
         --------
@@ -139,29 +141,23 @@ class Policy:
         features = without_mask(observation_space, choices) if choices else observation_space
         check_supported(features, "observation")
         check_supported(action_space, "action")
-        head, units, n_log_std = None, None, 0
-        if distribution == "beta":
-            n_outputs, family, head, units = _beta(action_space)
-        else:
-            n_outputs, family = (distribution or _family)(action_space)
-            if distribution is None and isinstance(action_space, spaces.Box):
-                n_log_std = n_outputs
-                if rescale_actions:
-                    warn_of_wide_bounds(action_space)
-                    units = action_units(action_space)
-        sizes = (encoded_size(features), *net_arch, n_outputs)
+        made = family_for(
+            action_space, distribution, rescale_actions, log_std_init if state_dependent_std else None
+        )
+        sizes = (encoded_size(features), *net_arch, made.n_outputs)
         return cls(
             observation_space=observation_space,
             action_space=action_space,
             # A small last layer, so that the policy starts out indifferent.
             network=MLP(sizes, activation_fn, output_gain=0.01, orthogonal=bool(ortho_init))
             if network is None
-            else FunctionNetwork.made_by(network, sizes[0], n_outputs),
-            family=family,
-            n_log_std=n_log_std,
+            else FunctionNetwork.made_by(network, sizes[0], made.n_outputs),
+            family=made.make,
+            n_log_std=made.n_log_std,
             log_std_init=float(log_std_init),
-            to_env=action_converter(action_space, units),
-            head=head,
+            to_env=action_converter(action_space, made.units),
+            head=made.head,
+            state_dependent_std=state_dependent_std,
             choices=choices,
         )
 
@@ -193,9 +189,11 @@ class Policy:
 
     def init(self, rng: np.random.Generator, dtype: npt.DTypeLike = np.float64) -> Array:
         """Draw θ, shape (n_parameters,)."""
-        return np.concatenate(
-            [self.network.init(rng, dtype), np.full(self.n_log_std, self.log_std_init, dtype=dtype)]
-        )
+        log_std = np.full(self.n_log_std, self.log_std_init, dtype=dtype)
+        theta = np.concatenate([self.network.init(rng, dtype), log_std])
+        if self.state_dependent_std and isinstance(self.network, MLP):
+            theta[len(theta) - self.network.sizes[-1] // 2 :] = self.log_std_init  # the last biases
+        return theta
 
     def encode(self, observations: Any, dtype: npt.DTypeLike = np.float64) -> Array:
         """Encode a batch of the space's observations as the network's inputs, shape (N, features)."""
@@ -265,45 +263,9 @@ class Policy:
         return partial(_distribution, self.family, self.head, at_theta, log_std)
 
 
-def _family(space: Space) -> tuple[int, Callable[[Any], Distribution]]:
-    """Return the number of outputs that the network needs, and the distribution made of them."""
-    if isinstance(space, spaces.Discrete):
-        return int(space.n), Categorical
-    if isinstance(space, spaces.MultiDiscrete):
-        nvec = tuple(int(n) for n in space.nvec.ravel())
-        return sum(nvec), partial(MultiCategorical, nvec=nvec)
-    if isinstance(space, spaces.MultiBinary):
-        return int(np.prod(space.shape)), Bernoulli
-    return int(np.prod(space.shape or ())), _gaussian
-
-
-def _beta(
-    space: Space,
-) -> tuple[int, Callable[[Any], Distribution], Callable[[Any], Any], tuple[Array, Array]]:
-    """Return the number of outputs, family, head and units of beta distributions."""
-    if not isinstance(space, spaces.Box):
-        raise ValueError(f"a beta distribution is for the actions of a Box, not of {space}")
-    n = int(np.prod(space.shape))
-    return 2 * n, _beta_of, partial(_halves, n), interval_units(space)
-
-
 def _masked(n: int, network: Callable[[Array], Any], rows: Array) -> Any:
     """Return a network's outputs for rows with masks of length n behind them, −∞ where these are 0."""
     return np.where(rows[..., -n:] > 0, network(rows[..., :-n]), -np.inf)
-
-
-def _beta_of(outputs: tuple[Any, Any]) -> Beta:
-    return Beta(*outputs)
-
-
-def _halves(n: int, outputs: Any) -> tuple[Any, Any]:
-    """Return the first n outputs, and the others."""
-    return outputs[..., :n], outputs[..., n:]
-
-
-def _gaussian(outputs: tuple[Any, Any]) -> DiagGaussian:
-    """Make a Gaussian of the pair of means and log standard deviations."""
-    return DiagGaussian(*outputs)
 
 
 def _distribution(

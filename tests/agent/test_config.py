@@ -39,6 +39,7 @@ KINDS = {
     "activation_fn": ("relu", "sigmoid", "silu", "tanh"),
     "log_std_init": "number",
     "ortho_init": "bool",
+    "state_dependent_std": "bool",
     "distribution": (None, "beta"),
     "rescale_actions": "bool",
     "mask_actions": "bool",

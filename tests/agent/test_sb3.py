@@ -77,6 +77,7 @@ ACCEPTED = {
         {"ortho_init": False},
         {"network": linear},
         {"distribution": None},
+        {"state_dependent_std": False},
     ],
     "tensorboard_log": [None],
     "sde_sample_freq": [-1, 4],
@@ -153,7 +154,13 @@ def test_the_table_has_a_row_for_every_argument_and_every_argument_has_cases():
     of_load = {"custom_objects", "print_system_info", "force_reset"}
     assert set(sb3._ONLY) - of_load - {"_init_setup_model"} <= named
     fields = {field.name for field in dataclasses.fields(TRPOConfig)}
-    in_kwargs = {"net_arch", "activation_fn", "log_std_init", "ortho_init", "distribution"}
+    in_kwargs = {
+        "net_arch",
+        "activation_fn",
+        "log_std_init",
+        "ortho_init",
+        *("distribution", "state_dependent_std"),
+    }
     assert fields - in_kwargs <= named | ours
     assert in_kwargs <= set(re.findall(r"`([a-z_]+)`", dict(ROWS)["`policy_kwargs`"]))
 

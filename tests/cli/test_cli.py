@@ -49,6 +49,7 @@ OTHERS = {
     "activation_fn": (["relu"], "relu"),
     "log_std_init": (["-1"], -1.0),
     "ortho_init": (None, False),
+    "state_dependent_std": ([], True),
     "distribution": (["beta"], "beta"),
     "rescale_actions": (None, False),
     "mask_actions": ([], True),
@@ -58,7 +59,7 @@ OTHERS = {
 }
 
 # Those that exclude others, and an environment for them.
-APART = {"mask_actions": BANDIT}
+APART = {"mask_actions": BANDIT, "state_dependent_std": registered(Target)}
 
 
 def flag(name):
