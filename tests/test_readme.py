@@ -30,7 +30,8 @@ PROGRAMS = [
     for number, block in enumerate(re.findall(r"```python\n(.*?)```", text, re.S))
 ]
 # What makes a command quick; --resume asks for more steps than the run that it goes on with has.
-SHORT = {"train": "--total-timesteps 1024", "train --resume": "--total-timesteps 2048"}
+SHORT = {"train": "--total-timesteps 1024 --checkpoint-interval 1 --eval-episodes 1"}
+SHORT |= {"train --resume": "--total-timesteps 2048"}
 SHORT |= {"evaluate": "--episodes 1", "verify": "--instances 2"}
 in_short_and_as_printed = pytest.mark.parametrize(
     "short", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["short", "as printed"]
@@ -42,7 +43,7 @@ def test_the_readme_has_commands_and_programs():
     assert len(COMMANDS) >= 8
     assert len(PROGRAMS) >= 5
     run = {shlex.split(command)[1] for command in COMMANDS}
-    assert run == {"train", "evaluate", "plot", "render", "presets", "verify"}
+    assert run == {"train", "evaluate", "plot", "compare", "render", "presets", "verify"}
 
 
 def test_what_else_the_readme_tells_a_shell_is_what_the_gate_runs():

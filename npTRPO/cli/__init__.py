@@ -1,4 +1,4 @@
-"""The ``nptrpo`` command: train, evaluate, render, plot, presets, verify."""
+"""The ``nptrpo`` command: train, evaluate, render, plot, compare, presets, verify."""
 
 from npTRPO.cli.command import main
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from npTRPO._version import __version__
+from npTRPO.cli.compare import add_compare_flags, compare
 from npTRPO.cli.evaluate import add_evaluate_flags, evaluate
 from npTRPO.cli.plot import add_plot_flags, plot
 from npTRPO.cli.presets import list_presets
@@ -23,6 +24,7 @@ COMMANDS = {
     "presets": ("list the settings that train uses for known environments", None, list_presets),
     "render": ("show a saved agent at work, or record it", add_render_flags, render),
     "plot": ("draw runs: returns, KL, improvement, conjugate gradients", add_plot_flags, plot),
+    "compare": ("compare groups of runs by their last evaluations", add_compare_flags, compare),
     "verify": ("check every equation of the derivation on random problems", add_verify_flags, verify),
 }
 """For each command: what it does, what adds its arguments, and what runs it."""

@@ -27,8 +27,9 @@ def add_plot_flags(parser: argparse.ArgumentParser) -> None:
 def plot(options: argparse.Namespace) -> int:
     """Draw runs to a file, and return the exit status; those that can't be drawn beside others are named."""
     from npTRPO.runs.plotting import NoProgressError, plot_runs, read_run
+    from npTRPO.runs.settings import runs_in
 
-    paths = list(dict.fromkeys(run for path in options.runs for run in _runs_in(path)))
+    paths = list(dict.fromkeys(run for path in options.runs for run in runs_in(path)))
     drawn = []
     for path in paths:
         try:
@@ -43,9 +44,3 @@ def plot(options: argparse.Namespace) -> int:
         raise UnreadableFileError("none of these runs can be drawn")
     print(f"drew {plot_runs(drawn, options.out)}")
     return 0
-
-
-def _runs_in(path: Path) -> list[Path]:
-    """Return the runs in a folder, or the path itself if it is a run, or holds none."""
-    inside = [] if (path / "config.json").exists() else sorted(path.glob("*/config.json"))
-    return [file.parent for file in inside] or [path]

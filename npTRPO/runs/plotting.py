@@ -15,9 +15,9 @@ import numpy as np
 
 from npTRPO._typing import Array
 from npTRPO.files.errors import UnreadableFileError, reason
-from npTRPO.files.reading import read_text
 from npTRPO.files.tables import read_rows
 from npTRPO.files.writing import write_whole
+from npTRPO.runs.settings import read_options
 from npTRPO.runs.statistics import bootstrap_interval, interquartile_mean
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ _PANELS: tuple[tuple[str, tuple[str, str], str, dict[str, str]], ...] = (
 )
 _NEEDED = {"target_kl"}.union(*({x, *columns} for _, (x, _), _, columns in _PANELS))
 
-# Bytes of options that can make a label, and the largest number that can be drawn.
-_LONGEST_CONFIG, _LARGEST = 10_000, 1e30
+# The largest number that can be drawn.
+_LARGEST = 1e30
 
 # What varies from update to update is drawn by the medians of so many stretches of a run.
 _STRETCHES = 50
@@ -66,7 +66,7 @@ class LoadedRun:
     path : pathlib.Path
         The directory.
     config : dict
-        Options other than the seed, with the environment.
+        Options other than the seed, with the environment, as :func:`read_options` gives them.
     columns : dict of arrays
         The numeric columns of progress.csv, each with a row per update.
     """
@@ -92,10 +92,7 @@ def read_run(path: str | os.PathLike[str]) -> LoadedRun:
     """
     directory = Path(path)
     try:
-        found = json.loads(read_text(directory / "config.json"))
-        config = {"env": found["env"], **found["config"]}
-        if not isinstance(config["env"], str) or len(json.dumps(config)) > _LONGEST_CONFIG:
-            raise ValueError("its config.json isn't that of a run")
+        config = read_options(directory)
         progress = directory / "progress.csv"
         columns = _columns(progress) if progress.exists() else {}
     except Exception as error:  # whatever a foreign or damaged file leads to, of which there is no list
@@ -112,8 +109,6 @@ def read_run(path: str | os.PathLike[str]) -> LoadedRun:
             raise UnreadableFileError(
                 f"{directory} isn't a run directory that can be read: {name} is out of range"
             )
-    for option in ("seed", "checkpoint_interval"):
-        config.pop(option, None)
     return LoadedRun(directory, config, columns)
 
 

@@ -21,6 +21,8 @@ from npTRPO.sampling.environments import checked_env_id
 
 FORMAT = "npTRPO run"
 FORMAT_VERSION = 1
+# Bytes of options that may be compared and shown.
+_LONGEST_OPTIONS = 10_000
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,29 @@ def read_config(directory: Path, env: str | None = None) -> tuple[RunSettings, T
     except Exception as error:  # whatever a foreign or damaged file leads to, of which there is no list
         raise UnreadableFileError(f"{file} can't be read: {reason(error)}") from error
     return settings, config, entropy
+
+
+def read_options(directory: Path) -> dict[str, Any]:
+    """Read what tells a run from others: its environment, and its options but for the seed and checkpoints.
+
+    They are only good for being compared and shown: no value is checked.
+
+    Raises
+    ------
+    Exception
+        Whatever a foreign or damaged file leads to.
+    """
+    found = json.loads(read_text(directory / "config.json"))
+    options = {"env": found["env"], **found["config"]}
+    if not isinstance(options["env"], str) or len(json.dumps(options)) > _LONGEST_OPTIONS:
+        raise ValueError("its config.json isn't that of a run")
+    return {name: value for name, value in options.items() if name not in ("seed", "checkpoint_interval")}
+
+
+def runs_in(path: Path) -> list[Path]:
+    """Return the runs in a folder, or the path itself if it is a run, or holds none."""
+    inside = [] if (path / "config.json").exists() else sorted(path.glob("*/config.json"))
+    return [file.parent for file in inside] or [path]
 
 
 def update_config(directory: Path, settings: RunSettings) -> None:

@@ -180,6 +180,8 @@ WRONG_USE = {
     "render MADE/painter.npz --gif a.png": "--gif: must end in .gif, but it is 'a.png'",
     "render MADE/nameless.npz": "wasn't trained on an environment with an id: name one with --env",
     "plot": "required: RUN",
+    "compare": "required: DIR",
+    "compare --json": "required: DIR",
     "plot MADE/run --out a.jpg": "--out: must end in .png or .svg or .pdf",
     "verify --instances 0": "--instances: must be at least 1, not 0",
 }
@@ -187,7 +189,7 @@ WRONG_USE = {
 PLAIN = ["train BANDIT", "evaluate MADE/cartpole.npz", "render MADE/painter.npz GIF", "presets", "verify"]
 WRONG_USE |= {
     f"{command} {wrong}": "--help)"
-    for command in [*PLAIN, "plot MADE/run"]
+    for command in [*PLAIN, "plot MADE/run", "compare MADE/run"]
     for wrong in (
         "--no-such-option",
         "--n-envss 3",
@@ -208,6 +210,8 @@ FAILURES = {
     "plot MADE/notes": "notes isn't a run directory that can be read",
     "plot MADE/run MADE/notes": "isn't a run directory that can be read",
     "plot missing": "missing isn't a run directory that can be read",
+    "compare missing": "missing isn't a run directory that can be read, nor a folder of them",
+    "compare MADE/run missing": "missing isn't a run directory that can be read, nor a folder of them",
     "plot MADE/run --out /proc/no/where.png": "/proc/no",
     "evaluate MADE/cartpole.npz --env Pendulum-v1": "but the environment has Box([-1. -1. -8.], [1. 1. 8.]",
     "evaluate MADE/cartpole.npz --env X": "there is no environment 'X'",
@@ -267,7 +271,8 @@ EXTRAS = {
 @pytest.mark.parametrize("line", EXTRAS)
 def test_an_extra_that_is_missing_is_named_on_one_line(line, here, monkeypatch, capsys):
     package, named = EXTRAS[line]
-    for name in [name for name in sys.modules if name.startswith("gymnasium.envs." + package.lower())]:
+    parts = (f"{package}.", f"gymnasium.envs.{package.lower()}")  # that were imported before
+    for name in [name for name in sys.modules if name.startswith(parts)]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     assert run(*here(line)) == 1
