@@ -41,7 +41,7 @@ def cubic_bound(change: Array, weights: Array) -> float:
     return float(weights @ span**3) / (36 * math.sqrt(3))
 
 
-@measures("E20", Kind.INEQUALITY, ROUNDING, FisherOperator, FisherOperator.quadratic_form, cubic_bound)
+@measures("E20", Kind.INEQUALITY, ROUNDING, FisherOperator, FisherOperator.form, cubic_bound)
 def quadratic_model(instance: Instance) -> tuple[Comparison, ...]:
     """E20: check that KL and its gradient are 0 at Δ = 0, and compare the remainder with a cubic bound."""
     rng, nu = instance.rng(20), instance.old.visitation
@@ -139,7 +139,7 @@ def differentiated_twice(instance: Instance) -> tuple[Comparison, ...]:
     return (Equal(information @ v, twice, scale=1.0),)
 
 
-@measures("E24", Kind.IDENTITY, DIFFERENCES, FisherOperator.quadratic_form)
+@measures("E24", Kind.IDENTITY, DIFFERENCES, FisherOperator.form)
 def properties(instance: Instance) -> tuple[Comparison, ...]:
     """E24: check symmetry, vᵀFv ≥ 0, and that KL is ½ΔᵀFΔ for a Gaussian with linear mean and fixed σ."""
     rng = instance.rng(24)

@@ -5,7 +5,7 @@ from unittest.mock import patch
 import numpy as np
 
 from npTRPO import TRPO, conjugate_gradient
-from npTRPO.agent import learner
+from npTRPO.agent import experience
 from npTRPO.runs.presets import preset
 from npTRPO.trust_region import PolicyObjective
 from tests.benchmarks.files import write_rows
@@ -33,8 +33,12 @@ def _captured():
     options = {key: value for key, value in preset(TASK).items() if key != "total_timesteps"}
     agent = TRPO("MlpPolicy", TASK, seed=SEED, **options)
     seen = []
-    update = learner.update
-    with patch.object(learner, "update", lambda *given, **how: seen.append(given) or update(*given, **how)):
+
+    def objective(*given, **how):
+        seen.append(given)
+        return PolicyObjective(*given, **how)
+
+    with patch.object(experience, "PolicyObjective", objective):
         records = agent.updates(STEPS)
         last = STEPS // (options["n_envs"] * options["n_steps"])
         for record in records:
