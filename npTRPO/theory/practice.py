@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from npTRPO._typing import Array
-from npTRPO.autograd import grad
+from npTRPO.autograd import grad, linearize
 from npTRPO.policies.mlp import MLP
 from npTRPO.sampling.normalization import Moments, standardize
 from npTRPO.theory.checks import ROUNDING, SOLVED, AtMost, Comparison, Equal, Kind, measures
@@ -16,6 +18,7 @@ from npTRPO.theory.instances import Instance
 from npTRPO.theory.mdp import Evaluation, TabularMDP
 from npTRPO.theory.simulation import simulate
 from npTRPO.trust_region.objective import mean_kl, surrogate
+from npTRPO.trust_region.value_fit import AdamState
 
 STEPS, EPISODES = 6, 20
 
@@ -41,6 +44,27 @@ def state_weights(mdp: TabularMDP, now: Evaluation, discount: float) -> Array:
     visits = expected_visits(mdp, now, discount)
     weights: Array = visits / np.sum(visits)
     return weights
+
+
+def long_run(transition: Array) -> Array:
+    """E56: return the shares of states in a policy's steps without end, the d with dᵀP = dᵀ, shape (S,).
+
+    They are the same from any start if ``transition``, P (S, S), has one recurrent class, as it must.
+    """
+    n = len(transition)
+    shares: Array = np.linalg.solve(transition.T - np.eye(n) + 1, np.ones(n))  # Σ d = 1 is in every row
+    return shares
+
+
+def mean_over_time(transition: Array, start: Array) -> Array:
+    """Return the mean distribution of states over 2⁵⁰ steps, by doubling their number.
+
+    Of each start in ``start``, (S,) or (n, S), the shape of what is returned.
+    """
+    for _ in range(50):
+        start, transition = (start + start @ transition) / 2, transition @ transition
+        transition = transition / np.sum(transition, axis=1, keepdims=True)  # or rounding would double too
+    return start
 
 
 def batch_weights(states: Array, policy: Array) -> Array:
@@ -87,11 +111,12 @@ def sample_surrogate(instance: Instance) -> tuple[Comparison, ...]:
     )
 
 
-@measures("E56", Kind.IDENTITY, SOLVED, expected_visits, state_weights)
+@measures("E56", Kind.IDENTITY, SOLVED, expected_visits, state_weights, long_run)
 def weighted_by_visits(instance: Instance) -> tuple[Comparison, ...]:
     """E56: compare the surrogate weighted by visits with the sum over time of where the policy is.
 
-    The gradient of a softmax table must not point against ∇J; where states share parameters, it may.
+    The gradient of a softmax table must not point against ∇J; where states share parameters, it may. Without
+    episodes the mean over time takes the place of the sum, from any start.
     """
     mdp, old = instance.episodic.mdp, instance.episodic.old
     weights = state_weights(mdp, old, 1.0)
@@ -121,14 +146,32 @@ def weighted_by_visits(instance: Instance) -> tuple[Comparison, ...]:
             size,
         ),
         AtMost(0.0, float(by_visits[of_states] @ exact[of_states]), size**2),
+        *_without_episodes(instance),
     )
 
 
-@measures("E57", Kind.IDENTITY, ROUNDING, MLP.absorb, Moments.change)
+def _without_episodes(instance: Instance) -> tuple[Comparison, ...]:
+    """Compare the surrogate weighted by long-run shares with its mean over time, from ρ₀ and the last state.
+
+    Where each state follows each, so that there is one recurrent class.
+    """
+    old = instance.old
+    if not np.all(old.transition > 0):
+        return ()
+    gains = np.sum(instance.new.policy * old.advantages, axis=1)
+    weights = batch_weights(long_run(old.transition), old.policy)
+    starts = np.stack([instance.mdp.start, np.eye(len(gains))[-1]])
+    means = mean_over_time(old.transition, starts) @ gains
+    ours = float(instance.surrogate(instance.new_theta, weights))
+    return (Equal(np.full(2, ours), means, float(np.max(np.abs(old.values)))),)
+
+
+@measures("E57", Kind.IDENTITY, ROUNDING, MLP.absorb, Moments.change, AdamState.absorbed)
 def renewed_moments(instance: Instance) -> tuple[Comparison, ...]:
     """E57: compare the outputs of a policy for raw observations before and after its moments are renewed.
 
-    One feature in three hadn't varied before, so that its divisor was 1. The mean KL of the two is 0.
+    One feature in three hadn't varied before, so that its divisor was 1. The mean KL of the two is 0. The
+    value network's outputs are compared too, and the gradient that Adam's mean carries over.
     """
     rng = instance.rng(57)
     policy: Any = instance.gaussian.policy
@@ -141,9 +184,25 @@ def renewed_moments(instance: Instance) -> tuple[Comparison, ...]:
     theta = instance.gaussian.theta
     split = theta.size - policy.n_log_std
     renewed = np.append(policy.network.absorb(theta[:split], *before.change(after)), theta[split:])
-    old, new = (
-        policy(parameters, standardize(raw, moments.normalizer(np.float64)))
-        for parameters, moments in ((theta, before), (renewed, after))
-    )
+    rows = [standardize(raw, moments.normalizer(np.float64)) for moments in (before, after)]
+    old, new = policy(theta, rows[0]), policy(renewed, rows[1])
     size = float(np.max(np.abs(theta))) * 30
-    return Equal(old.mean, new.mean, size), Equal(float(mean_kl(old, new)), 0.0, scale=1.0)
+
+    values, change = MLP((d, 3, 1), "tanh"), before.change(after)
+    w, u = rng.standard_normal(values.n_parameters), rng.standard_normal((6, 1))
+    old_values, new_values = (
+        linearize(partial(_swapped, values, x), at)
+        for x, at in zip(rows, (w, values.absorb(w, *change)), strict=True)
+    )
+    slope = old_values.vjp(u)
+    carried = replace(AdamState.zero(w), mean=slope).absorbed(values, *change).mean
+    return (
+        Equal(old.mean, new.mean, size),
+        Equal(float(mean_kl(old, new)), 0.0, scale=1.0),
+        Equal(old_values.value, new_values.value, scale=30.0 * float(np.max(np.abs(w)))),
+        Equal(carried, new_values.vjp(u), scale=30.0 * float(np.max(np.abs(slope)))),
+    )
+
+
+def _swapped(network: MLP, x: Array, theta: Any) -> Any:
+    return network(theta, x)

@@ -8,7 +8,7 @@ from npTRPO.policies.network import FunctionNetwork
 from npTRPO.sampling.normalization import Moments, standardize
 from npTRPO.theory import TabularMDP, simulate, tabular_policy
 from npTRPO.theory.exact import ExactBatch, table
-from npTRPO.theory.practice import batch_weights, expected_visits, state_weights
+from npTRPO.theory.practice import batch_weights, expected_visits, long_run, state_weights
 from npTRPO.trust_region import mean_kl, update
 from tests.strategies import generators, instances
 
@@ -44,6 +44,17 @@ def test_e10_e56_weights_are_what_simulated_episodes_give_their_states(instance)
         expected = expected_visits(mdp, old, discount)
         left = (np.mean(under_way[-1]) + 0.02) * np.max(expected)
         assert np.all(np.abs(np.mean(each, axis=1) - expected) <= 5 * np.std(each, axis=1) / 20 + left)
+
+
+def test_e56_shares_of_a_long_run_are_those_of_a_small_chain_and_of_simulated_steps():
+    """From state 0 one leaves once in ten steps, from state 1 once in five: 2/3 and 1/3 of the time."""
+    leave = np.array([[0.9, 0.1], [0.2, 0.8]])
+    np.testing.assert_allclose(long_run(leave), [2 / 3, 1 / 3], rtol=1e-14)
+    mdp = TabularMDP(leave[:, None], np.zeros((2, 1)), np.array([0.0, 1.0]), 0.5)
+    path = simulate(mdp, np.ones((2, 1)), 2000, 50, np.random.default_rng(0))
+    # What is left of the start sums to 10/3 · 2/3 steps; five standard errors, whose squares grow by 17/3.
+    allowed = 5 * np.sqrt(2 / 9 * 17 / 3 / 100_000) + 20 / 9 / 2000
+    assert abs(np.mean(path.states == 0) - 2 / 3) < allowed
 
 
 @pytest.mark.parametrize(("by_visits", "best"), [(True, 0.0), (False, 513 / 1024)])
