@@ -6,8 +6,9 @@ import gymnasium
 import numpy as np
 
 from npTRPO._typing import Array
-from npTRPO.agent.learner import Learner, act
+from npTRPO.agent.learner import Learner, act, seen
 from npTRPO.agent.model import Model
+from npTRPO.policies.distributions import Distribution
 from npTRPO.policies.spaces import as_batch
 
 
@@ -66,11 +67,76 @@ class Acting:
             shape.
         """
         batch, single = as_batch(self.model.policy.observation_space, observation)
-        if single and action_masks is not None:
-            action_masks = np.reshape(action_masks, (1, -1))
-        actions = self.act(batch, deterministic, action_masks=action_masks)
+        actions = self.act(batch, deterministic, action_masks=_one_or_more(action_masks, single))
         if not single:
             return actions, None
         # A single number is an array in Gymnasium's Box, and none in its Discrete.
         box = isinstance(self.model.policy.action_space, gymnasium.spaces.Box)
         return (np.asarray(actions[0]) if box else actions[0]), None
+
+    def predict_values(self, observation: Any) -> Any:
+        """Estimate the value of one observation, or of each of a batch: V(s), in the environment's rewards.
+
+        Parameters
+        ----------
+        observation : array, dict or tuple
+            As for :meth:`predict`.
+
+        Returns
+        -------
+        float, or array of shape (N,)
+            The discounted return that is expected from there on.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from npTRPO import TRPO
+        >>> agent = TRPO("MlpPolicy", "CartPole-v1", seed=0)
+        >>> agent.predict_values(np.zeros((3, 4))).shape
+        (3,)
+        """
+        batch, single = as_batch(self.model.policy.observation_space, observation)
+        features, _ = seen(self.model, self.learner, batch)
+        values = self.model.value_network(self.learner.value_theta, features)[:, 0].astype(np.float64)
+        values = values * self.learner.reward_scale.moments.scale[0]  # which rewards were divided by
+        return float(values[0]) if single else values
+
+    def distribution(self, observation: Any, action_masks: Any = None) -> Distribution:
+        """Return π(·|s) of one observation, as a batch of one, or of each of a batch.
+
+        Its actions are the policy's own, before they are rescaled or counted from a Discrete space's start:
+        ``agent.policy.to_env(actions)`` are the environment's. Parameters are those of :meth:`predict`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from npTRPO import TRPO
+        >>> agent = TRPO("MlpPolicy", "CartPole-v1", seed=0)
+        >>> agent.distribution(np.zeros(4)).probs
+        array([[0.5, 0.5]], dtype=float32)
+        """
+        batch, single = as_batch(self.model.policy.observation_space, observation)
+        masks = _one_or_more(action_masks, single)
+        policy = self.model.policy
+        return policy(self.learner.theta, policy.rows(*seen(self.model, self.learner, batch, masks)))
+
+    def parameters_by_layer(self) -> dict[str, Array]:
+        """Return views of θ by name, in its order; what is written into them changes the agent.
+
+        An MLP has ``policy.0.weight``, of shape (inputs, outputs), ``policy.0.bias``, ``policy.1.weight``, …;
+        a network of one's own ``policy``, all of its parameters. ``log_std`` comes last, if θ has it.
+        Learning makes a new θ, of which these are no views.
+
+        Examples
+        --------
+        >>> from npTRPO import TRPO
+        >>> agent = TRPO("MlpPolicy", "CartPole-v1", net_arch=[8], seed=0)
+        >>> {name: view.shape for name, view in agent.parameters_by_layer().items()}
+        {'policy.0.weight': (4, 8), 'policy.0.bias': (8,), 'policy.1.weight': (8, 2), 'policy.1.bias': (2,)}
+        """
+        return self.model.policy.by_layer(self.learner.theta)
+
+
+def _one_or_more(masks: Any, single: bool) -> Any:
+    """Return masks as a batch, where there may be one for a single observation."""
+    return np.reshape(masks, (1, -1)) if single and masks is not None else masks

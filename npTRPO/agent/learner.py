@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from npTRPO._typing import Array
+from npTRPO._typing import Array, BoolArray
 from npTRPO.agent.experience import WholeBatch
 from npTRPO.agent.model import Model
 from npTRPO.policies.masks import MaskError
@@ -163,6 +163,15 @@ def act(
     ValueError
         For observations of a wrong shape, or not finite; for masks that allow nothing, or of a wrong shape.
     """
+    features, masks = seen(model, learner, observations, action_masks)
+    actor = Actor(model.policy, learner.theta, None, None if deterministic else rng)
+    return model.policy.to_env(actor.act(features, masks))
+
+
+def seen(
+    model: Model, learner: Learner, observations: Any, action_masks: Any = None
+) -> tuple[Array, BoolArray | None]:
+    """Return a batch of observations as the networks see it, (N, features), and masks; see :func:`act`."""
     policy = model.policy
     if action_masks is not None and not policy.choices:
         raise ValueError("action_masks are for agents that are made with mask_actions=True")
@@ -173,10 +182,9 @@ def act(
     rows = policy.encode(observations, policy.observation_dtype)
     if not np.all(np.isfinite(rows)):
         raise ValueError("the observation is not finite")
-    actor = Actor(policy, learner.theta, learner.observation_moments, None if deterministic else rng)
     if masks is not None and len(masks) != len(rows):
         raise ValueError(f"there are {len(masks)} action_masks for {len(rows)} observations")
-    return policy.to_env(actor.act(actor.normalized(rows), masks))
+    return Actor(policy, learner.theta, learner.observation_moments).normalized(rows), masks
 
 
 def learn(

@@ -142,6 +142,14 @@ class MLP:
         weights[first] = changed.ravel()
         return weights
 
+    def by_layer(self, theta: Array) -> dict[str, Array]:
+        """Return views of each layer's W, (inputs, outputs), and b: "0.weight", "0.bias", "1.weight", …."""
+        views: dict[str, Array] = {}
+        for i, (layer, m) in enumerate(zip(self.layers, self.sizes, strict=False)):
+            matrix = _with_bias(theta, layer, m)
+            views |= {f"{i}.weight": matrix[:-1], f"{i}.bias": matrix[-1]}
+        return views
+
     def at(self, theta: Array) -> Callable[[Array], Array]:
         """Return the network at θ, as a function of inputs alone.
 

@@ -195,6 +195,15 @@ class Policy:
             theta[len(theta) - self.network.sizes[-1] // 2 :] = self.log_std_init  # the last biases
         return theta
 
+    def by_layer(self, theta: Array) -> dict[str, Array]:
+        """Return views of the parts of θ by name; together, and in their order, they are all of it."""
+        weights, log_std = np.split(theta, [len(theta) - self.n_log_std])
+        if not isinstance(self.network, MLP):
+            views = {"policy": weights}
+        else:
+            views = {f"policy.{name}": view for name, view in self.network.by_layer(weights).items()}
+        return views | ({"log_std": log_std} if self.n_log_std else {})
+
     def encode(self, observations: Any, dtype: npt.DTypeLike = np.float64) -> Array:
         """Encode a batch of the space's observations as the network's inputs, shape (N, features)."""
         return encode(self._features, observations, dtype)

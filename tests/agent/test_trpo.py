@@ -522,13 +522,10 @@ def test_two_states_are_solved_and_their_values_known(mode):
     """
     options = {"n_steps": 64, "gamma": 0.9, "normalize_rewards": False, "target_kl": 0.05}
     agent = small(vectorized([TwoStates] * 8, mode), net_arch=(8,), **options).learn(15_000)
-    rows = agent.policy.encode(np.array([0, 1]), np.float32)
-    rows = standardize(rows, agent.observation_moments.normalizer(np.float32))
-    probabilities = agent.policy(agent.theta, rows).probs
+    probabilities = agent.distribution(np.array([0, 1])).probs
     assert probabilities[0, 1] > 0.99
     assert probabilities[1, 0] > 0.99
-    values = value.predict_values(agent.value_network, agent.value_theta, rows)
-    np.testing.assert_allclose(values, [9, 10], atol=0.1)
+    np.testing.assert_allclose(agent.predict_values(np.array([0, 1])), [9, 10], atol=0.1)
     mean, _ = evaluate_policy(agent, TwoStates(), 40, seed=0)
     assert 19 < mean < 20
 
