@@ -12,7 +12,11 @@ def add_verify_flags(parser: argparse.ArgumentParser) -> None:
         "--instances", type=at_least(1), default=200, help="number of problems (default: 200)"
     )
     parser.add_argument("--seed", type=at_least(0), default=0, help="seed of the problems (default: 0)")
-    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    printed = parser.add_mutually_exclusive_group()
+    printed.add_argument("--json", action="store_true", help="print the results as JSON")
+    printed.add_argument(
+        "--markdown", action="store_true", help="print them as Markdown, with formulas in LaTeX"
+    )
     parser.add_argument(
         "--html", type=Path, metavar="FILE", help="also write a page with all equations and measurements"
     )
@@ -33,7 +37,10 @@ def verify(options: argparse.Namespace) -> int:
     report = verified(options.instances, options.seed)
     if html is not None:
         write_whole(html, page(report).encode())
-    print(report.to_json() if options.json else report.to_text())
+    if options.json:
+        print(report.to_json())
+    else:
+        print(report.to_markdown() if options.markdown else report.to_text())
     if html is not None and not options.json:
         print(f"wrote {html}")
     return 0 if report.passed else 1

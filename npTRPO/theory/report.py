@@ -91,6 +91,11 @@ class Row:
         return not self.failures
 
     @property
+    def verdict(self) -> str:
+        """Whether it holds, and whether it is proved too, as the table says it."""
+        return "FAILS" if not self.passed else "holds, identity proved" if self.proved else "holds"
+
+    @property
     def summary(self) -> tuple[str, str, str]:
         """The measurement that decides, what is allowed of it, and why, as the table shows them."""
         tolerance, reason = self.check.tolerance
@@ -165,22 +170,36 @@ class Report:
             for row in rows:
                 equation, kind = row.check.equation, row.check.kind.value
                 value, allowed, reason = row.summary
-                verdict = "FAILS" if not row.passed else "holds, identity proved" if row.proved else "holds"
                 lines.append(
                     f"{equation.number:4} {equation.title:{width}}  {kind:11}  {value:>9}  {allowed:>8}  "
-                    f"{reason:50} {verdict}"
+                    f"{reason:50} {row.verdict}"
                 )
-        lines.append("")
+        return "\n".join([*lines, "", *self._ending()])
+
+    def to_markdown(self) -> str:
+        """Return the report as Markdown, with the formulas in LaTeX."""
+        lines = ["# The derivation, checked"]
+        for section, rows in self.sections():
+            lines += ["", f"## {section}"]
+            for row in rows:
+                equation, (value, allowed, reason) = row.check.equation, row.summary
+                lines += ["", f"**{equation.number}** {equation.title}", "", "$$", equation.latex, "$$", ""]
+                lines += [f"{row.verdict}: {value}, allowed {allowed} ({reason}). {equation.source}."]
+        return "\n".join([*lines, "", *self._ending()])
+
+    def _ending(self) -> list[str]:
+        """Return a line for each failure, and one about all equations."""
+        lines = []
         for row in self.rows:
             names = ", ".join(row.check.implemented_by)
             lines += [f"{row.check.equation.number} fails: {why} ({names})" for why in row.failures]
         proved = sum(row.proved is True for row in self.rows)
-        lines.append(
+        return [
+            *lines,
             f"{sum(row.passed for row in self.rows)} of {len(self.rows)} equations hold on {self.instances} "
             f"random instances (seed {self.seed}, {self.seconds:.1f} s). Residuals and slacks are relative; "
-            f"means are in standard errors. {proved} identities are proved modulo a prime near 2⁶¹."
-        )
-        return "\n".join(lines)
+            f"means are in standard errors. {proved} identities are proved modulo a prime near 2⁶¹.",
+        ]
 
     def to_json(self) -> str:
         """Return the report as JSON, with the formulas as text and as LaTeX."""

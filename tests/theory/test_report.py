@@ -50,6 +50,17 @@ def test_the_json_is_well_formed_and_complete(report):
         assert (row["threshold"] is None) == (row["kind"] != "statistical")
 
 
+def test_the_markdown_has_every_formula_as_it_is_and_what_the_table_says(report):
+    blocks = report.to_markdown().split("\n\n")
+    formulas = [block.removeprefix("$$\n").removesuffix("\n$$") for block in blocks if block[:2] == "$$"]
+    assert formulas == [equation.latex for equation in EQUATIONS.values()]
+    headings = [block.removeprefix("## ") for block in blocks if block[:3] == "## "]
+    assert headings == [title for title, _ in report.sections()]
+    verdicts = [block.partition(":")[0] for block in blocks if ", allowed " in block]
+    assert verdicts == [f"holds{', identity proved' if n in PROVED else ''}" for n in EQUATIONS]
+    assert blocks[-1] == report.to_text().splitlines()[-1]
+
+
 def test_the_table_says_which_identities_are_proved(report):
     lines = report.to_text().splitlines()
     assert {line.split()[0] for line in lines if line.endswith("holds, identity proved")} == PROVED
