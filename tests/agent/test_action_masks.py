@@ -135,7 +135,7 @@ def test_masks_come_from_other_processes_wrappers_and_vectors_that_have_their_ow
 
 
 @forks
-@pytest.mark.parametrize("form", ["key", "method"])
+@pytest.mark.parametrize("form", [pytest.param("key", marks=pytest.mark.slow), "method"])
 def test_shards_and_workers_have_their_masks(form):
     """The environment raises an error for an action that another's mask allows."""
     gymnasium.register("tests/Few-v0", partial(Few, form), disable_env_checker=True)
