@@ -141,9 +141,13 @@ class Workers:
 
     def each(self, method: str, *common: Any, own: Sequence[tuple[Any, ...]] | None = None) -> list[Any]:
         """Call a method of every object, in all processes at once; return the results in their order."""
-        for i, (pipe, share) in enumerate(zip(self._pipes, self._shares, strict=True)):
+        if own is None:  # pickled once for all
+            messages = [ForkingPickler.dumps((method, common, None))] * len(self._shares)
+        else:
+            messages = [ForkingPickler.dumps((method, common, own[share])) for share in self._shares]
+        for i, (pipe, message) in enumerate(zip(self._pipes, messages, strict=True)):
             try:
-                pipe.send((method, common, None if own is None else own[share]))
+                pipe.send_bytes(message)
             except OSError as error:
                 raise self._lost(i) from error
         return self._answers()

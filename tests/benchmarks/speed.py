@@ -3,11 +3,13 @@
 Needs the ``bench`` extra (sb3-contrib and a CPU build of torch), for the comparison only.
 """
 
+import contextlib
 import inspect
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -285,13 +287,13 @@ def _fitted_to(agent, sampler, rng):
 # --- training ------------------------------------------------------------------------------------------
 
 
-def _theirs(env_id, n_envs, batch):
+def _theirs(env_id, n_envs, batch, kind=None):
     import torch
     from sb3_contrib import TRPO as SB3TRPO
     from stable_baselines3.common.env_util import make_vec_env
 
     torch.set_num_threads(1)
-    envs = make_vec_env(env_id, n_envs)
+    envs = make_vec_env(env_id, n_envs, vec_env_cls=kind)
     return SB3TRPO("MlpPolicy", envs, n_steps=batch // n_envs, device="cpu", seed=0)
 
 
@@ -349,13 +351,50 @@ def solving():
 
 
 def cores():
-    """Two cores against one, with the same number of environments and 1024 steps per update."""
-    for mode, n_envs in (("envpool", 64), ("envpool", 16), ("async", 16)):
-        modes = ("sync", mode)
-        one, two = (_ours("HalfCheetah-v5", n_envs, 1024, vectorization_mode=each) for each in modes)
-        what = f"training on two cores ({mode}) against sync on one: HalfCheetah-v5, {n_envs} environments"
-        yield faster(what, "≥ 1.6", _going_on(two, 4096), _going_on(one, 4096), 7, units=4096)
-        two.env.close()
+    """Two cores against one, and against sb3-contrib's fastest way on two cores."""
+    for n_envs, n_steps, target in ((16, 64, "≥ 1.6"), (8, 256, "≥ 1.7"), (64, 256, "≥ 1.8")):
+        what = f"training HalfCheetah-v5, {n_envs} × {n_steps}: workers=2 against one process"
+        yield from _both_ways(what, target, n_envs, n_steps, {"workers": 2}, {})
+    for what, options in (("workers=1", {"workers": 1}), ("n_shards=2 in one process", {"n_shards": 2})):
+        what = f"training HalfCheetah-v5, 16 × 64: {what} against one shard in one process"
+        yield from _both_ways(what, "≥ 0.97", 16, 64, options, {})
+    what = "training HalfCheetah-v5, 64 × 256: two actors of Ray against one process"
+    yield from _both_ways(what, "≥ 1.5", 64, 256, {"workers": "ray", "n_shards": 2}, {})
+    for n_envs, n_steps in ((16, 64), (2, 1024)):
+        yield min(_against_theirs(n_envs, n_steps), key=lambda result: result.ratio)
+
+
+def _both_ways(what, target, n_envs, n_steps, options, others):
+    batch = n_envs * n_steps
+    with contextlib.ExitStack() as stack:
+        made = [_ours("HalfCheetah-v5", n_envs, batch, **each) for each in (options, others)]
+        for agent in made:
+            stack.callback(agent.env.close)
+        updates = max(2, 8192 // batch)
+        yield faster(what, target, *(_going_on(agent, updates * batch) for agent in made), 9, updates * batch)
+
+
+def _against_theirs(n_envs, n_steps):
+    """Ours in two workers against theirs in one process or several, with one torch thread or two."""
+    import torch
+    from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+
+    batch = n_envs * n_steps
+    for kind in (DummyVecEnv, SubprocVecEnv):
+        for threads in (1, 2):
+            ours, theirs = (
+                _ours("HalfCheetah-v5", n_envs, batch, workers=2),
+                _theirs("HalfCheetah-v5", n_envs, batch, kind),
+            )
+            torch.set_num_threads(threads)
+            what = (
+                f"training HalfCheetah-v5, {n_envs} × {n_steps}, on two cores: workers=2 against sb3-contrib "
+                f"({kind.__name__}, {threads} torch {'threads' if threads > 1 else 'thread'}: its fastest)"
+            )
+            yield faster(what, "≥ 4", *(_going_on(each, 2 * batch) for each in (ours, theirs)), 5, 2 * batch)
+            ours.env.close()
+            theirs.get_env().close()
+    torch.set_num_threads(1)
 
 
 # --- memory and start ------------------------------------------------------------------------------------
@@ -367,6 +406,57 @@ _THEIRS = (
     "import torch; torch.set_num_threads(1); from sb3_contrib import TRPO; "
     "TRPO('MlpPolicy', 'HalfCheetah-v5', n_steps=1024, device='cpu', seed=0).learn(3072)"
 )
+
+
+_OURS_ON_TWO = """
+from npTRPO import TRPO
+if __name__ == "__main__":
+    agent = TRPO("MlpPolicy", "HalfCheetah-v5", n_envs=16, n_steps=64, workers=2, seed=0)
+    agent.learn(32 * 1024)
+    agent.env.close()
+"""
+_THEIRS_ON_TWO = """
+import torch
+from sb3_contrib import TRPO
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import SubprocVecEnv
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    envs = make_vec_env("HalfCheetah-v5", 16, vec_env_cls=SubprocVecEnv)
+    TRPO("MlpPolicy", envs, n_steps=64, device="cpu", seed=0).learn(8 * 1024)
+    envs.close()
+"""
+
+
+def _largest_share(code):
+    """The peak of the proportional set sizes of a script's processes together, in MB, on Linux."""
+    with tempfile.TemporaryDirectory() as directory:
+        script = Path(directory) / "script.py"
+        script.write_text(code)
+        environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen([sys.executable, "-W", "ignore", script], env=environment)
+        largest = 0.0
+        while process.poll() is None:
+            largest = max(largest, sum(map(_share, _family(process.pid))))
+            time.sleep(0.1)
+    assert process.returncode == 0
+    return largest
+
+
+def _family(pid):
+    """A process and its descendants."""
+    yield pid
+    with contextlib.suppress(OSError):
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            yield from _family(int(child))
+
+
+def _share(pid):
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) / 1024
+    return 0.0
 
 
 def _run(code):
@@ -388,6 +478,9 @@ def memory():
     at_the_end = f"\nfrom pathlib import Path\n{inspect.getsource(peak)}\nprint(peak())"
     (a,), (b,) = _run(_OURS + at_the_end), _run(_THEIRS + at_the_end)
     yield Result("peak memory of training HalfCheetah-v5, over sb3-contrib's", a / b, "≤ 0.4", a, b, "MB")
+    ours, theirs = (_largest_share(code) for code in (_OURS_ON_TWO, _THEIRS_ON_TWO))
+    what = "peak of the sum of PSS, HalfCheetah-v5, 16 × 64: workers=2 over sb3-contrib's SubprocVecEnv"
+    yield Result(what, ours / theirs, "≤ 0.7", ours, theirs, "MB")
     for steps in (5, 15):
         code = f"from tests.benchmarks.speed import large_update; print(*large_update({steps}))"
         beyond, batch = _run(code)
