@@ -132,9 +132,13 @@ class ShardedEnv(VectorEnv[Any, Any, Any]):
                 "which is made in each of them"
             )
         if n_shards > n_envs:
-            raise ValueError(f"{n_shards} shards are more than the {n_envs} environments (n_envs)")
+            raise ValueError(
+                f"n_shards={n_shards} is more than n_envs={n_envs}, and each shard has an environment"
+            )
         if isinstance(workers, int) and workers > n_shards:
-            raise ValueError(f"{workers} workers are more than the {n_shards} shards (n_shards)")
+            raise ValueError(
+                f"workers={workers} is more than n_shards={n_shards}, and each worker has a shard"
+            )
         if workers is not None and vectorization_mode not in (None, "sync"):
             raise ValueError(
                 f"vectorization_mode {vectorization_mode!r} starts processes or threads of its own: "

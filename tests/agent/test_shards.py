@@ -1,11 +1,13 @@
 """Shards: what is learned depends on their number, and not on the processes that they are in."""
 
+import collections
 import contextlib
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -173,7 +175,7 @@ def test_the_number_of_shards_is_kept_and_the_number_of_workers_may_change(tmp_p
         again.env.close()
         ends.append(state(again))
     assert ends[0] == ends[1]
-    with pytest.raises(ValueError, match="3 workers are more than the 2 shards"):
+    with pytest.raises(ValueError, match="workers=3 is more than n_shards=2"):
         TRPO.load(tmp_path / "agent", env="CartPole-v1", workers=3)
 
 
@@ -212,6 +214,42 @@ def test_training_goes_on_to_the_same_bits_when_workers_are_killed():
 
 
 @pytest.mark.slow
+class Assassin:
+    """Kills workers while they collect and while they compute products, in turn, and remembers which."""
+
+    def __init__(self, agent, monkeypatch):
+        self.killed, self.agent, self.last = collections.Counter(), agent, -1
+        self.each = type(agent.env)._each
+        monkeypatch.setattr(type(agent.env), "_each", lambda _, *given, **own: self.watched(*given, **own))
+
+    def watched(self, method, *common, own=None):
+        doing = common[1] if method == "call" and common[0] in ("policy", "values") else method
+        wanted = ("collect", "product")[sum(self.killed.values()) % 2]
+        if doing == wanted and self.agent.n_updates > self.last and self.agent.env.pids:
+            self.last = self.agent.n_updates  # the next one after an update that was made
+            self.killed[doing] += 1
+            pid = self.agent.env.pids[self.last % len(self.agent.env.pids)]
+            delay = 0.01 if doing == "collect" else 0
+            threading.Timer(delay, lambda: os.kill(pid, signal.SIGKILL)).start()
+            time.sleep(0 if delay else 0.05)
+        return self.each(self.agent.env, method, *common, own=own)
+
+
+@pytest.mark.slow
+def test_two_dozen_kills_in_the_midst_of_work_change_no_bit(monkeypatch):
+    updates, seen = 30, []
+    options = {"n_steps": 400, "checkpoint_interval": 2}
+    undisturbed, agent = made("Discrete", n_shards=2, **options), made("Discrete", workers=2, **options)
+    undisturbed.learn(updates * 2000)
+    assassin = Assassin(agent, monkeypatch)
+    with contextlib.closing(agent.env), pytest.warns(RuntimeWarning, match="was killed by signal 9"):
+        agent.learn(updates * 2000, callback=lambda record: seen.append(record.n_updates))
+    assert seen == list(range(1, updates + 1))
+    assert state(agent) == state(undisturbed)
+    assert assassin.killed["collect"] >= 12
+    assert assassin.killed["product"] >= 12
+
+
 def test_workers_that_are_lost_again_and_again_are_an_error(monkeypatch):
     agent = made("Discrete", workers=2)
     with contextlib.closing(agent.env):
@@ -321,9 +359,9 @@ def test_a_script_without_a_guard_is_told_of_it(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_shards": 6}, "6 shards are more than the 5 environments"),
-        ({"n_shards": 2, "workers": 3}, "3 workers are more than the 2 shards"),
-        ({"workers": 6}, "6 shards are more than the 5 environments"),
+        ({"n_shards": 6}, "n_shards=6 is more than n_envs=5"),
+        ({"n_shards": 2, "workers": 3}, "workers=3 is more than n_shards=2"),
+        ({"workers": 6}, "n_shards=6 is more than n_envs=5"),
         ({"workers": 0}, "workers must be a whole number, .* or None, not 0"),
         ({"workers": True}, "workers must be .* not True"),
         ({"workers": "two"}, "workers must be .* not 'two'"),
