@@ -132,7 +132,7 @@ class Experience:
         Advantages are normalised by their spread in the whole batch, if it is given.
         """
         config, chosen = self._model.config, self._advantages
-        self._policy = PolicyObjective(
+        self._policy: PolicyObjective | None = PolicyObjective(
             self._model.policy,
             theta,
             self._with_masks(self._rows),
@@ -152,11 +152,13 @@ class Experience:
         return getattr(self._policy, method)(*arguments)
 
     def values(self, method: str, *arguments: Any) -> Any:
-        """Call a method of the value function's :class:`LeastSquares`."""
+        """Call a method of the value function's :class:`LeastSquares`, when the policy's update is made."""
+        self._policy = None  # which holds the activations of all rows
         return getattr(self._values, method)(*arguments)
 
     def targets(self) -> tuple[Array, Array]:
-        """Return normalised observations (N, features), and returns (N,)."""
+        """Return normalised observations (N, features), and returns (N,), after the update of the policy."""
+        self._policy = None
         return self._rows, self._returns
 
 

@@ -25,7 +25,6 @@ from npTRPO.agent.config import TRPOConfig
 from npTRPO.agent.experience import Experience, Summary, WholeBatch
 from npTRPO.agent.learner import Learner
 from npTRPO.agent.model import Model
-from npTRPO.sampling.batch import Batch
 from npTRPO.sampling.cluster import Actors
 from npTRPO.sampling.environments import StepTimeout, env_spec, force_close, make_vector_env
 from npTRPO.sampling.normalization import Moments
@@ -66,6 +65,7 @@ class Shard:
         if timeout is not None:
             self._env = StepTimeout(self._env, timeout)
         self._first = first
+        self._experience: Experience | None = None
 
     def begin(self, model: Model, seed: int) -> None:
         """Reset the environments; ``seed`` is that of the first environment of all shards."""
@@ -80,14 +80,11 @@ class Shard:
         self, theta: Array, n_steps: int, moments: Moments | None, rng: np.random.Generator, running: Array
     ) -> Summary:
         """Take steps, keep the batch, and summarise it."""
+        self._experience = None  # there is room for one
         batch = self._sampler.collect(theta, n_steps, moments, rng)
-        self._experience = Experience(self._model, batch)
-        self._summary = self._experience.summary(running)
+        experience = self._experience = Experience(self._model, batch)
+        self._summary = experience.summary(running)
         return self._summary
-
-    def batch(self) -> Batch:
-        """Return the batch that was collected last."""
-        return self._experience.batch
 
     @np.errstate(over="ignore", invalid="ignore")  # what isn't finite is refused in the end
     def call(self, method: str, *arguments: Any) -> Any:

@@ -256,9 +256,11 @@ class TRPO(Acting):
                 failures += 1
                 self._return_to(before_loss(self._start, error, failures, self.num_timesteps))
                 continue
-            self.resets = self.resets.after(len(batch.episodes.returns))
-            self.recent_returns.extend(batch.episodes.returns.tolist())
-            self.recent_lengths.extend(batch.episodes.lengths.tolist())
+            episodes, n_steps = batch.episodes, batch.n_steps
+            del batch  # there is room for one
+            self.resets = self.resets.after(len(episodes.returns))
+            self.recent_returns.extend(episodes.returns.tolist())
+            self.recent_lengths.extend(episodes.lengths.tolist())
             if self.n_updates <= seen:  # which is repeated after a worker was lost
                 continue
             seen, failures, learned = self.n_updates, 0, self.learner
@@ -269,7 +271,7 @@ class TRPO(Acting):
                 n_updates=self.n_updates,
                 episode_return=mean_of(self.recent_returns),
                 episode_length=mean_of(self.recent_lengths),
-                steps_per_second=batch.n_steps / (now - start),
+                steps_per_second=n_steps / (now - start),
                 time_elapsed=now - began,
                 update=update,
             )
