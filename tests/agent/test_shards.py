@@ -250,6 +250,7 @@ def test_two_dozen_kills_in_the_midst_of_work_change_no_bit(monkeypatch):
     assert assassin.killed["product"] >= 12
 
 
+@pytest.mark.slow
 def test_workers_that_are_lost_again_and_again_are_an_error(monkeypatch):
     agent = made("Discrete", workers=2)
     with contextlib.closing(agent.env):
