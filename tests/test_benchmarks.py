@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from npTRPO.runs.presets import presets
-from tests.benchmarks import figures, files, growth, learning, solver, speed
+from tests.benchmarks import figures, files, growth, learning, scaling, solver, speed
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.files import read_rows
 
@@ -53,6 +53,7 @@ def test_growth_is_measured_and_drawn(monkeypatch, tmp_path, capsys):
     for name, sizes in {"SAMPLES": (50, 200), "WIDTHS": (2, 8), "ROWS": 64, "LEAST_SECONDS": 0}.items():
         monkeypatch.setattr(growth, name, sizes)
     monkeypatch.setattr(figures, "FIGURE", tmp_path / "speed.svg")
+    monkeypatch.setattr(figures.scaling, "draw", lambda: None)
     run(monkeypatch, "growth")
     assert len(read_rows("growth.csv")) == 8
     assert set(growth.exponents()) == {
@@ -61,6 +62,23 @@ def test_growth_is_measured_and_drawn(monkeypatch, tmp_path, capsys):
     run(monkeypatch, "figures")
     assert capsys.readouterr().out.endswith("drew speed.svg\n")
     assert (tmp_path / "speed.svg").read_text(encoding="utf-8").startswith("<?xml")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="it reads Linux's /proc")
+def test_scaling_is_measured_modelled_and_drawn(monkeypatch, tmp_path, capsys):
+    pytest.importorskip("matplotlib", reason="drawing needs an extra")
+    pytest.importorskip("mujoco", reason="the task is an extra")
+    monkeypatch.setattr(files, "RESULTS", tmp_path)
+    shapes = {"SHAPES": ((2, 8), (4, 8), (4, 16)), "WORKERS": (1, 2), "LEFT_OUT": (4, 16, 2), "UPDATES": 2}
+    for name, value in {**shapes, "FIGURE": tmp_path / "scaling.svg"}.items():
+        monkeypatch.setattr(scaling, name, value)
+    run(monkeypatch, "scaling")
+    assert len(read_rows("scaling.csv")) == 6
+    assert all(number >= 0 for part in scaling.fitted() for number in part)
+    assert "by the model, which wasn't fitted to it" in capsys.readouterr().out
+    scaling.draw()
+    assert (tmp_path / "scaling.svg").read_text(encoding="utf-8").startswith("<?xml")
 
 
 def test_steps_of_conjugate_gradients_are_counted(monkeypatch, tmp_path):
@@ -78,7 +96,11 @@ def test_steps_of_conjugate_gradients_are_counted(monkeypatch, tmp_path):
 
 
 def test_other_settings_than_a_presets_are_measured_beside_it(monkeypatch, tmp_path, nursery):
-    def train(command, **_):
+    true = learning.subprocess.run
+
+    def train(command, **options):
+        if command[0] == "git":  # which is asked for the commit
+            return true(command, **options)
         assert nursery.run(*command[3:], cwd=tmp_path).status == 0
 
     monkeypatch.setattr(learning.subprocess, "run", train)

@@ -6,7 +6,7 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from npTRPO.runs.presets import presets
-from tests.benchmarks import figures, growth, learning, solver, speed
+from tests.benchmarks import figures, growth, learning, scaling, solver, speed
 
 
 def main():
@@ -24,8 +24,9 @@ def main():
     fast.set_defaults(run=_speed)
     for name, run, what in (
         ("solver", solver.measure, "steps of conjugate gradients with Kronecker factors and without"),
+        ("scaling", scaling.measure, "processor time of an update over the number of workers"),
         ("growth", growth.measure, "time of an update over samples and parameters"),
-        ("figures", figures.draw, "draw what solver and growth measured"),
+        ("figures", figures.draw, "draw what solver, growth and scaling measured"),
     ):
         commands.add_parser(name, help=what).set_defaults(run=lambda _, run=run: run())
     options = parser.parse_args()

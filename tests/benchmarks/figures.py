@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tests.benchmarks import scaling
 from tests.benchmarks.files import read_rows
 from tests.benchmarks.growth import curve, exponents
 
@@ -43,3 +44,4 @@ def draw():
     over_parameters.legend(frameon=False, fontsize=8)
     figure.savefig(FIGURE, metadata={"Date": None})
     print(f"drew {FIGURE.name}")
+    scaling.draw()

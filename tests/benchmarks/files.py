@@ -6,7 +6,9 @@ import os
 import platform
 from pathlib import Path
 
+from npTRPO._machine import processor
 from npTRPO.agent.checkpoint import versions
+from npTRPO.runs.settings import commit
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -24,7 +26,9 @@ def write_rows(name, rows, command=""):
     """Write a file anew; rows that don't say with what they were measured get this machine's and today's."""
     here = {
         **{key: version for key, version in versions().items() if key != "platform"},
+        "commit": commit(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "processor": processor(),
         "date": dt.date.today().isoformat(),
     }
     complete = [dict(row) if "date" in row else {**here, "command": command, **row} for row in rows]
