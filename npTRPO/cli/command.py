@@ -75,6 +75,7 @@ class _Parser(argparse.ArgumentParser):
         options, unknown = self.parse_known_args(args, namespace)
         if unknown:
             raise _unknown(options.parser, unknown)
+        options.words = sys.argv[1:] if args is None else list(args)
         return options
 
 

@@ -2,25 +2,19 @@
 
 import argparse
 import contextlib
-import dataclasses
 import importlib.util
-import itertools
 import shlex
 from pathlib import Path
 
-from npTRPO.agent.config import TRPOConfig
 from npTRPO.agent.record import Callback, Record
 from npTRPO.agent.trpo import TRPO
-from npTRPO.cli.config_flags import OPTIONS, add_config_flags, as_flags, flag
-from npTRPO.cli.usage import UsageError, at_least, say, seconds, workers
+from npTRPO.cli.config_flags import add_config_flags
+from npTRPO.cli.seeds import seed_runs, train_seeds
+from npTRPO.cli.settle import DEFAULT_TIMESTEPS, free_directory, refuse_settings, settled
+from npTRPO.cli.usage import UsageError, at_least, say, seconds, seeds, workers
 from npTRPO.runs.directory import RunDirectory
 from npTRPO.runs.settings import RunSettings
-from npTRPO.sampling.environments import longest_episode
 from npTRPO.trust_region.update import UpdateOutcome
-
-DEFAULT_TIMESTEPS = 50_000
-# Checkpoints cut episodes off, as environments begin afresh there: so many of the longest fit between two.
-_WHOLE_EPISODES = 2
 
 
 def add_train_flags(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +27,22 @@ def add_train_flags(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--out", type=Path, metavar="DIR", help="directory for the run (default: a new one, runs/ENV)"
     )
-    where.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in this directory")
+    where.add_argument(
+        "--resume",
+        type=Path,
+        metavar="DIR",
+        help="go on with the run in this directory, or with those in it that --seeds made",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=seeds,
+        metavar="SEEDS",
+        help="train once with each of several seeds, such as 0-9 or 0,2,5-7 (both ends included), in "
+        "processes and directories of their own: DIR/seed-0, DIR/seed-1, …",
+    )
+    parser.add_argument(
+        "--jobs", type=at_least(1), metavar="INT", help="how many seeds are trained at once (default: 1)"
+    )
     parser.add_argument(
         "--no-preset",
         dest="preset",
@@ -68,12 +77,16 @@ def add_train_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def train(options: argparse.Namespace) -> int:
-    """Train an agent, and return the exit status."""
+    """Train an agent, or one with each seed, and return the exit status."""
     from npTRPO.agent.logging import ProgressBar, printer
     from npTRPO.runs.recorder import Failures
     from npTRPO.runs.signals import Interruption
     from npTRPO.sampling.environments import force_close
 
+    if options.seeds is not None or (options.resume is not None and seed_runs(options.resume)):
+        return train_seeds(options)
+    if options.jobs is not None:
+        raise UsageError("--jobs is for several runs: give --seeds, or --resume with the folder of such runs")
     run = _new_run(options) if options.resume is None else _resumed_run(options)
     directory, total = run.path, run.settings.total_timesteps
     if run.finished:
@@ -150,54 +163,16 @@ class _Log:
 
 
 def _resumed_run(options: argparse.Namespace) -> RunDirectory:
-    """Resume a run, which keeps the settings that it began with and is given no others."""
-    given = [name for name in vars(options) if name in OPTIONS]
-    for name, usual in (("env", None), ("eval_episodes", None), ("overwrite", False), ("preset", True)):
-        given += [] if getattr(options, name) == usual else ["no_preset" if name == "preset" else name]
-    if options.env is not None and ":" in options.env:  # whose module is trusted by naming it once more
-        given.remove("env")
-    if given:
-        flags = ", ".join("ENV" if name == "env" else flag(name) for name in given)
-        raise UsageError(f"a run that is resumed keeps its own settings, but {flags} came with --resume")
+    refuse_settings(options)
     return RunDirectory.resume(
         options.resume, options.total_timesteps, options.env_timeout, options.env, options.workers
     )
 
 
 def _new_run(options: argparse.Namespace) -> RunDirectory:
-    from npTRPO.runs.presets import preset
-
-    if options.env is None:
-        raise UsageError("name an environment to train on, such as CartPole-v1, or a run to --resume")
-    episodes = RunSettings.eval_episodes if options.eval_episodes is None else options.eval_episodes
-    given = {key: value for key, value in vars(options).items() if key in OPTIONS}
-    if options.total_timesteps is not None:
-        given["total_timesteps"] = options.total_timesteps
-    settled = preset(options.env) if options.preset else {}
-    kept = {key: value for key, value in settled.items() if key not in given}
-    if kept:
-        print(f"preset: {as_flags(kept)}")
-    chosen = {"total_timesteps": DEFAULT_TIMESTEPS, **settled, **given}
-    steps = chosen.pop("total_timesteps")
-    try:
-        config = TRPOConfig.from_dict(chosen)
-        if config.checkpoint_interval is None:  # some five boundaries, at most fifty updates apart
-            n_steps = config.steps_per_env(config.n_envs)
-            updates = steps // (config.n_envs * n_steps)
-            whole = -(-_WHOLE_EPISODES * longest_episode(options.env) // n_steps)
-            config = dataclasses.replace(config, checkpoint_interval=max(10, min(50, updates // 4), whole))
-    except (TypeError, ValueError) as error:
-        raise UsageError(str(error)) from error
-    directory = options.out or _free_directory(options.env)
-    settings = RunSettings(options.env, steps, episodes, options.env_timeout)
+    settings, config = settled(options)
+    directory = options.out or free_directory(options.env)
     try:
         return RunDirectory.create(directory, settings, config, options.overwrite, options.workers)
     except FileExistsError as error:
         raise UsageError(str(error)) from error
-
-
-def _free_directory(env: str) -> Path:
-    """Return runs/ENV, or with a number behind it the first that isn't taken."""
-    base = Path("runs") / env.replace("/", "_").replace(":", "_")
-    numbered = (base.with_name(f"{base.name}-{i}") for i in itertools.count(2))
-    return next(path for path in itertools.chain([base], numbered) if not path.exists())

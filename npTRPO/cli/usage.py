@@ -3,9 +3,13 @@
 import argparse
 import contextlib
 import math
+import re
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+
+_MOST_SEEDS = 10_000
 
 
 class UsageError(ValueError):
@@ -41,6 +45,25 @@ def seconds(text: str) -> float:
 def workers(text: str) -> int | str:
     """Parse a number of worker processes, or what stands for one."""
     return at_least(1)(text) if text.lstrip("-").isdigit() else text
+
+
+def seeds(text: str) -> list[int]:
+    """Parse numbers and ranges that include both ends, as "0,2,5-7"."""
+    found: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,18})(?:-(\d{1,18}))?\s*", part, re.ASCII)
+        if match is None:
+            raise argparse.ArgumentTypeError(f"must be seeds and ranges of them, as 0,2,5-7, not {text!r}")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise argparse.ArgumentTypeError(f"the range {part.strip()} ends before it begins")
+        if len(found) + last - first >= _MOST_SEEDS:
+            raise argparse.ArgumentTypeError(f"names more than {_MOST_SEEDS:,} seeds")
+        found += range(first, last + 1)
+    twice = [seed for seed, count in Counter(found).items() if count > 1]
+    if twice:
+        raise argparse.ArgumentTypeError(f"names seed {twice[0]} more than once")
+    return found
 
 
 def ending_in(*endings: str) -> Callable[[str], Path]:

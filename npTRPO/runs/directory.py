@@ -102,7 +102,7 @@ class RunDirectory:
             If another process is training in it.
         """
         directory = Path(path)
-        if _is_taken(directory) and not (overwrite and holds_run(directory)):
+        if is_taken(directory) and not (overwrite and holds_run(directory)):
             way_out = (
                 f"go on with --resume {directory}, begin again with --overwrite, or choose another --out"
                 if holds_run(directory)
@@ -172,15 +172,8 @@ class RunDirectory:
 
     @property
     def finished(self) -> bool:
-        """Whether agent.npz holds an agent that has taken all the steps, and progress.csv its updates."""
-        table = self.path / "progress.csv"
-        try:
-            agent = TRPO.load(self.path / "agent.npz")
-            rows = column_until(table, "n_updates", "n_updates", sys.maxsize)
-        except UnreadableFileError:
-            return False
-        recorded = rows[-1:] == [agent.n_updates] or not table.exists()
-        return recorded and agent.num_timesteps >= self.settings.total_timesteps
+        """Whether the agent at the end is there, and has taken all the steps."""
+        return has_finished(self.path, self.settings.total_timesteps)
 
     def steps_kept(self) -> int:
         """Return the environment steps at the last checkpoint, where the run goes on if it ended now."""
@@ -267,6 +260,18 @@ def locked(directory: Path) -> Iterator[None]:
         yield
 
 
+def has_finished(directory: Path, total_timesteps: int) -> bool:
+    """Return whether agent.npz holds an agent that has taken all the steps, and progress.csv its updates."""
+    table = directory / "progress.csv"
+    try:
+        agent = TRPO.load(directory / "agent.npz")
+        rows = column_until(table, "n_updates", "n_updates", sys.maxsize)
+    except UnreadableFileError:
+        return False
+    recorded = rows[-1:] == [agent.n_updates] or not table.exists()
+    return recorded and agent.num_timesteps >= total_timesteps
+
+
 def _found(directory: Path, *patterns: str) -> Iterator[Path]:
     for pattern in patterns:
         yield from directory.glob(pattern)
@@ -281,7 +286,7 @@ def _times(directory: Path) -> dict[str, int]:
     return found
 
 
-def _is_taken(directory: Path) -> bool:
+def is_taken(directory: Path) -> bool:
     """Return whether a path holds more than what a process killed before it began leaves behind."""
     if not directory.is_dir():
         return directory.exists()
