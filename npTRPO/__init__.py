@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from npTRPO._version import __version__
     from npTRPO.agent import TRPO, CheckpointError, TRPOConfig, evaluate_policy
-    from npTRPO.policies import Bernoulli, Categorical, DiagGaussian, MultiCategorical, Policy
+    from npTRPO.policies import Bernoulli, Beta, Categorical, DiagGaussian, MultiCategorical, Policy
     from npTRPO.sampling import gae
     from npTRPO.trust_region.conjugate_gradient import conjugate_gradient
     from npTRPO.trust_region.fisher import FisherOperator
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "TRPO",
     "Bernoulli",
+    "Beta",
     "Categorical",
     "CheckpointError",
     "DiagGaussian",
@@ -40,7 +41,7 @@ __all__ = [
 _ROOMS = {
     "_version": ["__version__"],
     "agent": ["TRPO", "CheckpointError", "TRPOConfig", "evaluate_policy"],
-    "policies": ["Bernoulli", "Categorical", "DiagGaussian", "MultiCategorical", "Policy"],
+    "policies": ["Bernoulli", "Beta", "Categorical", "DiagGaussian", "MultiCategorical", "Policy"],
     "sampling": ["gae"],
     "trust_region": ["FisherOperator", "conjugate_gradient", "line_search"],
 }

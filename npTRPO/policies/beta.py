@@ -80,9 +80,15 @@ class Beta:
         return np.sum(parts - log_gamma_excess(a + b, da + db, new.alpha + new.beta), axis=-1)
 
     def sample(self, rng: np.random.Generator) -> Array:
-        """Actions in float64, which are neither 0 nor 1, as the density is that of the open interval."""
-        drawn: Array = rng.beta(self.alpha, self.beta)
-        return np.clip(drawn, np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))
+        """Actions in float64, which are neither 0 nor 1, as the density is that of the open interval.
+
+        Where α or β isn't a positive number they are no numbers either, as a Gaussian's are.
+        """
+        a, b = self.alpha, self.beta
+        known = (a > 0) & (b > 0) & np.isfinite(a + b)
+        drawn = rng.beta(np.where(known, a, 1), np.where(known, b, 1))
+        inside = np.clip(drawn, np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))
+        return np.where(known, inside, np.nan)
 
     def mode(self) -> Array:
         """The means α / (α + β), which always exist, as the most probable action may not."""

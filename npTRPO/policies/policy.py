@@ -107,8 +107,8 @@ class Policy:
             network needs, and what makes a :class:`Distribution` of them.
         rescale_actions : bool
             Where both bounds of a Box are finite, the policy's own actions are in units of the half-range
-            around the centre, −1 and 1 being the bounds, and ``to_env`` converts them. A distribution of
-            one's own, which knows the space, acts in the environment's units.
+            around the centre, −1 and 1 being the bounds, and ``to_env`` converts them. (:class:`npTRPO.TRPO`
+            asks for it.) A distribution of one's own, which knows the space, acts in the environment's units.
         mask_actions : bool
             Discrete and MultiDiscrete actions that a state forbids have probability 0. Masks are taken from
             the key "action_mask" of Dict observations, which then is no feature, or given: see :meth:`masks`.

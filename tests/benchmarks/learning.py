@@ -87,12 +87,18 @@ def _settings(task, changes=None):
     return " ".join(f"{key}={value}" for key, value in {**presets()[task], **(changes or {})}.items())
 
 
+def _flag(name, value):
+    """The words of a command line that set an option."""
+    switches = {"true": [f"--{name}"], "false": [f"--no-{name}"]}
+    return switches.get(value, [f"--{name}", value])
+
+
 def _measure_one(task, seed, changes):
     settings = _settings(task, changes)
     # One directory for each task, seed and settings: other settings are another run.
     name = f"{task}-{seed}-{settings}".replace(" ", ",").replace("/", "_")
     directory = RUNS / name
-    options = [part for key, value in changes.items() for part in (f"--{key.replace('_', '-')}", value)]
+    options = [word for key, value in changes.items() for word in _flag(key.replace("_", "-"), value)]
     command = ["nptrpo", "train", task, "--seed", str(seed), *options]
     resume = ["nptrpo", "train", "--resume", str(directory)]
     asked = resume if (directory / "config.json").exists() else [*command, "--out", str(directory)]

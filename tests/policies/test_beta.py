@@ -12,9 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.special import digamma, polygamma
 
-from npTRPO import TRPO, Policy
+from npTRPO import TRPO, Beta, Policy
 from npTRPO.autograd import check_derivatives, grad, hessian
-from npTRPO.policies import Beta
 from npTRPO.policies.beta import log_gamma_excess
 from npTRPO.trust_region import FisherOperator, mean_kl
 from tests.environments import Target, registered
@@ -66,6 +65,14 @@ def test_samples_have_their_distribution_and_lie_inside_the_interval():
     assert np.all(np.isfinite(Beta(*rows).log_prob(drawn)))
     single = Beta(*(row.astype(np.float32) for row in rows))
     assert single.sample(np.random.default_rng(0)).dtype == drawn.dtype == np.float64
+
+
+@pytest.mark.parametrize("wrong", [np.nan, 800.0, -800.0])
+def test_there_are_no_samples_where_the_parameters_are_no_positive_numbers(wrong):
+    """The environments' stepper then says at which step, and in which environment."""
+    with np.errstate(over="ignore"):
+        drawn = Beta(np.array([[0.0, wrong]]), np.zeros((1, 2))).sample(np.random.default_rng(0))
+    np.testing.assert_array_equal(np.isnan(drawn), [[False, True]])
 
 
 # --- the KL divergence ----------------------------------------------------------------------------------
