@@ -102,6 +102,7 @@ def test_other_settings_than_a_presets_are_measured_beside_it(monkeypatch, tmp_p
         if command[0] == "git":  # which is asked for the commit
             return true(command, **options)
         assert nursery.run(*command[3:], cwd=tmp_path).status == 0
+        return None
 
     monkeypatch.setattr(learning.subprocess, "run", train)
     monkeypatch.setattr(files, "RESULTS", tmp_path)

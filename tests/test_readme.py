@@ -101,6 +101,7 @@ def test_the_commands_for_an_environment_that_a_module_registers_work(tmp_path, 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_every_program_of_the_docs_runs(program, short, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # as a script has its own directory
     if short:
         program = re.sub(r"\b(50_000|10_000|4_096)\b", "2_048", program)
     names = {"__name__": "__main__"}

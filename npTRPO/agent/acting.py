@@ -1,11 +1,13 @@
 """What an agent does with observations, without an environment."""
 
+import os
 from typing import Any
 
 import gymnasium
 import numpy as np
 
 from npTRPO._typing import Array
+from npTRPO.agent.export import export
 from npTRPO.agent.learner import Learner, act, seen
 from npTRPO.agent.model import Model
 from npTRPO.policies.distributions import Distribution
@@ -135,6 +137,38 @@ class Acting:
         {'policy.0.weight': (4, 8), 'policy.0.bias': (8,), 'policy.1.weight': (8, 2), 'policy.1.bias': (2,)}
         """
         return self.model.policy.by_layer(self.learner.theta)
+
+    def export(self, path: str | os.PathLike[str]) -> None:
+        """Write the policy to a file that runs without npTRPO, and returns the most probable actions.
+
+        Parameters
+        ----------
+        path : path
+            One that ends in ".py" becomes a program with NumPy alone, whose function ``predict`` takes what
+            :meth:`predict` does and returns the same actions. One that ends in ".onnx" becomes a model with
+            the input "observations", a batch in the space's dtype, and the output "actions" (needs the
+            ``onnx`` extra).
+
+        Raises
+        ------
+        ValueError
+            For another ending.
+        NotImplementedError
+            For networks and distributions of one's own, which are code, and for what a model can't hold.
+
+        Examples
+        --------
+        >>> import runpy, tempfile
+        >>> import numpy as np
+        >>> from npTRPO import TRPO
+        >>> agent = TRPO("MlpPolicy", "CartPole-v1", seed=0)
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     agent.export(f"{directory}/policy.py")
+        ...     predict = runpy.run_path(f"{directory}/policy.py")["predict"]
+        >>> bool(predict(np.ones(4)) == agent.predict(np.ones(4), deterministic=True)[0])
+        True
+        """
+        export(self.model, self.learner, path)
 
 
 def _one_or_more(masks: Any, single: bool) -> Any:
