@@ -1,6 +1,8 @@
 """Checks of values that callers, options and files share."""
 
+import difflib
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 _LONGEST_ID = 1000
@@ -45,6 +47,13 @@ def whole_number(name: str, value: Any, least: int = 0, most: int | None = None,
         return int(value)
     bounds = f", at least {least}" if most is None else f" from {least} to {most}"
     raise ValueError(f"{name} must be a whole number{bounds}, not {value!r}")
+
+
+def unknown_option(key: str, names: Sequence[str]) -> TypeError:
+    """Return the error for a key that is none of the options' names, with the nearest one that is."""
+    near = difflib.get_close_matches(key, names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; the options are {', '.join(names)}"
+    return TypeError(f"{key!r} is no option of TRPO{hint}")
 
 
 def environment_id(name: str, value: Any) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from npTRPO._checks import is_whole
+from npTRPO._checks import is_whole, unknown_option
 from npTRPO.policies.mlp import ACTIVATIONS
 
 _Check: TypeAlias = tuple[Callable[[Any], bool], str]
@@ -224,9 +223,7 @@ class TRPOConfig:
         names = [field.name for field in dataclasses.fields(cls)]
         for key in options:
             if key not in names:
-                near = difflib.get_close_matches(key, names, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; the options are {', '.join(names)}"
-                raise TypeError(f"{key!r} is no option of TRPO{hint}")
+                raise unknown_option(key, names)
         return cls(**options)
 
     @classmethod

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import json
 from typing import Any
 
 from npTRPO.agent.config import TRPOConfig
@@ -39,6 +40,8 @@ def as_flags(settings: dict[str, Any]) -> str:
     for name, value in settings.items():
         if isinstance(value, bool):
             parts.append(flag(name) if value else flag(f"no_{name}"))
+        elif isinstance(value, dict):  # for which there is no flag
+            parts.append(f"{name} = {json.dumps(value)}")
         else:
             parts.append(f"{flag(name)} {' '.join(map(str, value)) if isinstance(value, list) else value}")
     return " ".join(parts)

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import itertools
 from pathlib import Path
+from typing import Any
 
 from npTRPO.agent.config import TRPOConfig
 from npTRPO.cli.config_flags import OPTIONS, as_flags, flag
@@ -16,6 +17,34 @@ DEFAULT_TIMESTEPS = 50_000
 _WHOLE_EPISODES = 2
 
 
+def add_preset_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that choose what training starts from."""
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument(
+        "--preset",
+        type=Path,
+        default=True,
+        metavar="FILE",
+        help="start from the options in this TOML file, such as nptrpo tune writes, instead of the "
+        "environment's preset",
+    )
+    start.add_argument(
+        "--no-preset",
+        dest="preset",
+        action="store_false",
+        help="start from the defaults instead of the environment's preset",
+    )
+
+
+def starting_point(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what training starts from: the options of a file, or of the environment's preset, or none."""
+    from npTRPO.runs.presets import preset, read_preset
+
+    if isinstance(options.preset, Path):
+        return read_preset(options.preset)
+    return preset(options.env) if options.preset else {}
+
+
 def settled(options: argparse.Namespace) -> tuple[RunSettings, TRPOConfig]:
     """Return what a new run does, and print what comes from a preset.
 
@@ -24,15 +53,13 @@ def settled(options: argparse.Namespace) -> tuple[RunSettings, TRPOConfig]:
     UsageError
         If there is no environment, or an option is out of its range.
     """
-    from npTRPO.runs.presets import preset
-
     if options.env is None:
         raise UsageError("name an environment to train on, such as CartPole-v1, or a run to --resume")
     episodes = RunSettings.eval_episodes if options.eval_episodes is None else options.eval_episodes
     given = {key: value for key, value in vars(options).items() if key in OPTIONS}
     if options.total_timesteps is not None:
         given["total_timesteps"] = options.total_timesteps
-    found = preset(options.env) if options.preset else {}
+    found = starting_point(options)
     kept = {key: value for key, value in found.items() if key not in given}
     if kept:
         print(f"preset: {as_flags(kept)}")
@@ -55,7 +82,8 @@ def refuse_settings(options: argparse.Namespace) -> None:
     given = [name for name in vars(options) if name in OPTIONS]
     usual = {"env": None, "eval_episodes": None, "overwrite": False, "preset": True, "seeds": None}
     for name, default in usual.items():
-        given += [] if getattr(options, name) == default else ["no_preset" if name == "preset" else name]
+        given += [] if getattr(options, name) == default else [name]
+    given = ["no_preset" if name == "preset" and not options.preset else name for name in given]
     if options.env is not None and ":" in options.env:  # whose module is trusted by naming it once more
         given.remove("env")
     if given:

@@ -10,7 +10,7 @@ from npTRPO.agent.record import Callback, Record
 from npTRPO.agent.trpo import TRPO
 from npTRPO.cli.config_flags import add_config_flags
 from npTRPO.cli.seeds import seed_runs, train_seeds
-from npTRPO.cli.settle import DEFAULT_TIMESTEPS, free_directory, refuse_settings, settled
+from npTRPO.cli.settle import DEFAULT_TIMESTEPS, add_preset_flags, free_directory, refuse_settings, settled
 from npTRPO.cli.usage import UsageError, at_least, say, seconds, seeds, workers
 from npTRPO.runs.directory import RunDirectory
 from npTRPO.runs.settings import RunSettings
@@ -43,12 +43,7 @@ def add_train_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs", type=at_least(1), metavar="INT", help="how many seeds are trained at once (default: 1)"
     )
-    parser.add_argument(
-        "--no-preset",
-        dest="preset",
-        action="store_false",
-        help="start from the defaults instead of the environment's preset",
-    )
+    add_preset_flags(parser)
     parser.add_argument("--overwrite", action="store_true", help="begin again in a directory that has a run")
     parser.add_argument(
         "--eval-episodes",

@@ -122,6 +122,71 @@ def test_from_python_there_are_no_presets():
     assert TRPO("MlpPolicy", "Pendulum-v1").config == TRPOConfig()
 
 
+# --- a file of one's own ---------------------------------------------------------------------------------
+
+OWN = """
+total_timesteps = 16
+target_kl = 0.02
+gamma = 0.97
+n_envs = 2
+n_steps = 4
+net_arch = [2]
+normalize_rewards = false
+"""
+
+
+def test_a_file_takes_the_place_of_the_preset_and_a_flag_has_the_last_word(capsys):
+    Path("own.toml").write_text(OWN)
+    words = ["--preset", "own.toml", "--gamma", 0.5, "--eval-episodes", 0]
+    assert run("train", "Pendulum-v1", "--out", "run", *words) == 0
+    assert capsys.readouterr().out.startswith(
+        "preset: --total-timesteps 16 --target-kl 0.02 --n-envs 2 --n-steps 4 --net-arch 2 "
+        "--no-normalize-rewards\n"
+    )
+    found = trained_with()
+    own = {"target_kl": 0.02, "gamma": 0.5, "n_envs": 2, "n_steps": 4, "net_arch": [2]}
+    own |= {"normalize_rewards": False, "checkpoint_interval": found["config"]["checkpoint_interval"]}
+    assert found["config"] == DEFAULTS | own  # and so nothing is left of Pendulum's preset
+    assert found["total_timesteps"] == 16
+
+
+def test_a_file_may_have_an_architecture_for_each_network(capsys):
+    Path("own.toml").write_text(OWN.replace("[2]", "{pi = [3], vf = [2, 2]}"))
+    assert run("train", "CartPole-v1", "--out", "run", "--preset", "own.toml", "--eval-episodes", 0) == 0
+    assert 'net_arch = {"pi": [3], "vf": [2, 2]}' in capsys.readouterr().out
+    assert trained_with()["config"]["net_arch"] == {"pi": [3], "vf": [2, 2]}
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("gama = 0.9", "'gama' is no option of TRPO; did you mean 'gamma'?"),
+        ("total_timestep = 9", "'total_timestep' is no option of TRPO; did you mean 'total_timesteps'?"),
+        ("gamma = 9.0", "gamma must be a number from 0 to 1, but it is 9.0"),
+        ("total_timesteps = 0", "total_timesteps must be a whole number, at least 1, not 0"),
+        ("[CartPole-v1]\ngamma = 0.9", "'CartPole-v1' is no option of TRPO; the options are "),
+        ("gamma = ", "Invalid value"),
+        (None, "[Errno 2] No such file or directory"),
+    ],
+    ids=str,
+)
+def test_a_file_that_is_wrong_is_refused_by_its_name(text, complaint, capsys):
+    if text is not None:
+        Path("own.toml").write_text(text)
+    assert run("train", "CartPole-v1", "--preset", "own.toml", "--out", "run") == 1
+    assert f"nptrpo: the preset own.toml can't be read: {complaint}" in capsys.readouterr().err
+    assert not Path("run").exists()
+
+
+def test_a_run_that_is_resumed_takes_no_preset(capsys):
+    Path("own.toml").write_text(OWN)
+    assert run("train", "CartPole-v1", "--preset", "own.toml", "--out", "run", "--eval-episodes", 0) == 0
+    for words, named in ((["--preset", "own.toml"], "--preset"), (["--no-preset"], "--no-preset")):
+        capsys.readouterr()
+        assert run("train", "--resume", "run", *words) == 2
+        assert f"keeps its own settings, but {named} came with --resume" in capsys.readouterr().err
+
+
 # --- listing them ----------------------------------------------------------------------------------------
 
 
