@@ -263,7 +263,7 @@ class Target(gymnasium.Env[Any, Any]):
 
     def step(self, action):
         error = float(action[0]) - (0.5 * float(self.state[0]) + 0.25)
-        return self.state, -(error**2), True, False, {}
+        return self.state, -(error**2), True, False, {"error": error}
 
 
 class Choosy(gymnasium.Env[Any, Any]):

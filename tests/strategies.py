@@ -380,6 +380,7 @@ RIGHT_OPTIONS: dict[str, st.SearchStrategy[object]] = {
     "not negative": st.floats(0, 1e300) | st.integers(0, 9),
     "number": st.floats(-1e300, 1e300) | st.integers(-9, 9),
     "bool": st.booleans(),
+    "keys": st.lists(st.text(min_size=1, max_size=9), max_size=3),
     "widths": _widths | st.fixed_dictionaries({}, optional={"pi": _widths, "vf": _widths}),
 }
 """Values that an option of each kind takes."""
@@ -396,6 +397,7 @@ WRONG_OPTIONS: dict[str, st.SearchStrategy[object]] = {
     "number": st.none() | _no_numbers,
     "bool": st.none() | st.sampled_from([0, 1, 0.0, "yes", "True", ()]),
     "choice": st.sampled_from([0, 1, True, "", "none", "TANH", "float16", (), ["sync"]]) | st.floats(),
+    "keys": st.sampled_from([None, "cost", 1, [""], ["cost", 1], [["cost"]], {"cost": 1}]),
     "widths": st.sampled_from(
         [
             None,

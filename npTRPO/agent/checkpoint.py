@@ -188,7 +188,7 @@ def _parsed(arrays: NpzReader, own: Mapping[str, Any]) -> Checkpoint:
     needed, given = list(header["own_code"]), sorted(own)
     if needed != given:
         raise CheckpointError(
-            f"it was made with {needed or 'nothing'} of one's own in policy_kwargs, and load needs "
+            f"it was made with {needed or 'nothing'} of one's own, and load needs "
             f"the same, but was given {given or 'nothing'}"
         )
     model = Model.for_spaces(*spaces, config, own)

@@ -34,7 +34,7 @@ class Collector:
     def __init__(self, env: VectorEnv[Any, Any, Any], model: Model, learner: Learner) -> None:
         self._shards = env if isinstance(env, ShardedEnv) else None
         if self._shards is None:
-            self._sampler = Sampler(env, model.policy, reset_seed(learner))
+            self._sampler = Sampler(env, model.policy, reset_seed(learner), info_keys=model.config.info_keys)
         else:
             self._shards.begin(model, learner)
 

@@ -47,6 +47,10 @@ def _is_net_arch(x: Any) -> bool:
 _NET_ARCH: _Check = (_is_net_arch, "a list of layer widths, or dict(pi=[...], vf=[...]), at most 1000")
 
 
+def _are_keys(x: Any) -> bool:
+    return isinstance(x, tuple) and all(isinstance(key, str) and key for key in x)
+
+
 def _option(default: Any, meaning: str, check: _Check, choices: tuple[Any, ...] = ()) -> Any:
     """Make a field with its meaning and the test of its values."""
     metadata = {"meaning": meaning, "check": check, "choices": choices}
@@ -95,6 +99,12 @@ class TRPOConfig:
     )
     normalize_rewards: bool = _switch(
         "Divide rewards by the running standard deviation of the discounted return."
+    )
+    info_keys: tuple[str, ...] = _option(
+        (),
+        'Keys of numbers in the infos of every step, such as "cost", that batches have too, for updates of '
+        "one's own.",
+        (_are_keys, "a list of strings that aren't empty"),
     )
     discounted_states: bool = _switch(
         "Weigh states by γᵗ, t the step within the episode, in surrogate, KL and Fisher information: then "

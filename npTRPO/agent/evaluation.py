@@ -11,8 +11,9 @@ from gymnasium.vector import VectorEnv
 
 from npTRPO._typing import Array
 from npTRPO.agent.record import Agent
+from npTRPO.sampling.actor import Actor
 from npTRPO.sampling.environments import StepTimeout, check_spaces, checked_env_id, make_vector_env
-from npTRPO.sampling.stepping import Actor, Stepper
+from npTRPO.sampling.stepping import Stepper
 
 Evaluated: TypeAlias = str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | None
 

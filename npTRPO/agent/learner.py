@@ -13,10 +13,10 @@ from npTRPO.agent.experience import WholeBatch
 from npTRPO.agent.model import Model
 from npTRPO.policies.masks import MaskError
 from npTRPO.policies.mlp import MLP
+from npTRPO.sampling.actor import Actor
 from npTRPO.sampling.batch import Batch
 from npTRPO.sampling.normalization import Moments, RewardScale
 from npTRPO.sampling.statistics import Spread, explained
-from npTRPO.sampling.stepping import Actor
 from npTRPO.trust_region import value_fit
 from npTRPO.trust_region.conjugate_gradient import ConjugateGradient
 from npTRPO.trust_region.line_search import LineSearch
@@ -273,7 +273,8 @@ def _learn_from(
         config.cg_damping,
         config.cg_preconditioner,  # type: ignore[arg-type]
     )
-    result = update(
+    result = _improved(
+        model,
         objective,
         learner.theta,
         target_kl=config.target_kl,
@@ -286,6 +287,25 @@ def _learn_from(
     value_theta, adam = fit_values(model, learner, batch, rng)
     learned = replace(learner, theta=result.theta, value_theta=value_theta, adam=adam)
     return learned, replace(result, explained_variance=explained_variance)
+
+
+def _improved(model: Model, objective: PartsObjective, theta: Array, **settings: Any) -> Update:
+    """Update the policy, by a function of one's own if there is one.
+
+    Raises
+    ------
+    TypeError
+        If that doesn't return an Update with parameters like θ.
+    """
+    if (improve := model.own.get("improve")) is None:
+        return update(objective, theta, **settings)
+    result = improve(objective, theta)
+    if not isinstance(result, Update) or getattr(result.theta, "shape", None) != theta.shape:
+        raise TypeError(
+            f"improve must return a npTRPO.trust_region.Update whose theta has shape {theta.shape}, "
+            f"not {result!r}"
+        )
+    return replace(result, theta=np.asarray(result.theta, theta.dtype))
 
 
 def _renewed(model: Model, learner: Learner, batch: WholeBatch) -> tuple[Learner, float]:

@@ -25,8 +25,9 @@ class Model:
     config : TRPOConfig
         The algorithm's options.
     own : dict
-        ``network`` and ``distribution``, factories of one's own, or neither. A model that has some is pickled
-        as these, and made anew by them, so that it is they that must be found by their names.
+        ``network`` and ``distribution``, factories of one's own; ``improve``, a function in place of the
+        update; or none of them. A model that has some is pickled as these, and made anew by them, so that it
+        is they that must be found by their names.
     """
 
     policy: Policy
@@ -55,6 +56,7 @@ class Model:
         NotImplementedError
             For a space that isn't supported.
         """
+        in_policy = {name: made for name, made in own.items() if name != "improve"}
         policy = Policy.for_spaces(
             observation_space,
             action_space,
@@ -65,7 +67,7 @@ class Model:
             rescale_actions=config.rescale_actions,
             mask_actions=config.mask_actions,
             state_dependent_std=config.state_dependent_std,
-            **{"distribution": config.distribution, **own},
+            **{"distribution": config.distribution, **in_policy},
         )
         value_network: Network
         if "network" in own:

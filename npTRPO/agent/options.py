@@ -16,6 +16,7 @@ class TRPOOptions(TypedDict, total=False):
     normalize_advantage: bool
     normalize_observations: bool
     normalize_rewards: bool
+    info_keys: tuple[str, ...]
     discounted_states: bool
     target_kl: float
     cg_max_steps: int | None

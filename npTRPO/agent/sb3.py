@@ -39,6 +39,7 @@ def config_and_code(
     config: TRPOConfig | None,
     policy_kwargs: Mapping[str, Any] | None,
     options: Mapping[str, Any],
+    improve: Any = None,
 ) -> tuple[TRPOConfig, dict[str, Any]]:
     """Return the config that the arguments of ``TRPO()`` ask for, and the code of one's own among them.
 
@@ -55,12 +56,25 @@ def config_and_code(
         raise TypeError(f"config must be a TRPOConfig, not {config!r}; options are given by name")
     options = checked_options(options)
     given = dict(policy_kwargs or {})
-    code = {name: given.pop(name) for name in _OWN_CODE if callable(given.get(name))}
+    code = {name: given.pop(name) for name in _OWN_CODE if callable(given.get(name))} | own_update(improve)
     if config is None:
         return TRPOConfig.from_dict({**options, **_policy_options(given)}), code
     if options or given:
         raise TypeError("give a config or options, not both")
     return config, code
+
+
+def own_update(improve: Any) -> dict[str, Any]:
+    """Return an update of one's own, if it is given, as code that no file holds.
+
+    Raises
+    ------
+    TypeError
+        If it can't be called.
+    """
+    if improve is not None and not callable(improve):
+        raise TypeError(f"improve must be a function of an objective and θ, not {improve!r}")
+    return {} if improve is None else {"improve": improve}
 
 
 def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:

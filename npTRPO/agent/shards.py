@@ -70,7 +70,9 @@ class Shard:
     def begin(self, model: Model, seed: int) -> None:
         """Reset the environments; ``seed`` is that of the first environment of all shards."""
         self._model = model
-        self._sampler = Sampler(self._env, model.policy, seed + self._first, self._first)
+        self._sampler = Sampler(
+            self._env, model.policy, seed + self._first, self._first, model.config.info_keys
+        )
 
     def go_on(self, model: Model) -> None:
         """Go on with other options."""

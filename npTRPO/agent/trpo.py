@@ -3,7 +3,7 @@
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import IO, Any, Self, Unpack
 
@@ -25,7 +25,7 @@ from npTRPO.agent.model import Model
 from npTRPO.agent.options import LoadArguments, TRPOArguments
 from npTRPO.agent.record import Callback, Record, mean_of, stops
 from npTRPO.agent.resets import Resets
-from npTRPO.agent.sb3 import changed, checked_options, config_and_code
+from npTRPO.agent.sb3 import changed, checked_options, config_and_code, own_update
 from npTRPO.agent.shards import checked_workers, make_env, with_shards
 from npTRPO.files.errors import UnreadableFileError as CheckpointError
 from npTRPO.files.errors import reason
@@ -35,6 +35,7 @@ from npTRPO.policies.spaces import Space
 from npTRPO.sampling.environments import check_spaces
 from npTRPO.sampling.normalization import Moments
 from npTRPO.sampling.workers import LostWorkerError
+from npTRPO.trust_region.update import Update
 
 
 class TRPO(Acting):
@@ -64,6 +65,10 @@ class TRPO(Acting):
         Processes that collect experience and compute their parts of every sum; "auto" for as many as there
         are cores, "ray" or what ``ray.init`` takes for a Ray cluster. The environment must be given by its
         id, in a script behind ``if __name__ == "__main__":``. What is learned depends on ``n_shards`` only.
+    improve : callable, optional
+        In place of :func:`npTRPO.trust_region.update`: ``improve(objective, theta)`` is given an
+        :class:`npTRPO.trust_region.Objective` and returns an :class:`npTRPO.trust_region.Update`. No file
+        has it: ``load`` must be given it again.
     **options
         Any field of :class:`TRPOConfig`. Arguments of Stable-Baselines3's that have no meaning here, such as
         ``device`` and ``use_sde``, are taken with the values that ask for nothing else.
@@ -122,9 +127,10 @@ class TRPO(Acting):
         spaces: tuple[Space, Space] | None = None,
         entropy: int | None = None,
         workers: int | str | None = None,
+        improve: Callable[[Any, Array], Update] | None = None,
         **options: Unpack[TRPOArguments],
     ) -> None:
-        config, code = config_and_code(policy, config, policy_kwargs, options)
+        config, code = config_and_code(policy, config, policy_kwargs, options, improve)
         self.workers = checked_workers(workers)
         made = None
         if env is not None:
@@ -321,6 +327,7 @@ class TRPO(Acting):
         tensorboard_log: str | os.PathLike[str] | None = None,
         verbose: int = 0,
         workers: int | str | None = None,
+        improve: Callable[[Any, Array], Update] | None = None,
         **options: Unpack[LoadArguments],
     ) -> Self:
         """Read an agent from a file that :meth:`save` wrote; nothing in it is executed.
@@ -333,6 +340,8 @@ class TRPO(Acting):
             Environment to go on learning in.
         policy_kwargs : dict, optional
             ``network`` and ``distribution``, if the agent was made with one's own: no file has code.
+        improve : callable, optional
+            If the agent was made with one.
         tensorboard_log, verbose, workers
             As for a new agent.
         **options
@@ -347,7 +356,7 @@ class TRPO(Acting):
         """
         given = checked_options({**options, "device": device, "custom_objects": custom_objects})
         agent = cls.__new__(cls)
-        found = read_checkpoint(path, policy_kwargs or {})
+        found = read_checkpoint(path, {**(policy_kwargs or {}), **own_update(improve)})
         found = replace(found, model=replace(found.model, config=changed(found.model.config, given)))
         agent.workers = checked_workers(workers)
         agent._take_up(found)

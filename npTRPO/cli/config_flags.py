@@ -25,6 +25,8 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
             details = {"action": argparse.BooleanOptionalAction}
         elif field.name == "net_arch":
             details = {"type": int, "nargs": "*", "metavar": "WIDTH"}
+        elif field.name == "info_keys":
+            details = {"nargs": "*", "metavar": "KEY"}
         elif field.metadata["choices"]:
             details = {"choices": [choice for choice in field.metadata["choices"] if choice is not None]}
         else:

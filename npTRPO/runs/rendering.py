@@ -18,8 +18,9 @@ from npTRPO.agent.evaluation import actor_for
 from npTRPO.agent.record import Agent
 from npTRPO.files.errors import reason
 from npTRPO.files.writing import write_whole
+from npTRPO.sampling.actor import Actor
 from npTRPO.sampling.environments import check_spaces, missing_package_error
-from npTRPO.sampling.stepping import Actor, Stepper
+from npTRPO.sampling.stepping import Stepper
 from npTRPO.sampling.vectors import SyncVector
 
 

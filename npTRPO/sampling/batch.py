@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,8 @@ class Batch:
         Those that ``observations`` are normalised by, if they are.
     masks : bool array, shape (T, n, m), or None
         Which actions were allowed, if they are masked.
+    infos : dict
+        Numbers from the infos, by their keys, each an array of shape (T, n): 0 in steps that only reset.
     """
 
     raw_observations: Array
@@ -76,6 +78,7 @@ class Batch:
     episodes: Episodes
     moments: Moments | None = None
     masks: BoolArray | None = None
+    infos: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def ended(self) -> BoolArray:
@@ -104,7 +107,7 @@ class Batch:
         Parameters
         ----------
         batches : sequence of Batch
-            With the same number of steps T, moments and dtype.
+            With the same number of steps T, moments, dtype, and keys of infos.
 
         Returns
         -------
@@ -126,14 +129,15 @@ class Batch:
                 ("dtypes", first.observations.dtype, other.observations.dtype),
                 ("moments", first.moments, other.moments),
                 ("numbers of masked actions", _masked(first), _masked(other)),
+                ("infos", sorted(first.infos), sorted(other.infos)),
             ):
                 if not _same(one, another):
                     raise ValueError(f"batches with different {what} can't be joined: {one} and {another}")
 
         joined: dict[str, Any] = {}
-        for field in fields(cls)[:-3]:
-            parts = [getattr(batch, field.name) for batch in batches]
-            joined[field.name] = np.concatenate(parts, axis=0 if field.name in _WITHOUT_STEPS else 1)
+        for each in fields(cls)[:-4]:
+            parts = [getattr(batch, each.name) for batch in batches]
+            joined[each.name] = np.concatenate(parts, axis=0 if each.name in _WITHOUT_STEPS else 1)
         numbers = [batch.rewards.shape[1] for batch in batches]
         before = np.repeat(np.cumsum(numbers) - numbers, [len(batch.final_steps) for batch in batches])
         joined["final_steps"][:, 1] += before
@@ -143,6 +147,9 @@ class Batch:
         )
         masks = [batch.masks for batch in batches if batch.masks is not None]
         joined["masks"] = np.concatenate(masks, axis=1) if masks else None
+        joined["infos"] = {
+            key: np.concatenate([batch.infos[key] for batch in batches], axis=1) for key in first.infos
+        }
         return cls(**joined, episodes=episodes, moments=first.moments)
 
 

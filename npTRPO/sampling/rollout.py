@@ -1,5 +1,6 @@
 """Sampling: batches of steps to learn from, and the episodes that end in them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,10 +8,11 @@ from gymnasium.vector import VectorEnv
 
 from npTRPO._typing import Array, BoolArray
 from npTRPO.policies.policy import Policy
+from npTRPO.sampling.actor import Actor
 from npTRPO.sampling.advantages import running_sums
 from npTRPO.sampling.batch import Batch, Episodes
 from npTRPO.sampling.normalization import Moments
-from npTRPO.sampling.stepping import Actor, Stepper
+from npTRPO.sampling.stepping import Stepper
 
 
 class Sampler:
@@ -26,6 +28,8 @@ class Sampler:
         For the environment's first reset.
     first : int
         Number of the first environment in messages, where these are some of many.
+    info_keys : sequence of str
+        Keys of numbers in the infos of every step that batches are to have, such as "cost".
 
     Raises
     ------
@@ -33,10 +37,17 @@ class Sampler:
         If the environment doesn't reset by itself, or observes what isn't in its space.
     """
 
-    def __init__(self, env: VectorEnv[Any, Any, Any], policy: Policy, seed: int, first: int = 0) -> None:
+    def __init__(
+        self,
+        env: VectorEnv[Any, Any, Any],
+        policy: Policy,
+        seed: int,
+        first: int = 0,
+        info_keys: Sequence[str] = (),
+    ) -> None:
         self.env = env
         self.policy = policy
-        self._stepper = Stepper(env, policy, seed, first=first)
+        self._stepper = Stepper(env, policy, seed, first=first, info_keys=info_keys)
         self._returns = np.zeros(env.num_envs)
         self._lengths = np.zeros(env.num_envs)
 
@@ -87,6 +98,7 @@ class Sampler:
             episodes=self._episodes(steps.rewards, ended, lengths),
             moments=moments,
             masks=np.array(steps.masks) if steps.masks else None,
+            infos={key: np.array(numbers) for key, numbers in steps.infos.items()},
         )
 
     def _episodes(self, rewards: Array, ended: BoolArray, lengths: Array) -> Episodes:

@@ -6,6 +6,7 @@ its reward is no reward, so it is marked and never becomes a transition. In SAME
 returned at an episode's end is already the next episode's first; the true last one is in the infos.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,46 +17,14 @@ from npTRPO._typing import Array, BoolArray
 from npTRPO.policies.masks import MaskError
 from npTRPO.policies.policy import Policy
 from npTRPO.policies.spaces import batch_of_one
-from npTRPO.sampling.normalization import Moments, standardize
-from npTRPO.sampling.vectors import action_masks, counting_calls, remembering_members
-
-
-class Actor:
-    """π_θ as a function from encoded observations to actions.
-
-    Parameters
-    ----------
-    policy : Policy
-    theta : array, shape (p,)
-        Parameters; observations take their dtype.
-    moments : Moments or None
-        Normalise observations by these, or not at all.
-    rng : numpy.random.Generator, optional
-        Draws the actions; without it they are the most probable ones.
-    """
-
-    def __init__(
-        self, policy: Policy, theta: Array, moments: Moments | None, rng: np.random.Generator | None = None
-    ) -> None:
-        self.dtype = theta.dtype
-        eps = policy.observation_eps
-        self._normalizer = None if moments is None else moments.normalizer(theta.dtype, eps)
-        self._distribution, self._rows = policy.at(theta), policy.rows
-        self._rng = rng
-
-    def normalized(self, rows: Array) -> Array:
-        """Return encoded observations (..., d) as the policy sees them."""
-        if self._normalizer is None:
-            return rows.astype(self.dtype, copy=False)
-        return standardize(rows, self._normalizer)
-
-    def act(self, observations: Array, masks: BoolArray | None = None) -> Array:
-        """Return an action for each of the normalised observations (n, d), as the distribution gives it.
-
-        ``masks``, from :meth:`npTRPO.policies.Policy.masks`, say which are allowed.
-        """
-        distribution = self._distribution(self._rows(observations, masks))
-        return distribution.mode() if self._rng is None else distribution.sample(self._rng)
+from npTRPO.sampling.actor import Actor
+from npTRPO.sampling.vectors import (
+    SyncVector,
+    action_masks,
+    counting_calls,
+    info_numbers,
+    remembering_members,
+)
 
 
 def autoreset_mode(env: VectorEnv[Any, Any, Any]) -> AutoresetMode | None:
@@ -100,6 +69,7 @@ class Steps:
         self.actions: list[Array] = []
         self.masks: list[BoolArray] = []
         self.finals: list[tuple[int, int, Array]] = []
+        self.infos: dict[str, list[Array]] = {}
 
 
 class Stepper:
@@ -120,6 +90,8 @@ class Stepper:
         Whether the steps end with the first episode; the environment then needs no autoreset.
     first : int
         Number of the first environment in messages, where these are some of many.
+    info_keys : sequence of str
+        Keys of numbers in the infos to record at every step.
 
     Raises
     ------
@@ -135,9 +107,12 @@ class Stepper:
         purpose: str = "",
         one_episode: bool = False,
         first: int = 0,
+        info_keys: Sequence[str] = (),
     ) -> None:
         self.env = env
-        self._first = first
+        self._first, self._info_keys = first, tuple(info_keys)
+        if isinstance(env.unwrapped, SyncVector):  # which leaves infos out unless they are asked for
+            env.unwrapped.info_keys = self._info_keys
         self.policy = policy
         self.purpose = purpose
         self._consequence = "" if purpose else "; nothing was learned from this batch"
@@ -198,6 +173,9 @@ class Stepper:
                 self._check(steps)
                 raise self._explained(error) from error.__cause__
             ended = terminated[t] | truncated[t]
+            for key in self._info_keys:
+                numbers = info_numbers(key, info, ended & (not next_step), valid[t], self._here)
+                steps.infos.setdefault(key, []).append(numbers)
             if next_step:
                 self._check_resets(rewards[t], ended, info)
                 self._resets = ended
@@ -290,6 +268,9 @@ class Stepper:
                 f"{self._whence(i)} returned observations that aren't of {space}: {error}"
             ) from error
         raise self._misshapen("observations", rows, shape, i=i)
+
+    def _here(self, i: int) -> str:
+        return f"{self.name(i)} in {self.when(self.taken)}"
 
     def _masks(self) -> BoolArray | None:
         """Return which actions are allowed now; environments that only reset next may forbid them all."""

@@ -13,6 +13,7 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 from gymnasium.vector.utils import create_empty_array
 
+from npTRPO._typing import Array, BoolArray
 from npTRPO.policies.spaces import batch_of_one
 
 
@@ -115,7 +116,7 @@ class _Vector(VectorEnv[Any, Any, Any]):
                 continue
             mask, objects = infos[f"_{key}"], np.full(self.num_envs, None, dtype=object)
             for j in np.flatnonzero(mask).tolist():
-                objects[j] = _info_of(known, j)
+                objects[j] = info_of(known, j)
             objects[i], mask[i] = value, True
             infos[key] = objects
         return infos
@@ -134,12 +135,52 @@ def _fits_beside(known: Any, value: Any) -> bool:
     return bool(array.dtype == known.dtype and array.shape == known.shape[1:])
 
 
-def _info_of(known: Any, i: int) -> Any:
+def info_of(known: Any, i: int) -> Any:
     """Return what environment ``i`` has of the infos of all."""
     if not isinstance(known, dict):
         return known[i]
     there = {key: part for key, part in known.items() if f"_{key}" in known and known[f"_{key}"][i]}
-    return {key: _info_of(part, i) for key, part in there.items()}
+    return {key: info_of(part, i) for key, part in there.items()}
+
+
+def info_numbers(
+    key: str, infos: dict[str, Any], ended: BoolArray, valid: BoolArray, here: Callable[[int], str]
+) -> Array:
+    """Return a number from the infos of every environment, shape (n,).
+
+    Parameters
+    ----------
+    key : str
+        Of the number.
+    infos : dict
+        What a step of a vector environment returned.
+    ended : bool array, shape (n,)
+        Which environments' infos are in ``final_info``, as their episodes ended.
+    valid : bool array, shape (n,)
+        Which are to have one; the numbers of the others are 0.
+    here : callable
+        Returns the name of an environment and the step, for messages.
+
+    Raises
+    ------
+    ValueError
+        If one is missing, or is no number.
+    """
+    numbers = np.zeros(len(ended))
+    has = infos.get(f"_{key}", np.full(len(ended), key in infos))
+    for i in np.flatnonzero(valid).tolist():
+        found = (
+            info_of(infos.get("final_info", {}), i) if ended[i] else {key: infos[key][i]} if has[i] else {}
+        )
+        if key not in found:
+            raise ValueError(f"info_keys has {key!r}, which is not in the infos of {here(i)}")
+        try:
+            numbers[i] = found[key]
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"info_keys has {key!r}, which is {found[key]!r}, and not a number, in the infos of {here(i)}"
+            ) from error
+    return numbers
 
 
 class _Copying(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -183,8 +224,8 @@ class AsyncVector(_Vector, AsyncVectorEnv):
 class SyncVector(_Vector, SyncVectorEnv):
     """Gymnasium's :class:`SyncVectorEnv`, at less cost per step.
 
-    Infos are passed on at the end of episodes only. A lone environment's observations are passed on as it
-    gives them, whatever their dtype.
+    Infos are passed on at the end of episodes only, but for those named by ``info_keys``. A lone
+    environment's observations are passed on as it gives them, whatever their dtype.
 
     Parameters
     ----------
@@ -202,6 +243,7 @@ class SyncVector(_Vector, SyncVectorEnv):
         super().__init__(makers, autoreset_mode=autoreset_mode)
         self.envs: RememberingList = RememberingList(self.envs)
         self.spec = self.envs[0].spec
+        self.info_keys: tuple[str, ...] = ()
 
     def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         """Reset all environments."""
@@ -243,8 +285,12 @@ class SyncVector(_Vector, SyncVectorEnv):
                 ended = {"final_obs": copy.deepcopy(observed[i]), "final_info": copy.deepcopy(info)}
                 infos = self._add_info(infos, ended, i)
                 infos = self._add_info(infos, self._observe(memory, i, env.reset()), i)
-            elif memory is not None:
+                continue
+            if memory is not None:
                 _store(self.single_observation_space, memory, i, observed[i])
+            for key in self.info_keys:
+                if key in info:
+                    infos = self._add_info(infos, {key: info[key]}, i)
         self.envs.last = None
         return self._observed(memory), rewards, terminated, truncated, infos
 

@@ -20,6 +20,7 @@ KINDS = {
     "normalize_advantage": "bool",
     "normalize_observations": "bool",
     "normalize_rewards": "bool",
+    "info_keys": "keys",
     "discounted_states": "bool",
     "target_kl": "positive",
     "cg_max_steps": "count or None",

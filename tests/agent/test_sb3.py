@@ -10,6 +10,7 @@ import pytest
 
 from npTRPO import TRPO, TRPOConfig
 from npTRPO.agent import sb3
+from npTRPO.trust_region import update
 from tests.environments import TwoStates, registered, vectorized
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
@@ -52,6 +53,8 @@ ACCEPTED = {
     "n_steps": [1, 16],
     "n_shards": [1, 2],
     "workers": [None, 1],
+    "info_keys": [()],
+    "improve": [None, update],
     "gamma": [0.0, 0.98, 1.0],
     "gae_lambda": [0.0, 0.9, 1.0],
     "normalize_advantage": [True, False],

@@ -30,6 +30,7 @@ OTHERS = {
     "normalize_advantage": (None, False),
     "normalize_observations": (None, False),
     "normalize_rewards": (None, False),
+    "info_keys": (["error"], ["error"]),
     "discounted_states": ([], True),
     "target_kl": (["0.02"], 0.02),
     "cg_max_steps": (["9"], 9),
