@@ -242,8 +242,10 @@ class WholeBatch:
 def discounted(times: Array, gamma: float, first_time: int) -> tuple[Array, float]:
     """Return weights γᵗ / Σ γᵗ of states, in which steps t, (N,), of their episodes they were met (E10).
 
-    And Σ γᵗ, where t counts from ``first_time``, the earliest of all, so that not all powers are zero.
+    And Σ γᵗ, where t counts from ``first_time``, the earliest step in the whole batch; it may round to 0. The
+    weights don't, as they count from the earliest step of these states.
     """
-    weights = gamma ** (times - first_time).astype(np.float64)
+    earliest = int(np.min(times))
+    weights = gamma ** (times - earliest).astype(np.float64)
     total = np.sum(weights)
-    return np.asarray(weights / total), float(total)
+    return np.asarray(weights / total), float(total) * gamma ** float(earliest - first_time)

@@ -181,7 +181,9 @@ class PolicyObjective:
         batch, every = self._batch, self._every
         if every.step == 1:
             return FisherOperator.of(batch, self._policy, self._damping)
-        w = None if batch.weights is None else batch.weights[every] / np.sum(batch.weights[every])
+        w = None if batch.weights is None else batch.weights[every]
+        if w is not None:  # states that all weigh nothing count equally
+            w = w / np.sum(w) if np.any(w) else np.full(len(w), 1 / len(w))
         return FisherOperator(self._policy, batch.theta, batch.rows[every], self._damping, weights=w)
 
     # --- as a part of a batch --------------------------------------------------------------------

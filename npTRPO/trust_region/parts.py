@@ -113,7 +113,7 @@ class PartsObjective:
         self.gradient, at_old, entropy = weighted_sum(parts.weights, [model[:3] for model in models])
         self.at_old, self.entropy = float(at_old), float(entropy)
         chosen = [weight * model[3] for weight, model in zip(parts.weights, models, strict=True)]
-        self._of_states = [mass / sum(chosen) for mass in chosen]
+        self._of_states = [mass / sum(chosen) for mass in chosen] if any(chosen) else parts.weights
 
     def __call__(self, theta: Array) -> Trial:
         """Evaluate surrogate and mean KL at ``theta``."""

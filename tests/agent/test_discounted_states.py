@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
-from npTRPO import TRPO
+from npTRPO import TRPO, FisherOperator
 from npTRPO.agent.experience import discounted
 from npTRPO.sampling import Sampler
+from npTRPO.trust_region.objective import PolicyObjective
+from npTRPO.trust_region.parts import Parts, PartsObjective
 from tests.environments import counters, vectorized
 
 
@@ -62,11 +64,31 @@ def test_steps_within_episodes_count_on_across_batches_and_from_0_after_a_reset(
 
 
 def test_weights_are_powers_of_gamma_however_late_in_the_episode():
-    for times, gamma, weights, total in [
-        ([0, 1, 3], 0.5, [8 / 13, 4 / 13, 1 / 13], 13 / 8),
-        ([5001, 5000], 0.5, [1 / 3, 2 / 3], 1.5),
-        ([0, 1, 0], 0.0, [0.5, 0, 0.5], 2),
+    for times, first, gamma, weights, total in [
+        ([0, 1, 3], 0, 0.5, [8 / 13, 4 / 13, 1 / 13], 13 / 8),
+        ([5001, 5000], 5000, 0.5, [1 / 3, 2 / 3], 1.5),
+        ([5001, 5000], 4998, 0.5, [1 / 3, 2 / 3], 1.5 / 4),
+        ([5001, 5000], 0, 0.5, [1 / 3, 2 / 3], 0),  # beside those of other environments, where γ⁰ is 1
+        ([0, 1, 0], 0, 0.0, [0.5, 0, 0.5], 2),
+        ([4, 5, 4], 0, 0.0, [0.5, 0, 0.5], 0),
     ]:
-        found, found_total = discounted(np.array(times), gamma, min(times))
+        found, found_total = discounted(np.array(times), gamma, first)
         np.testing.assert_allclose(found, weights, rtol=1e-15)
         assert found_total == total
+
+
+def test_states_of_the_fisher_information_that_all_weigh_nothing_count_equally():
+    """As they may, in a sub-sample."""
+    agent = TRPO("MlpPolicy", "CartPole-v1", net_arch=(4,), seed=0, dtype="float64")
+    rng, policy, theta = np.random.default_rng(0), agent.policy, agent.theta
+    states, actions, weights = rng.normal(size=(9, 4)), rng.integers(2, size=9), np.tile([0, 1, 1], 3) / 6
+    alone = PolicyObjective(
+        *(policy, theta, states, actions, rng.normal(size=9)), weights=weights, sub_sampling_factor=3
+    )
+    in_parts = PartsObjective(
+        Parts.of(alone), [alone.model()], policy.network, theta, damping=0.1, preconditioner="identity"
+    )
+    expected = FisherOperator(policy, theta, states[::3], damping=0.1) @ theta
+    for objective in (alone, in_parts):
+        F, _ = objective.system()
+        np.testing.assert_allclose(F @ theta, expected, rtol=1e-12)
