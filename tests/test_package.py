@@ -242,6 +242,7 @@ NAMED_ELSEWHERE = {
     "__init__.py": ["importlib.import_module(f'npTRPO.{room}')"],
     "sampling/environments.py": [
         "importlib.import_module(module)",
+        "importlib.import_module(module)",  # in a worker, what its parent has imported
         "gymnasium.spec(name)",
         "gymnasium.make(env_id)",
         "gymnasium.make_vec(env, n_envs, vectorization_mode=mode)",

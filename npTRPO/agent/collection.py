@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import numpy as np
 from gymnasium.vector import VectorEnv
 
 from npTRPO.agent.checkpoint import Checkpoint
@@ -33,6 +34,7 @@ class Collector:
 
     def __init__(self, env: VectorEnv[Any, Any, Any], model: Model, learner: Learner) -> None:
         self._shards = env if isinstance(env, ShardedEnv) else None
+        self._left: tuple[Model, dict[str, Any]] | None = None
         if self._shards is None:
             self._sampler = Sampler(env, model.policy, reset_seed(learner), info_keys=model.config.info_keys)
         else:
@@ -52,6 +54,20 @@ class Collector:
             learner.theta, n_steps, learner.observation_moments, learner.rng("sampling")
         )
         return WholeBatch.of(model, [batch], learner.reward_scale.running)
+
+    def leave(self, model: Model, learner: Learner) -> None:
+        """Remember the agent as an update leaves it, for :meth:`changed`."""
+        if self._shards is not None:  # as workers may be lost
+            self._left = model, {name: np.copy(leaf) for name, leaf in learner.leaves().items()}
+
+    def changed(self, model: Model, learner: Learner) -> bool:
+        """Return whether the agent was changed by hand since, also by writing into its arrays."""
+        if self._left is None:
+            return False
+        before, leaves = self._left
+        now = learner.leaves()
+        same = now.keys() == leaves.keys() and all(np.array_equal(now[name], leaves[name]) for name in now)
+        return not same or model is not before
 
 
 def before_loss(start: Checkpoint | None, error: LostWorkerError, failures: int, reached: int) -> Checkpoint:

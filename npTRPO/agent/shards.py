@@ -26,10 +26,10 @@ from npTRPO.agent.experience import Experience, Summary, WholeBatch
 from npTRPO.agent.learner import Learner
 from npTRPO.agent.model import Model
 from npTRPO.sampling.cluster import Actors
-from npTRPO.sampling.environments import StepTimeout, env_spec, force_close, make_vector_env
+from npTRPO.sampling.environments import StepTimeout, env_spec, force_close, make_vector_env, register_again
 from npTRPO.sampling.normalization import Moments
 from npTRPO.sampling.rollout import Sampler
-from npTRPO.sampling.workers import Group, Here, LostWorkerError, Workers
+from npTRPO.sampling.workers import Group, Here, Workers, WorkerTraceback
 
 
 class Shard:
@@ -60,7 +60,7 @@ class Shard:
         vectorization_mode: str | None,
         timeout: float | None,
     ) -> None:
-        gymnasium.registry.setdefault(spec.id, spec)  # which a script may have registered by itself
+        register_again(env, spec)
         self._env = make_vector_env(env, n_envs, vectorization_mode)
         if timeout is not None:
             self._env = StepTimeout(self._env, timeout)
@@ -168,13 +168,13 @@ class ShardedEnv(VectorEnv[Any, Any, Any]):
 
     def begin(self, model: Model, learner: Learner) -> None:
         """Reset all environments, with seeds that follow from the learner's."""
-        self._each("begin", model, reset_seed(learner))
+        self._each("begin", _without_update(model), reset_seed(learner))
         self._model = model
 
     def collect(self, model: Model, learner: Learner, n_steps: int) -> WholeBatch:
         """Take steps in all environments, and keep what is experienced where they are."""
         if model is not self._model:
-            self._each("go_on", model)
+            self._each("go_on", _without_update(model))
             self._model = model
         names = range(self.n_shards) if self.n_shards > 1 else [None]
         running = np.split(learner.reward_scale.running, np.cumsum(self._sizes)[:-1])
@@ -194,9 +194,10 @@ class ShardedEnv(VectorEnv[Any, Any, Any]):
             self._group = self._made()
         try:
             return self._group.each(method, *common, own=own)
-        except (LostWorkerError, KeyboardInterrupt, SystemExit):  # there may be answers under way
-            self._group.close()
-            self._group = None
+        except BaseException as error:
+            if not isinstance(error.__cause__, WorkerTraceback):  # there may be answers under way
+                self._group.close()
+                self._group = None
             raise
 
     def _made(self) -> Group:
@@ -229,6 +230,11 @@ class ShardedEnv(VectorEnv[Any, Any, Any]):
         if self._group is not None:
             self._group.close()
             self._group = None
+
+
+def _without_update(model: Model) -> Model:
+    """Return a model as shards need it: an update of one's own is made in this process, and stays here."""
+    return replace(model, own={name: made for name, made in model.own.items() if name != "improve"})
 
 
 def _environments(first: int, size: int) -> str:
@@ -273,17 +279,20 @@ def with_shards(config: TRPOConfig, workers: int | str | None) -> TRPOConfig:
     return replace(config, n_shards=workers)
 
 
-def checked_workers(workers: Any) -> int | str | None:
+def checked_workers(workers: Any, config: TRPOConfig | None = None, begun: bool = False) -> int | str | None:
     """Return the number of worker processes that is asked for, or where the Ray cluster is; None for neither.
+
+    "auto" is the number of cores, but with a config no more than there are shards; or environments, which are
+    in none until training has begun.
 
     Raises
     ------
     ValueError
-        If it is neither a whole number, at least 1, nor "auto", which is the number of cores, nor "ray", nor
-        an address.
+        If it is neither a whole number, at least 1, nor "auto", nor "ray", nor an address.
     """
     if workers == "auto":
-        return cores()
+        most = cores() if config is None else config.n_shards or (1 if begun else config.n_envs)
+        return min(cores(), most)
     if workers is None or is_whole(workers, 1) or (isinstance(workers, str) and _is_cluster(workers)):
         return workers  # type: ignore[no-any-return]
     raise ValueError(

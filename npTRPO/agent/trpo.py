@@ -63,8 +63,9 @@ class TRPO(Acting):
         In place of a seed: that of a run to repeat whose seed came from the system.
     workers : int or str, optional
         Processes that collect experience and compute their parts of every sum; "auto" for as many as there
-        are cores, "ray" or what ``ray.init`` takes for a Ray cluster. The environment must be given by its
-        id, in a script behind ``if __name__ == "__main__":``. What is learned depends on ``n_shards`` only.
+        are cores, or shards if these are fewer; "ray" or what ``ray.init`` takes for a Ray cluster. The
+        environment must be given by its id, in a script behind ``if __name__ == "__main__":``. What is
+        learned depends on ``n_shards`` only.
     improve : callable, optional
         In place of :func:`npTRPO.trust_region.update`: ``improve(objective, theta)`` is given an
         :class:`npTRPO.trust_region.Objective` and returns an :class:`npTRPO.trust_region.Update`. No file
@@ -131,7 +132,7 @@ class TRPO(Acting):
         **options: Unpack[TRPOArguments],
     ) -> None:
         config, code = config_and_code(policy, config, policy_kwargs, options, improve)
-        self.workers = checked_workers(workers)
+        self.workers = checked_workers(workers, config, entropy is not None)
         made = None
         if env is not None:
             if entropy is None:  # otherwise it was settled when that run began
@@ -256,6 +257,7 @@ class TRPO(Acting):
                 batch = self._collect()
                 if not batch.n_transitions:  # all environments only reset: there is nothing to learn from
                     self.num_timesteps += batch.n_steps
+                    self._collector.leave(self.model, self.learner)  # type: ignore[union-attr]
                     continue
                 self.learner, update = learn(self.model, self.learner, batch, self.learner.rng("value fit"))
             except LostWorkerError as error:
@@ -264,12 +266,13 @@ class TRPO(Acting):
                 continue
             episodes, n_steps = batch.episodes, batch.n_steps
             del batch  # there is room for one
+            self._collector.leave(self.model, self.learner)  # type: ignore[union-attr]
             self.resets = self.resets.after(len(episodes.returns))
             self.recent_returns.extend(episodes.returns.tolist())
             self.recent_lengths.extend(episodes.lengths.tolist())
             if self.n_updates <= seen:  # which is repeated after a worker was lost
                 continue
-            seen, failures, learned = self.n_updates, 0, self.learner
+            seen, failures = self.n_updates, 0
             now = time.perf_counter()
             yield Record(
                 agent=self,
@@ -281,8 +284,6 @@ class TRPO(Acting):
                 time_elapsed=now - began,
                 update=update,
             )
-            if self.learner is not learned:  # changed by who was told of it, which can't be repeated
-                self._start = None
 
     def _collect(self) -> WholeBatch:
         """Collect a batch of experience, after a reset if episodes were left or a checkpoint is due."""
@@ -292,6 +293,8 @@ class TRPO(Acting):
             self.learner = self.learner.at_reset(self.n_envs)
             self._start = self.checkpoint()
             self._collector = collector = Collector(self.env, self.model, self.learner)  # type: ignore[arg-type]
+        elif collector.changed(self.model, self.learner):
+            self._start = None
         try:
             return collector.collect(self.model, self.learner)
         except BaseException:
@@ -300,7 +303,7 @@ class TRPO(Acting):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy has: all but the environment and the episodes under way in it."""
-        return self.__dict__ | {"env": None, "_collector": None}
+        return self.__dict__ | {"env": None, "_collector": None, "_start": None}
 
     def checkpoint(self) -> Checkpoint:
         """Return what a file holds, as it is now; learning on doesn't change it."""
@@ -358,7 +361,7 @@ class TRPO(Acting):
         agent = cls.__new__(cls)
         found = read_checkpoint(path, {**(policy_kwargs or {}), **own_update(improve)})
         found = replace(found, model=replace(found.model, config=changed(found.model.config, given)))
-        agent.workers = checked_workers(workers)
+        agent.workers = checked_workers(workers, found.model.config, found.learner.n_updates > 0)
         agent._take_up(found)
         agent.tensorboard_log, agent.verbose = tensorboard_log, verbose
         if env is not None:

@@ -112,6 +112,17 @@ def env_spec(env: str) -> EnvSpec:
         raise ValueError(f"there is no environment {env!r}{matches or f': {error}'}{way_out}") from error
 
 
+def register_again(env: str, spec: EnvSpec) -> None:
+    """Have an id in the registry of this process as it is in that of another, where the spec was found."""
+    modules = [env.rpartition(":")[0]]
+    if isinstance(spec.entry_point, str):
+        modules.append(spec.entry_point.partition(":")[0])
+    for module in modules:
+        if module and spec.id not in gymnasium.registry:  # where the module may put it by itself
+            importlib.import_module(module)
+    gymnasium.registry.setdefault(spec.id, spec)
+
+
 def longest_episode(env: str | None) -> int:
     """Return the largest number of steps of an episode that the environment's specification states, or 0."""
     try:

@@ -10,6 +10,7 @@ import copy
 import multiprocessing
 import os
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -26,7 +27,7 @@ Maker = Callable[[], Any]
 """Makes an object, in the process where it shall live."""
 
 # Where the libraries of linear algebra look how many threads to start: the cores are the workers' already.
-THREADS = ("OPENBLAS_NUMTHREADS", "OMP_NUMTHREADS", "MKL_NUMTHREADS", "VECLIB_MAXIMUMTHREADS")
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 class Group(Protocol):
@@ -104,9 +105,9 @@ class Workers:
     Raises
     ------
     TypeError
-        If a maker can't be sent to a process.
+        If a maker, or later an argument, can't be sent to a process.
     LostWorkerError
-        If a process ends before it has begun.
+        If a process ends before it has begun, or later by itself.
     Exception
         What a maker raised.
     """
@@ -114,7 +115,7 @@ class Workers:
     def __init__(self, makers: Sequence[Maker], n_workers: int, names: Sequence[str]) -> None:
         shares = np.array_split(np.arange(len(makers)), n_workers)
         self._shares = [slice(int(share[0]), int(share[-1]) + 1) for share in shares]
-        self._names = names
+        self._names, self._begun = names, False
         self._processes: list[Any] = []
         self._pipes: list[connection.Connection[Any, Any]] = []
         context = multiprocessing.get_context("spawn")
@@ -127,9 +128,11 @@ class Workers:
                         target=_serve, args=(theirs, makers[share]), name=f"npTRPO-worker-{i}", daemon=True
                     )
                     self._processes.append(process)
-                    _start(process)
+                    with _sending():
+                        process.start()
                     theirs.close()
             self._answers()
+            self._begun = True
         except BaseException:
             self.close()
             raise
@@ -141,10 +144,11 @@ class Workers:
 
     def each(self, method: str, *common: Any, own: Sequence[tuple[Any, ...]] | None = None) -> list[Any]:
         """Call a method of every object, in all processes at once; return the results in their order."""
-        if own is None:  # pickled once for all
-            messages = [ForkingPickler.dumps((method, common, None))] * len(self._shares)
-        else:
-            messages = [ForkingPickler.dumps((method, common, own[share])) for share in self._shares]
+        with _sending():
+            if own is None:  # pickled once for all
+                messages = [ForkingPickler.dumps((method, common, None))] * len(self._shares)
+            else:
+                messages = [ForkingPickler.dumps((method, common, own[share])) for share in self._shares]
         for i, (pipe, message) in enumerate(zip(self._pipes, messages, strict=True)):
             try:
                 pipe.send_bytes(message)
@@ -176,7 +180,7 @@ class Workers:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
         of_it = " and ".join(self._names[self._shares[i]])
         hint = ""
-        if code == 1:
+        if code == 1 and not self._begun:
             hint = '; a script that starts workers must do so behind if __name__ == "__main__":'
         return LostWorkerError(f"worker {i} (process {process.pid}), which has {of_it}, {how}{hint}")
 
@@ -184,28 +188,35 @@ class Workers:
         """End the processes, even those that hang."""
         for pipe in self._pipes:
             pipe.close()  # at which they end by themselves
-        for process in self._processes:
-            if process.pid is None:
-                continue
-            process.join(1)
-            if process.is_alive():
-                process.terminate()
-                process.join(1)
-            if process.is_alive():
-                process.kill()
-                process.join()
+        left = _still_there([process for process in self._processes if process.pid is not None], 1)
+        for process in left:
+            process.terminate()
+        left = _still_there(left, 1)
+        for process in left:
+            process.kill()
+        _still_there(left, 60)
         self._pipes, self._processes, self._shares = [], [], []
 
 
-def _start(process: Any) -> None:
+def _still_there(processes: Sequence[Any], seconds: float) -> list[Any]:
+    """Wait for processes to end, for so long all together; return those that have not."""
+    deadline = time.monotonic() + seconds
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+    return [process for process in processes if process.is_alive()]
+
+
+@contextmanager
+def _sending() -> Iterator[None]:
     try:
-        process.start()
+        yield
     except OSError:
         raise
     except Exception as error:  # pickle's own, and whatever the pickling of somebody's objects raises
         raise TypeError(
-            f"what is to be made in a worker process can't be sent there ({error}): give the id of an "
-            "environment whose class is in a module, and not in a function"
+            f"what worker processes are to have can't be sent there ({error}): environments, networks and "
+            "distributions of one's own must be classes and functions of a module, and none that are made "
+            "in a function"
         ) from error
 
 

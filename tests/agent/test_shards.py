@@ -3,12 +3,14 @@
 import collections
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,13 +18,14 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 
 from npTRPO import TRPO
 from npTRPO.agent.experience import WholeBatch
 from npTRPO.agent.learner import learn
 from npTRPO.sampling import Batch, Sampler
 from npTRPO.sampling.environments import make_vector_env
-from npTRPO.sampling.workers import LostWorkerError
+from npTRPO.sampling.workers import LostWorkerError, Workers
 
 SMALL = {"n_envs": 5, "n_steps": 24, "net_arch": (8,), "seed": 3, "checkpoint_interval": 3}
 
@@ -96,14 +99,25 @@ def test_another_number_of_shards_draws_other_numbers():
     assert len(set(found.values())) == 3
 
 
-def test_as_many_workers_as_are_asked_for_are_the_shards_unless_these_are_given():
+def test_as_many_workers_as_are_asked_for_are_the_shards_unless_these_are_given(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")  # which is this process's, and not theirs
     agent = made("Discrete", workers=2)
     assert (agent.config.n_shards, agent.n_envs, agent.get_env().pids) == (2, 5, [])
     next(agent.updates(1))
     assert len(set(agent.env.pids)) == 2
     assert os.getpid() not in agent.env.pids
+    # Beside its own thread, a worker has one that watches this process.
+    assert [len(os.listdir(f"/proc/{pid}/task")) for pid in agent.env.pids] == [2, 2]
     agent.env.close()
     assert made("Discrete", workers="auto", n_envs=4096).config.n_shards == len(os.sched_getaffinity(0))
+
+
+def test_there_are_no_more_workers_than_there_can_be_if_as_many_as_cores_are_asked_for(monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    assert made("Discrete", workers="auto").config.n_shards == 5
+    for options, expected in [({"n_shards": 2}, 2), ({}, 1)]:
+        made("Discrete", **options).learn(1).save(tmp_path / "agent")
+        assert TRPO.load(tmp_path / "agent", env="CartPole-v1", workers="auto").workers == expected
 
 
 # --- the sums --------------------------------------------------------------------------------------------
@@ -147,6 +161,27 @@ def test_a_batch_in_parts_is_learned_from_as_in_one_piece(env, preconditioner, d
         assert split[1].kl == pytest.approx(whole[1].kl, rel=1e-7)
         assert split[1].explained_variance == pytest.approx(whole[1].explained_variance, abs=1e-9)
         agent.learner = split[0]
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5])
+def test_states_that_weigh_nothing_beside_those_of_other_parts_count_for_nothing(gamma):
+    """As in one piece, if γᵗ rounds to 0."""
+    agent = TRPO(
+        *("MlpPolicy", "CartPole-v1"),
+        n_envs=4,
+        seed=0,
+        dtype="float64",
+        net_arch=(8,),
+        gamma=gamma,
+        discounted_states=True,
+    )
+    parts = batches(agent, [2, 2])
+    parts[1] = replace(parts[1], times=parts[1].times + 10_000)
+    whole = WholeBatch.of(agent.model, parts, agent.learner.reward_scale.running)
+    found, _ = learn(agent.model, agent.learner, whole, np.random.default_rng(0))
+    expected, _ = learn(agent.model, agent.learner, Batch.concatenate(parts), np.random.default_rng(0))
+    np.testing.assert_allclose(found.theta, expected.theta, rtol=1e-7, atol=1e-9)
+    assert np.any(found.theta != agent.theta)
 
 
 def test_a_part_in_which_all_steps_only_reset_counts_for_nothing():
@@ -270,16 +305,44 @@ def test_workers_that_are_lost_again_and_again_are_an_error(monkeypatch):
         assert raised.value.__notes__ == ["3 times in a row without an update between"]
 
 
-def test_what_was_changed_by_hand_cannot_be_repeated():
-    agent = made("Discrete", workers=2)
+def assign(agent):
+    agent.theta = agent.theta * 0.9
 
-    def change(record):
-        agent.theta = agent.theta * 0.9
-        os.kill(agent.env.pids[0], signal.SIGKILL)
 
-    with contextlib.closing(agent.env), pytest.raises(LostWorkerError) as raised:
-        agent.learn(10_000, callback=change)
-    assert "as the agent was changed" in raised.value.__notes__[0]
+def write(agent):
+    agent.theta[...] *= 0.9
+
+
+def choose(agent):
+    agent.config = replace(agent.config, target_kl=0.02)
+
+
+@pytest.mark.parametrize("in_callback", [False, True])
+@pytest.mark.parametrize("change", [lambda agent: None, assign, write, choose])
+def test_what_was_changed_by_hand_cannot_be_repeated(monkeypatch, change, in_callback):
+    """In a callback, or between two calls of learn; nothing else is in the way."""
+    agent = made("Discrete", n_shards=2, checkpoint_interval=None).learn(120)
+
+    def lost(*_):
+        raise LostWorkerError("gone")
+
+    def then(record=None):
+        change(agent)
+        monkeypatch.setattr(type(agent.env), "collect", lost)
+
+    if not in_callback:
+        then()
+    with pytest.raises(LostWorkerError) as raised:
+        learn_with_losses(agent, then if in_callback else None)
+    untouched = change not in (assign, write, choose)
+    expected = "3 times in a row" if untouched else "as the agent was changed"
+    assert expected in raised.value.__notes__[0]
+
+
+def learn_with_losses(agent, callback):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of those that can be repeated
+        agent.learn(240, reset_num_timesteps=False, callback=callback)
 
 
 class Third(gymnasium.Env):
@@ -320,6 +383,68 @@ def test_an_environment_that_fails_in_a_worker_is_named_as_in_one_process():
     [[in_one], [in_worker]] = messages
     assert in_one == in_worker
     assert in_one.startswith("in step 3 of environment ")
+
+
+class Slow(Third):
+    """Takes its time."""
+
+    def step(self, action):
+        time.sleep(0.02)
+        self.number = 0
+        return super().step(action)
+
+
+class AlarmError(Exception):
+    """Raised by a handler of signals, as by those that limit the time of tests."""
+
+
+def test_an_answer_that_was_waited_for_when_a_signal_came_is_not_taken_for_another(monkeypatch):
+    monkeypatch.setitem(gymnasium.registry, "tests/Slow-v0", EnvSpec("tests/Slow-v0", entry_point=Slow))
+    options = {"n_envs": 2, "n_shards": 2, "n_steps": 8, "net_arch": (8,), "seed": 0}
+    agent = TRPO("MlpPolicy", "tests/Slow-v0", workers=2, **options)
+
+    def expired(*_):
+        raise AlarmError
+
+    before = signal.signal(signal.SIGALRM, expired)
+    with contextlib.closing(agent.env):
+        with pytest.raises(AlarmError):
+            agent.learn(10_000, callback=lambda record: signal.setitimer(signal.ITIMER_REAL, 0.05))
+        signal.signal(signal.SIGALRM, before)
+        assert agent.n_updates == 1
+        agent.learn(16)
+    alone = TRPO("MlpPolicy", "tests/Slow-v0", **options)
+    alone.learn(16).learn(16)
+    assert state(agent) == state(alone)
+
+
+class Leaver:
+    def leave(self):
+        os._exit(1)
+
+
+def test_a_process_that_ends_by_itself_after_it_has_begun_is_no_fault_of_the_script():
+    workers = Workers([Leaver], 1, ["it"])
+    with pytest.raises(LostWorkerError) as raised:
+        workers.each("leave")
+    workers.close()
+    assert re.fullmatch(r"worker 0 \(process \d+\), which has it, ended with status 1", str(raised.value))
+
+
+def test_a_module_that_registers_environments_is_imported_in_workers_before_they_are_made(
+    monkeypatch, tmp_path, capfd
+):
+    """Else Gymnasium warns that they are overridden."""
+    (tmp_path / "own_environments.py").write_text(
+        "import gymnasium\nfrom tests.agent.test_shards import Third\n"
+        'gymnasium.register("tests/Own-v0", "own_environments:Third", disable_env_checker=True)\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    agent = TRPO("MlpPolicy", "own_environments:tests/Own-v0", n_envs=1, workers=1, n_steps=2)
+    with contextlib.closing(agent.env):
+        agent.learn(2)
+    del gymnasium.registry["tests/Own-v0"]
+    assert capfd.readouterr().err == ""
 
 
 def test_processes_end_with_the_one_that_started_them(tmp_path):
@@ -386,6 +511,13 @@ def test_an_environment_that_cannot_be_sent_to_a_worker_is_refused():
     with pytest.raises(TypeError, match="can't be sent there"):
         agent.learn(1)
     del gymnasium.registry["tests/Local-v0"]
+
+
+def test_a_network_that_cannot_be_sent_to_a_worker_is_refused():
+    agent = made("Discrete", workers=1, policy_kwargs={"network": lambda *sizes: layer(*sizes)})
+    with pytest.raises(TypeError, match="can't be sent there"):
+        agent.learn(1)
+    assert agent.env.pids == []
 
 
 def test_environments_in_shards_are_not_stepped_by_hand():
