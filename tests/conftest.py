@@ -39,3 +39,10 @@ def nursery():
     """A process that makes children; where Matplotlib is new, it has made its list of fonts."""
     with Nursery(imports=["matplotlib.font_manager"]) as nursery:
         yield nursery
+
+
+def pytest_collection_modifyitems(items):
+    """Refuse names that are others in each process, which parallel runs can't tell apart."""
+    wrong = [item.nodeid for item in items if " at 0x" in item.nodeid]
+    if wrong:
+        raise pytest.UsageError(f"names of tests with addresses in them, which ids= would mend: {wrong}")

@@ -144,7 +144,7 @@ NONE = [
 ]
 
 
-@pytest.mark.parametrize(("callback", "said"), [*NONE, ([lambda _: None, Empty], NONE[0][1])], ids=str)
+@pytest.mark.parametrize(("callback", "said"), [*NONE, ([lambda _: None, Empty], NONE[0][1])])
 def test_what_is_no_callback_is_refused_before_training(callback, said):
     made = agent()
     with pytest.raises(TypeError, match=said):
@@ -153,9 +153,7 @@ def test_what_is_no_callback_is_refused_before_training(callback, said):
 
 
 @pytest.mark.parametrize("place", ["callback_on_new_best", "callback_after_eval"])
-@pytest.mark.parametrize(
-    ("callback", "said"), [*NONE, ([], "function of a Record, which \\[\\] is not")], ids=str
-)
+@pytest.mark.parametrize(("callback", "said"), [*NONE, ([], "function of a Record, which \\[\\] is not")])
 def test_what_is_no_callback_is_refused_where_an_evaluation_should_call_it(place, callback, said):
     with pytest.raises(TypeError, match=said):
         EvalCallback(**{place: callback})
