@@ -56,7 +56,7 @@ def unknown_option(key: str, names: Sequence[str]) -> TypeError:
     return TypeError(f"{key!r} is no option of TRPO{hint}")
 
 
-def environment_id(name: str, value: Any) -> str:
+def environment_id(name: str, value: Any, kind: str = "the id of an environment") -> str:
     """Return the id of an environment that a file names, if it is printable text of at most 1000 characters.
 
     Raises
@@ -66,7 +66,7 @@ def environment_id(name: str, value: Any) -> str:
     """
     if isinstance(value, str) and value.isprintable() and len(value) <= _LONGEST_ID:
         return value
-    raise ValueError(f"{name} must be the id of an environment, not {value!r}")
+    raise ValueError(f"{name} must be {kind}, not {value!r}")
 
 
 def _is_whole_float(value: Any) -> bool:

@@ -237,18 +237,16 @@ RUNNING = {"eval", "exec", "compile", "__import__"}
 LOADING = {"load", "fromfile", "loadtxt", "genfromtxt", "memmap"}
 
 # Where the module that is imported, or the environment that is made, isn't named in the source: the package's
-# own names, made when they are asked for; and what someone names, whom checked_env_id tells from a file.
+# own names, made when they are asked for; and what someone names, whom EnvMaker.trusted tells from a file.
 NAMED_ELSEWHERE = {
     "__init__.py": ["importlib.import_module(f'npTRPO.{room}')"],
-    "sampling/environments.py": [
+    "sampling/makers.py": [
         "importlib.import_module(module)",
         "importlib.import_module(module)",  # in a worker, what its parent has imported
         "gymnasium.spec(name)",
-        "gymnasium.make(env_id)",
-        "gymnasium.make_vec(env, n_envs, vectorization_mode=mode)",
+        "gymnasium.make(self.env, **kwargs)",
+        "gymnasium.make_vec(self.env, n_envs, vectorization_mode=mode, **self.kwargs)",
     ],
-    "sampling/vectors.py": ["gymnasium.make(env_id)", "gymnasium.spec(env_id.rpartition(':')[2])"],
-    "runs/rendering.py": ["gymnasium.make(env_id, render_mode=render_mode)"],
     "theory/environments.py": ["gymnasium.make(env, **options)"],
 }
 

@@ -37,8 +37,8 @@ class EvalCallback:
 
     Parameters
     ----------
-    eval_env : str, gymnasium.Env or gymnasium.vector.VectorEnv, optional
-        Where to evaluate; the id the agent trains on unless given.
+    eval_env : str, EnvSpec, callable, gymnasium.Env or gymnasium.vector.VectorEnv, optional
+        Where to evaluate, as in :func:`evaluate_policy`; what the agent trains on is made, unless given.
     callback_on_new_best, callback_after_eval : callable, optional
         Called with the record after an evaluation with a new best mean return, and after every evaluation.
         Training stops when one returns False; those that stop on evaluations look at this one's. A TypeError

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from npTRPO._checks import environment_id, whole_number
+from npTRPO._checks import whole_number
 from npTRPO._typing import Array
 from npTRPO._version import __version__
 from npTRPO.agent.config import TRPOConfig
@@ -28,6 +28,7 @@ from npTRPO.files.npz import NpzReader
 from npTRPO.files.reading import open_regular
 from npTRPO.files.writing import write_whole
 from npTRPO.policies.spaces import Space
+from npTRPO.sampling.makers import EnvMaker, maker_from_file
 from npTRPO.sampling.normalization import Moments, RewardScale
 from npTRPO.trust_region.value_fit import AdamState
 
@@ -47,15 +48,16 @@ class Checkpoint:
     model, learner
         What the agent is, and what it has learned. Running returns aren't kept, as learning goes on from a
         reset.
-    env_id : str or None
-        Id of the environment that it learned in.
+    maker : EnvMaker or None
+        Makes the environment that it learned in. In a file it is an id, keyword arguments that JSON has, and
+        names of wrappers; other environments aren't kept.
     recent_returns, recent_lengths : tuple of float
         Of its latest episodes, at most 100.
     """
 
     model: Model
     learner: Learner
-    env_id: str | None = None
+    maker: EnvMaker | None = None
     recent_returns: tuple[float, ...] = ()
     recent_lengths: tuple[float, ...] = ()
 
@@ -87,7 +89,7 @@ def write_checkpoint(path: str | os.PathLike[str] | IO[bytes], checkpoint: Check
         "format_version": FORMAT_VERSION,
         "versions": versions(),
         "config": model.config.to_dict(),
-        "env_id": checkpoint.env_id,
+        **_environment(checkpoint.maker),
         "own_code": sorted(model.own),
         "observation_space": space_to_json(model.policy.observation_space),
         "action_space": space_to_json(model.policy.action_space),
@@ -206,7 +208,7 @@ def _parsed(arrays: NpzReader, own: Mapping[str, Any]) -> Checkpoint:
     return Checkpoint(
         model,
         map_leaves(read, Learner.blank(model, entropy)),
-        None if header["env_id"] is None else environment_id("env_id", header["env_id"]),
+        _maker(header),
         *(_recent(arrays, name) for name in _RECENT),
     )
 
@@ -230,6 +232,21 @@ def _header(arrays: NpzReader) -> dict[str, Any]:
     if foreign:
         raise CheckpointError(f"its member {foreign[0]!r} is none of an agent's")
     return header
+
+
+def _environment(maker: EnvMaker | None) -> dict[str, Any]:
+    """Return what a file's header has of the environment: its id, and more where there is more."""
+    kept = None if maker is None else maker.by_name()
+    if kept is None:
+        return {"env_id": None}
+    more = {"env_kwargs": dict(kept.kwargs), "wrappers": list(kept.wrappers)}
+    return {"env_id": kept.id, **{name: value for name, value in more.items() if value}}
+
+
+def _maker(header: dict[str, Any]) -> EnvMaker | None:
+    if header["env_id"] is None:
+        return None
+    return maker_from_file(header["env_id"], header.get("env_kwargs", {}), header.get("wrappers", []))
 
 
 def _spaces(header: dict[str, Any], arrays: NpzReader) -> tuple[Space, Space]:

@@ -2,20 +2,19 @@
 
 import math
 import operator
-import shlex
 from typing import Any, Literal, TypeAlias, overload
 
-import gymnasium
 import numpy as np
 from gymnasium.vector import VectorEnv
 
 from npTRPO._typing import Array
 from npTRPO.agent.record import Agent
 from npTRPO.sampling.actor import Actor
-from npTRPO.sampling.environments import StepTimeout, check_spaces, checked_env_id, make_vector_env
+from npTRPO.sampling.environments import EnvLike, StepTimeout, check_spaces, make_vector_env
+from npTRPO.sampling.makers import EnvMaker
 from npTRPO.sampling.stepping import Stepper
 
-Evaluated: TypeAlias = str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | None
+Evaluated: TypeAlias = EnvLike | None
 
 
 @overload
@@ -76,8 +75,9 @@ def evaluate_policy(
     model : TRPO
         The agent to evaluate; evaluation changes nothing in it. If it is in the environments that the agent
         learns in, learning goes on with a reset of them.
-    env : str, gymnasium.Env or gymnasium.vector.VectorEnv, optional
-        Where to evaluate; by default the id that the agent was made with.
+    env : str, EnvSpec, callable, gymnasium.Env or gymnasium.vector.VectorEnv, optional
+        Where to evaluate; by default the id, class or callable that the agent was made with, with its keyword
+        arguments and wrappers.
     n_eval_episodes : int
         Episodes, shared evenly among the copies of the environment, so that short episodes don't
         count more often than long ones.
@@ -147,9 +147,9 @@ def run_episodes(
     if seed is not None and seed < 0:
         raise ValueError(f"seed must not be negative, but it is {seed!r}")
     if env is None:
-        if agent.env_id is None:
+        if agent.maker is None:
             raise ValueError("evaluation needs an env: this agent wasn't made with the id of one")
-        env = checked_env_id(agent.env_id, f"name it yourself, with --env {shlex.quote(agent.env_id)}")
+        env = agent.maker.trusted()
     envs = make_vector_env(env, min(n_episodes, 16))
     try:
         check_spaces(agent.policy, envs)
@@ -160,7 +160,7 @@ def run_episodes(
     finally:
         if agent.env is not None and _environments(agent.env) & _environments(envs):
             agent.leave_episodes()
-        if isinstance(env, str):
+        if EnvMaker.of(env) is not None:  # and so they were made here
             envs.close()
         elif envs is not env:  # which is left as it came, where Gymnasium closes what isn't used any more
             envs.closed = True

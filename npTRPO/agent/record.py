@@ -15,6 +15,7 @@ from npTRPO.agent.checkpoint import Checkpoint
 from npTRPO.agent.config import TRPOConfig
 from npTRPO.agent.learner import Learner
 from npTRPO.policies.policy import Policy
+from npTRPO.sampling.makers import EnvMaker
 from npTRPO.sampling.normalization import Moments
 from npTRPO.trust_region.update import Update
 
@@ -33,7 +34,7 @@ class Agent(Protocol):
     num_timesteps: int
     n_updates: int
     env: VectorEnv[Any, Any, Any] | None
-    env_id: str | None
+    maker: EnvMaker | None
     verbose: int
     tensorboard_log: str | os.PathLike[str] | None
 

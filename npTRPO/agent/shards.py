@@ -26,7 +26,8 @@ from npTRPO.agent.experience import Experience, Summary, WholeBatch
 from npTRPO.agent.learner import Learner
 from npTRPO.agent.model import Model
 from npTRPO.sampling.cluster import Actors
-from npTRPO.sampling.environments import StepTimeout, env_spec, force_close, make_vector_env, register_again
+from npTRPO.sampling.environments import EnvLike, StepTimeout, force_close, make_vector_env
+from npTRPO.sampling.makers import EnvMaker, register_again
 from npTRPO.sampling.normalization import Moments
 from npTRPO.sampling.rollout import Sampler
 from npTRPO.sampling.workers import Group, Here, Workers, WorkerTraceback
@@ -37,10 +38,10 @@ class Shard:
 
     Parameters
     ----------
-    env : str
-        Id of the environment.
-    spec : EnvSpec
-        Its specification.
+    maker : EnvMaker
+        Makes the environment.
+    spec : EnvSpec or None
+        Its specification, if it has an id.
     n_envs : int
         How many of it are in this shard.
     first : int
@@ -53,15 +54,15 @@ class Shard:
 
     def __init__(
         self,
-        env: str,
-        spec: EnvSpec,
+        maker: EnvMaker,
+        spec: EnvSpec | None,
         n_envs: int,
         first: int,
         vectorization_mode: str | None,
         timeout: float | None,
     ) -> None:
-        register_again(env, spec)
-        self._env = make_vector_env(env, n_envs, vectorization_mode)
+        register_again(maker, spec)
+        self._env = make_vector_env(maker, n_envs, vectorization_mode)
         if timeout is not None:
             self._env = StepTimeout(self._env, timeout)
         self._first = first
@@ -105,8 +106,8 @@ class ShardedEnv(VectorEnv[Any, Any, Any]):
 
     Parameters
     ----------
-    env : str
-        Id of the environment.
+    env : str, EnvSpec, callable or EnvMaker
+        Makes the environment; with workers it must be one that can be pickled.
     n_envs : int
         How many of it there are.
     n_shards : int
@@ -123,12 +124,18 @@ class ShardedEnv(VectorEnv[Any, Any, Any]):
     """
 
     def __init__(
-        self, env: str, n_envs: int, n_shards: int, workers: int | str | None, vectorization_mode: str | None
+        self,
+        env: EnvLike,
+        n_envs: int,
+        n_shards: int,
+        workers: int | str | None,
+        vectorization_mode: str | None,
     ) -> None:
-        if not isinstance(env, str):
+        maker = EnvMaker.of(env)
+        if maker is None:
             raise ValueError(
                 f"{type(env).__name__} can't be split into shards: give the id of the environment instead, "
-                "which is made in each of them"
+                "or its class, which is made in each of them"
             )
         if n_shards > n_envs:
             raise ValueError(
@@ -143,7 +150,7 @@ class ShardedEnv(VectorEnv[Any, Any, Any]):
                 f"vectorization_mode {vectorization_mode!r} starts processes or threads of its own: "
                 "with workers it must be 'sync' or None"
             )
-        alone = make_vector_env(env, 1, vectorization_mode)
+        alone = make_vector_env(maker, 1, vectorization_mode)
         self.spec, self.metadata = alone.spec, alone.metadata
         self.single_observation_space = alone.single_observation_space
         self.single_action_space = alone.single_action_space
@@ -152,7 +159,7 @@ class ShardedEnv(VectorEnv[Any, Any, Any]):
         self.action_space = batch_space(self.single_action_space, n_envs)
         self.num_envs, self.n_shards, self.workers = n_envs, n_shards, workers
         self.timeout: float | None = None
-        self._env, self._mode = env, vectorization_mode
+        self._maker, self._mode = maker, vectorization_mode
         self._sizes = [n_envs // n_shards + (i < n_envs % n_shards) for i in range(n_shards)]
         self._group: Group | None = None
 
@@ -202,9 +209,9 @@ class ShardedEnv(VectorEnv[Any, Any, Any]):
 
     def _made(self) -> Group:
         firsts = np.cumsum([0, *self._sizes[:-1]]).tolist()
-        spec = env_spec(self._env)
+        spec = self._maker.spec
         makers = [
-            partial(Shard, self._env, spec, size, first, self._mode, self.timeout)
+            partial(Shard, self._maker, spec, size, first, self._mode, self.timeout)
             for size, first in zip(self._sizes, firsts, strict=True)
         ]
         if self.workers is None:

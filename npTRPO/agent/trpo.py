@@ -32,7 +32,8 @@ from npTRPO.files.errors import reason
 from npTRPO.policies.network import Network
 from npTRPO.policies.policy import Policy
 from npTRPO.policies.spaces import Space
-from npTRPO.sampling.environments import check_spaces
+from npTRPO.sampling.environments import EnvLike, check_spaces
+from npTRPO.sampling.makers import EnvMaker, Wrapper
 from npTRPO.sampling.normalization import Moments
 from npTRPO.sampling.workers import LostWorkerError
 from npTRPO.trust_region.update import Update
@@ -45,8 +46,9 @@ class TRPO(Acting):
     ----------
     policy : {"MlpPolicy", "MultiInputPolicy"}
         Kind of policy; both are multilayer perceptrons on the encoded observation.
-    env : str, gymnasium.Env, gymnasium.vector.VectorEnv or None
-        Environment to train on; None for an agent that only acts, whose spaces must then be given.
+    env : str, EnvSpec, callable, gymnasium.Env, gymnasium.vector.VectorEnv or None
+        Environment to train on. An id, a specification, a class, or another callable that returns a new
+        environment is made ``n_envs`` times. None for an agent that only acts, whose spaces must be given.
     config : TRPOConfig, optional
         All options at once.
     policy_kwargs : dict, optional
@@ -64,8 +66,12 @@ class TRPO(Acting):
     workers : int or str, optional
         Processes that collect experience and compute their parts of every sum; "auto" for as many as there
         are cores, or shards if these are fewer; "ray" or what ``ray.init`` takes for a Ray cluster. The
-        environment must be given by its id, in a script behind ``if __name__ == "__main__":``. What is
-        learned depends on ``n_shards`` only.
+        environment must be made here, in a script behind ``if __name__ == "__main__":``. What is learned
+        depends on ``n_shards`` only.
+    env_kwargs : dict, optional
+        Keyword arguments for the environments, if they are made here.
+    wrappers : sequence of callables or str, optional
+        Put around each environment that is made here, in order; a str names one as "module:callable".
     improve : callable, optional
         In place of :func:`npTRPO.trust_region.update`: ``improve(objective, theta)`` is given an
         :class:`npTRPO.trust_region.Objective` and returns an :class:`npTRPO.trust_region.Update`. No file
@@ -102,7 +108,7 @@ class TRPO(Acting):
     model: Model
     learner: Learner
     env: VectorEnv[Any, Any, Any] | None
-    env_id: str | None
+    maker: EnvMaker | None
 
     theta: Array = part_of("learner", "theta")
     value_theta: Array = part_of("learner", "value_theta")
@@ -119,7 +125,7 @@ class TRPO(Acting):
     def __init__(
         self,
         policy: str = "MlpPolicy",
-        env: str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | None = None,
+        env: EnvLike | None = None,
         config: TRPOConfig | None = None,
         *,
         policy_kwargs: Mapping[str, Any] | None = None,
@@ -129,28 +135,29 @@ class TRPO(Acting):
         entropy: int | None = None,
         workers: int | str | None = None,
         improve: Callable[[Any, Array], Update] | None = None,
+        env_kwargs: Mapping[str, Any] | None = None,
+        wrappers: Sequence[Wrapper] = (),
         **options: Unpack[TRPOArguments],
     ) -> None:
         config, code = config_and_code(policy, config, policy_kwargs, options, improve)
         self.workers = checked_workers(workers, config, entropy is not None)
-        made = None
+        made, maker = None, EnvMaker.of(env, env_kwargs, wrappers)
         if env is not None:
             if entropy is None:  # otherwise it was settled when that run began
                 config = with_shards(config, self.workers)
-            made = make_env(env, config, self.workers)
+            made = make_env(maker or env, config, self.workers)
             spaces = made.single_observation_space, made.single_action_space
         elif spaces is None:
             raise TypeError("TRPO needs an env: the id of an environment, or an environment")
         if entropy is None:
             entropy = int(np.random.SeedSequence(config.seed).entropy)  # type: ignore[arg-type]
         model = Model.for_spaces(*spaces, config, code)
-        env_id = env if isinstance(env, str) else None
-        self._take_up(Checkpoint(model, Learner.initial(model, entropy), env_id))
+        self._take_up(Checkpoint(model, Learner.initial(model, entropy), maker))
         self.env, self.tensorboard_log, self.verbose = made, tensorboard_log, verbose
 
     def _take_up(self, checkpoint: Checkpoint) -> None:
         """Be the agent of a checkpoint, without an environment."""
-        self.model, self.env_id, self.env = checkpoint.model, checkpoint.env_id, None
+        self.model, self.maker, self.env = checkpoint.model, checkpoint.maker, None
         self._return_to(checkpoint)
         self._rng_act = replace(self.learner, n_updates=0).rng("predict")
         self.resets = Resets(self.n_updates)
@@ -174,20 +181,29 @@ class TRPO(Acting):
         """Return the vector environment that the agent learns in, if it has one."""
         return self.env
 
-    def set_env(self, env: str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any]) -> None:
+    @property
+    def env_id(self) -> str | None:
+        """Id of the environments that the agent learns in, if they are made by one."""
+        return None if self.maker is None else self.maker.id
+
+    def set_env(
+        self, env: EnvLike, env_kwargs: Mapping[str, Any] | None = None, wrappers: Sequence[Wrapper] = ()
+    ) -> None:
         """Learn in another environment from now on; a ValueError names both spaces if they differ."""
         config = self.config if self.n_updates else with_shards(self.config, self.workers)
-        made = make_env(env, config, self.workers)
+        maker = EnvMaker.of(env, env_kwargs, wrappers)
+        made = make_env(maker or env, config, self.workers)
         try:
             check_spaces(self.policy, made)
         except ValueError:
-            if isinstance(env, str):
+            if maker is not None:
                 made.close()
             raise
-        name = env if isinstance(env, str) else getattr(made.spec, "id", None)
-        if name is None or name.rpartition(":")[2] != (self.env_id or "").rpartition(":")[2]:
+        name = getattr(made.spec, "id", None)
+        now = maker or (EnvMaker(name) if name else None)
+        if now is None or not now.like(self.maker):
             self._forget_episodes()  # which were another environment's
-        self.env, self.env_id, self.config = made, env if isinstance(env, str) else None, config
+        self.env, self.maker, self.config = made, maker, config
         self.leave_episodes()
 
     def leave_episodes(self) -> None:
@@ -303,12 +319,13 @@ class TRPO(Acting):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy has: all but the environment and the episodes under way in it."""
-        return self.__dict__ | {"env": None, "_collector": None, "_start": None}
+        maker = None if self.maker is None else self.maker.by_name()
+        return self.__dict__ | {"env": None, "_collector": None, "maker": maker, "_start": None}
 
     def checkpoint(self) -> Checkpoint:
         """Return what a file holds, as it is now; learning on doesn't change it."""
         recent = tuple(self.recent_returns), tuple(self.recent_lengths)
-        return Checkpoint(self.model, self.learner, self.env_id, *recent)
+        return Checkpoint(self.model, self.learner, self.maker, *recent)
 
     def save(self, path: str | os.PathLike[str] | IO[bytes]) -> None:
         """Write everything needed to act and to go on learning; directories that are missing are made.
@@ -322,7 +339,7 @@ class TRPO(Acting):
     def load(
         cls,
         path: str | os.PathLike[str] | IO[bytes],
-        env: str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any] | None = None,
+        env: EnvLike | None = None,
         device: str = "auto",
         custom_objects: None = None,
         *,
@@ -331,6 +348,8 @@ class TRPO(Acting):
         verbose: int = 0,
         workers: int | str | None = None,
         improve: Callable[[Any, Array], Update] | None = None,
+        env_kwargs: Mapping[str, Any] | None = None,
+        wrappers: Sequence[Wrapper] = (),
         **options: Unpack[LoadArguments],
     ) -> Self:
         """Read an agent from a file that :meth:`save` wrote; nothing in it is executed.
@@ -345,7 +364,7 @@ class TRPO(Acting):
             ``network`` and ``distribution``, if the agent was made with one's own: no file has code.
         improve : callable, optional
             If the agent was made with one.
-        tensorboard_log, verbose, workers
+        tensorboard_log, verbose, workers, env_kwargs, wrappers
             As for a new agent.
         **options
             Fields of :class:`TRPOConfig` to go on with, in place of the file's.
@@ -366,7 +385,7 @@ class TRPO(Acting):
         agent.tensorboard_log, agent.verbose = tensorboard_log, verbose
         if env is not None:
             try:
-                agent.set_env(env)
+                agent.set_env(env, env_kwargs, wrappers)
             except (ValueError, ImportError, gymnasium.error.Error) as error:
                 raise CheckpointError(
                     f"{checkpoint_file(path)} can't go on in the environment given: {reason(error)}"

@@ -3,7 +3,7 @@
 import argparse
 import math
 
-from npTRPO.cli.usage import add_playing_flags
+from npTRPO.cli.usage import add_playing_flags, played
 
 # Not that of the evaluations in training, by which best.npz is chosen: its returns there are too good.
 EVALUATION_SEED = 10_000
@@ -21,7 +21,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
     agent = TRPO.load(options.file)
     returns, lengths = run_episodes(
-        agent, options.env, options.episodes, not options.stochastic, seed=options.seed
+        agent, played(agent.maker, options), options.episodes, not options.stochastic, seed=options.seed
     )
     error = returns.std(ddof=1) / math.sqrt(len(returns)) if len(returns) > 1 else math.nan
     print(

@@ -1,9 +1,8 @@
 """``nptrpo render``: show a saved agent at work, or record it."""
 
 import argparse
-import shlex
 
-from npTRPO.cli.usage import UsageError, add_playing_flags, at_least, ending_in
+from npTRPO.cli.usage import add_playing_flags, at_least, ending_in, played
 
 
 def add_render_flags(parser: argparse.ArgumentParser) -> None:
@@ -18,17 +17,11 @@ def render(options: argparse.Namespace) -> int:
     """Show episodes of a saved agent, and return the exit status."""
     from npTRPO.agent.trpo import TRPO
     from npTRPO.runs.rendering import render_episodes
-    from npTRPO.sampling.environments import checked_env_id
 
     agent = TRPO.load(options.file)
-    env_id = options.env or agent.env_id
-    if env_id is None:
-        raise UsageError("the agent wasn't trained on an environment with an id: name one with --env")
-    if options.env is None:
-        checked_env_id(env_id, f"name it yourself, with --env {shlex.quote(env_id)}")
     returns = render_episodes(
         agent,
-        env_id,
+        played(agent.maker, options),
         episodes=options.episodes,
         video=options.video,
         gif=options.gif,

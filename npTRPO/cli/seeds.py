@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from npTRPO.cli.settle import free_directory, refuse_settings, settled
+from npTRPO.cli.settle import free_directory, refuse_settings, run_settings, settled
 from npTRPO.cli.usage import UsageError, say
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def seed_runs(folder: Path) -> list[Path]:
 def train_seeds(options: argparse.Namespace) -> int:
     """Train with several seeds, or go on with those in a folder, and return the exit status."""
     from npTRPO.runs.processes import train_in_processes
+    from npTRPO.runs.settings import named_once_more
     from npTRPO.runs.signals import Interruption
 
     jobs = options.jobs or 1
@@ -69,7 +70,7 @@ def train_seeds(options: argparse.Namespace) -> int:
         return 0
     words = options.words  # which may ask for more steps than the runs that have not begun know of
     if options.resume is None:
-        named = [options.env] if ":" in options.env else []
+        named = named_once_more(run_settings(options, 1))
         at_once = [] if options.jobs is None else ["--jobs", str(jobs)]
         words = ["train", *named, "--resume", str(folder), *at_once]
     resume = shlex.join(["nptrpo", *words])
@@ -150,7 +151,7 @@ def _finished(run: Path, options: argparse.Namespace) -> bool:
     from npTRPO.runs.settings import read_config
 
     try:
-        settings = read_config(run, options.env)[0]
+        settings = read_config(run, options.env, options.env_kwargs, options.wrappers)[0]
     except UnreadableFileError:  # as its own process will report
         return False
     return has_finished(run, options.total_timesteps or settings.total_timesteps)

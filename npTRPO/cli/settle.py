@@ -55,7 +55,6 @@ def settled(options: argparse.Namespace) -> tuple[RunSettings, TRPOConfig]:
     """
     if options.env is None:
         raise UsageError("name an environment to train on, such as CartPole-v1, or a run to --resume")
-    episodes = RunSettings.eval_episodes if options.eval_episodes is None else options.eval_episodes
     given = {key: value for key, value in vars(options).items() if key in OPTIONS}
     if options.total_timesteps is not None:
         given["total_timesteps"] = options.total_timesteps
@@ -65,16 +64,29 @@ def settled(options: argparse.Namespace) -> tuple[RunSettings, TRPOConfig]:
         print(f"preset: {as_flags(kept)}")
     chosen = {"total_timesteps": DEFAULT_TIMESTEPS, **found, **given}
     steps = chosen.pop("total_timesteps")
+    settings = run_settings(options, steps)
     try:
         config = TRPOConfig.from_dict(chosen)
         if config.checkpoint_interval is None:  # some five boundaries, at most fifty updates apart
             n_steps = config.steps_per_env(config.n_envs)
             updates = steps // (config.n_envs * n_steps)
-            whole = -(-_WHOLE_EPISODES * longest_episode(options.env) // n_steps)
+            whole = -(-_WHOLE_EPISODES * longest_episode(settings.maker) // n_steps)
             config = dataclasses.replace(config, checkpoint_interval=max(10, min(50, updates // 4), whole))
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from error
-    return RunSettings(options.env, steps, episodes, options.env_timeout), config
+    return settings, config
+
+
+def run_settings(options: argparse.Namespace, steps: int) -> RunSettings:
+    """Return what a new run of so many steps does, apart from the algorithm's options."""
+    return RunSettings(
+        options.env,
+        steps,
+        RunSettings.eval_episodes if options.eval_episodes is None else options.eval_episodes,
+        options.env_timeout,
+        options.env_kwargs or {},
+        tuple(options.wrappers or ()),
+    )
 
 
 def refuse_settings(options: argparse.Namespace) -> None:

@@ -11,9 +11,9 @@ from npTRPO.agent.trpo import TRPO
 from npTRPO.cli.config_flags import add_config_flags
 from npTRPO.cli.seeds import seed_runs, train_seeds
 from npTRPO.cli.settle import DEFAULT_TIMESTEPS, add_preset_flags, free_directory, refuse_settings, settled
-from npTRPO.cli.usage import UsageError, at_least, say, seconds, seeds, workers
+from npTRPO.cli.usage import UsageError, add_environment_flags, at_least, say, seconds, seeds, workers
 from npTRPO.runs.directory import RunDirectory
-from npTRPO.runs.settings import RunSettings
+from npTRPO.runs.settings import RunSettings, named_once_more
 from npTRPO.trust_region.update import UpdateOutcome
 
 
@@ -23,6 +23,7 @@ def add_train_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--total-timesteps", type=at_least(1), help=f"environment steps (default: {DEFAULT_TIMESTEPS})"
     )
+    add_environment_flags(parser)
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--out", type=Path, metavar="DIR", help="directory for the run (default: a new one, runs/ENV)"
@@ -116,19 +117,14 @@ def train(options: argparse.Namespace) -> int:
     if interruption.signal is not None:
         kept, taken = run.steps_kept(), run.agent.num_timesteps
         again = f"; the {taken - kept:,} after step {kept:,} will be taken again" if taken > kept else ""
-        resume = shlex.join(["nptrpo", "train", *_trusted(run), "--resume", str(directory)])
+        resume = shlex.join(["nptrpo", "train", *named_once_more(run.settings), "--resume", str(directory)])
         say(f"{interruption.signal.name}: stopped at step {taken:,}{again}; go on with: {resume}")
         return 128 + interruption.signal
     target = directory / "agent.npz"
     if not failures.missing:
-        named = [f"--env={env}" for env in _trusted(run)]
+        named = named_once_more(run.settings, "--env=")
         print(f"saved {target}; {shlex.join(['nptrpo', 'evaluate', str(target), *named])} measures it")
     return 1 if failures.lines else 0
-
-
-def _trusted(run: RunDirectory) -> list[str]:
-    """Return the run's environment if its id names a module, which a command must then name once more."""
-    return [run.settings.env] if ":" in run.settings.env else []
 
 
 def _report_refusal(record: Record) -> None:
@@ -160,7 +156,13 @@ class _Log:
 def _resumed_run(options: argparse.Namespace) -> RunDirectory:
     refuse_settings(options)
     return RunDirectory.resume(
-        options.resume, options.total_timesteps, options.env_timeout, options.env, options.workers
+        options.resume,
+        options.total_timesteps,
+        options.env_timeout,
+        options.env,
+        options.workers,
+        options.env_kwargs,
+        options.wrappers,
     )
 
 

@@ -2,12 +2,16 @@
 
 import argparse
 import contextlib
+import json
 import math
 import re
 import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from npTRPO.sampling.makers import EnvMaker
 
 _MOST_SEEDS = 10_000
 
@@ -66,6 +70,36 @@ def seeds(text: str) -> list[int]:
     return found
 
 
+def keyword_arguments(text: str) -> dict[str, Any]:
+    """Parse keyword arguments as a JSON object."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(
+            f"""must be JSON, such as '{{"a": 1}}', not {text!r}: {error}"""
+        ) from error
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"""must be an object of JSON, such as '{{"a": 1}}', not {text!r}""")
+    return found
+
+
+def add_environment_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say how an environment is made."""
+    parser.add_argument(
+        "--env-kwargs",
+        type=keyword_arguments,
+        metavar="JSON",
+        help="keyword arguments for the environment, as a JSON object",
+    )
+    parser.add_argument(
+        "--wrapper",
+        dest="wrappers",
+        action="append",
+        metavar="MODULE:CALLABLE",
+        help="put around each environment; may be repeated, the outermost last",
+    )
+
+
 def ending_in(*endings: str) -> Callable[[str], Path]:
     """Return the type of an argument that names a file of one of some kinds."""
 
@@ -83,9 +117,20 @@ def add_playing_flags(
     """Add the arguments of commands in which a saved agent plays episodes."""
     parser.add_argument("file", type=Path, help="an agent that train saved")
     parser.add_argument("--env", default=None, help=env_help)
+    add_environment_flags(parser)
     parser.add_argument(
         "--episodes", type=at_least(1), default=episodes, help=f"number of episodes (default: {episodes})"
     )
     parser.add_argument("--stochastic", action="store_true", help="draw actions instead of the likeliest")
     text = "seed of the environment and of the actions drawn"
     parser.add_argument("--seed", type=at_least(0), default=seed, help=f"{text} (default: {seed or 'any'})")
+
+
+def played(maker: EnvMaker | None, options: argparse.Namespace) -> EnvMaker:
+    """Return what makes the environment that a saved agent plays in: its own, or as the arguments name it."""
+    named = options.env, options.env_kwargs, options.wrappers
+    if maker is not None:
+        return maker.trusted(*named)
+    if options.env is None:
+        raise UsageError("the agent wasn't trained on an environment with an id: name one with --env")
+    return EnvMaker(options.env).trusted(*named)

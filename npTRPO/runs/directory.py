@@ -28,6 +28,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from npTRPO.agent.config import TRPOConfig
 from npTRPO.agent.record import Callback
@@ -109,7 +110,7 @@ class RunDirectory:
                 else "it is no run directory, so choose another --out"
             )
             raise FileExistsError(f"{directory} exists already: {way_out}")
-        agent = TRPO("MlpPolicy", settings.env, config, workers=workers)
+        agent = TRPO("MlpPolicy", settings.maker, config, workers=workers)
         config = agent.config
         directory.mkdir(parents=True, exist_ok=True)
         with locked(directory):
@@ -126,13 +127,16 @@ class RunDirectory:
         env_timeout: float | None = None,
         env: str | None = None,
         workers: int | str | None = None,
+        env_kwargs: dict[str, Any] | None = None,
+        wrappers: Sequence[str] | None = None,
     ) -> RunDirectory:
         """Go on with a run from its last checkpoint; ``total_timesteps`` and ``env_timeout`` may be new ones.
 
         So may ``workers``, which don't change what is learned.
 
         An environment whose id names a module, as "my_envs:Env-v0", must be given as ``env`` once more,
-        unless the module is imported already: none is imported because a file says so.
+        unless the module is imported already, and so must wrappers always: none is imported or called because
+        a file says so. ``env_kwargs`` may be given once more, too.
 
         Warns
         -----
@@ -148,7 +152,7 @@ class RunDirectory:
         directory = Path(path)
         check_links(directory)
         seen = _times(directory)  # before any of it is read
-        settings, config, entropy = read_config(directory, env)
+        settings, config, entropy = read_config(directory, env, env_kwargs, wrappers)
         settings = dataclasses.replace(
             settings,
             total_timesteps=total_timesteps or settings.total_timesteps,
@@ -158,10 +162,10 @@ class RunDirectory:
         check_tables(directory, agent.n_updates if agent else 0)
         try:
             if agent is None:
-                check_size(directory, settings.env, config)
-                agent = TRPO("MlpPolicy", settings.env, config, entropy=entropy, workers=workers)
+                check_size(directory, settings.maker, config)
+                agent = TRPO("MlpPolicy", settings.maker, config, entropy=entropy, workers=workers)
             else:
-                agent.set_env(settings.env)
+                agent.set_env(settings.maker)
         except UnreadableFileError:
             raise
         except Exception as error:  # of the environment's own too

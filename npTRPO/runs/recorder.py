@@ -135,7 +135,7 @@ class Recorder:
         self.failures = failures
         self.evaluates = settings.eval_episodes > 0
         self.evaluation = EvalCallback(
-            settings.env,
+            settings.maker,
             n_eval_episodes=max(1, settings.eval_episodes),
             max_episode_steps=EVALUATION_STEPS,
             env_timeout=settings.env_timeout,

@@ -19,14 +19,15 @@ from npTRPO.agent.record import Agent
 from npTRPO.files.errors import reason
 from npTRPO.files.writing import write_whole
 from npTRPO.sampling.actor import Actor
-from npTRPO.sampling.environments import check_spaces, missing_package_error
+from npTRPO.sampling.environments import EnvLike, check_spaces, missing_package_error
+from npTRPO.sampling.makers import EnvMaker
 from npTRPO.sampling.stepping import Stepper
 from npTRPO.sampling.vectors import SyncVector
 
 
 def render_episodes(
     agent: Agent,
-    env_id: str,
+    env: EnvLike,
     *,
     episodes: int = 1,
     video: Path | None = None,
@@ -41,8 +42,8 @@ def render_episodes(
     ----------
     agent : TRPO
         The agent that acts.
-    env_id : str
-        Environment to show.
+    env : str, EnvSpec, callable or EnvMaker
+        Makes the environment to show, given a ``render_mode``.
     episodes : int
         How many.
     video : path, optional
@@ -81,16 +82,19 @@ def render_episodes(
             raise ValueError(f"the file must end in {ending}, not {file.name!r}")
     if gif is not None and importlib.util.find_spec("PIL") is None:
         raise ModuleNotFoundError('GIFs need Pillow: pip install "npTRPO[video]"')
-    env = _drawn(env_id, "human" if video is None and gif is None else "rgb_array")
+    maker = EnvMaker.of(env)
+    if maker is None:
+        raise TypeError(f"{type(env).__name__} is made already: give its id, or its class, to be drawn")
+    drawn = _drawn(maker, "human" if video is None and gif is None else "rgb_array")
     with contextlib.ExitStack() as stack:
-        stack.callback(env.close)
-        check_spaces(agent.policy, env)
+        stack.callback(drawn.close)
+        check_spaces(agent.policy, drawn)
         if video is not None:
             # Beside the target, so that each video can be moved there in one go.
             video.parent.mkdir(parents=True, exist_ok=True)
             folder = stack.enter_context(tempfile.TemporaryDirectory(dir=video.parent, prefix=".video-"))
-            env = _recorded(env, Path(folder) / "episodes")
-        envs = SyncVector(lambda: env, autoreset_mode=AutoresetMode.DISABLED)
+            drawn = _recorded(drawn, Path(folder) / "episodes")
+        envs = SyncVector(lambda: drawn, autoreset_mode=AutoresetMode.DISABLED)
         stack.callback(_close_quietly, envs)
         frames: list[Any] | None = None if gif is None else []
         actor = actor_for(agent, deterministic, seed)
@@ -100,47 +104,47 @@ def render_episodes(
                 of_episode = None if seed is None else seed + i
                 stepper = Stepper(envs, agent.policy, of_episode, "a shown episode", one_episode=True)
                 returns.append(_episode(stepper, actor, frames, max_steps))
-                if i == 0 and env.render_mode == "human":
-                    _warn_if_unseen(env_id)
+                if i == 0 and drawn.render_mode == "human":
+                    _warn_if_unseen(maker)
         except gymnasium.error.DependencyNotInstalled as error:
-            raise missing_package_error(f"{env_id} can't be drawn", error) from error
+            raise missing_package_error(f"{maker} can't be drawn", error) from error
         if video is not None:
             envs.close()  # which writes the last episode
             _move_videos(Path(folder) / "episodes", video)
     if gif is not None and frames is not None:
-        _write_gif(gif, frames, float(env.metadata.get("render_fps", 30)))
+        _write_gif(gif, frames, float(drawn.metadata.get("render_fps", 30)))
     return returns
 
 
-def _drawn(env_id: str, render_mode: str) -> gymnasium.Env[Any, Any]:
+def _drawn(maker: EnvMaker, render_mode: str) -> gymnasium.Env[Any, Any]:
     """Make the environment, if it can be drawn in that mode."""
     if render_mode == "rgb_array" and _no_display():
         os.environ.update({name: value for name, value in _OFF_SCREEN.items() if not os.environ.get(name)})
     try:
         with warnings.catch_warnings():  # about the mode, which the error below names
             warnings.simplefilter("ignore", UserWarning)
-            env: gymnasium.Env[Any, Any] = gymnasium.make(env_id, render_mode=render_mode)
+            env: gymnasium.Env[Any, Any] = maker(render_mode=render_mode)
             if render_mode == "rgb_array" and _is_mujoco(type(env.unwrapped).__mro__):
                 env.unwrapped.render()  # which begins no episode
     except gymnasium.error.DependencyNotInstalled as error:
-        raise missing_package_error(f"{env_id} can't be drawn", error) from error
+        raise missing_package_error(f"{maker} can't be drawn", error) from error
     except TypeError as error:
-        raise ValueError(f"{env_id} can't be drawn: {error}") from error
+        raise ValueError(f"{maker} can't be drawn: {error}") from error
     except Exception as error:  # of many kinds, by what of OpenGL is missing
         if not any("mujoco" in Path(frame.filename).parts for frame in extract_tb(error.__traceback__)):
             raise
         raise RuntimeError(
-            f"{env_id} can't be drawn: {reason(error)}; without a display, MuJoCo draws where MUJOCO_GL is "
+            f"{maker} can't be drawn: {reason(error)}; without a display, MuJoCo draws where MUJOCO_GL is "
             f"egl, which needs libEGL (libegl1 in Debian), or osmesa, which needs libOSMesa (libosmesa6), "
             f"and here it is {os.environ.get('MUJOCO_GL', 'not set')}"
         ) from error
     modes = env.metadata.get("render_modes", [])
     if render_mode not in modes:
         env.close()
-        raise ValueError(f"{env_id} can't be drawn: it has no render mode {render_mode!r}, but {modes}")
+        raise ValueError(f"{maker} can't be drawn: it has no render mode {render_mode!r}, but {modes}")
     if render_mode == "human" and _no_display() and _is_mujoco(type(env.unwrapped).__mro__):
         env.close()  # as drawing would abort the process
-        raise ValueError(f"{env_id} can't be shown: {_NOTHING_SEEN}")
+        raise ValueError(f"{maker} can't be shown: {_NOTHING_SEEN}")
     return env
 
 
@@ -161,13 +165,13 @@ def _is_mujoco(kinds: tuple[type, ...]) -> bool:
     return any(kind.__module__.startswith("gymnasium.envs.mujoco.") for kind in kinds)
 
 
-def _warn_if_unseen(env_id: str) -> None:
+def _warn_if_unseen(maker: EnvMaker) -> None:
     """Warn of a window that pygame has opened where there is none to be seen, unless it was told to."""
     pygame = sys.modules.get("pygame")
     if pygame is None or os.environ.get("SDL_VIDEODRIVER") or not pygame.display.get_init():
         return
     if pygame.display.get_driver() in ("offscreen", "dummy"):
-        warnings.warn(f"{env_id} wasn't shown: {_NOTHING_SEEN}", RuntimeWarning, stacklevel=3)
+        warnings.warn(f"{maker} wasn't shown: {_NOTHING_SEEN}", RuntimeWarning, stacklevel=3)
 
 
 def _recorded(env: gymnasium.Env[Any, Any], folder: Path) -> gymnasium.Env[Any, Any]:

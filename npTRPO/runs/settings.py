@@ -6,7 +6,8 @@ import platform
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from npTRPO.agent.config import TRPOConfig
 from npTRPO.files.errors import UnreadableFileError, reason
 from npTRPO.files.reading import read_text
 from npTRPO.files.writing import write_whole
-from npTRPO.sampling.environments import checked_env_id
+from npTRPO.sampling.makers import EnvMaker, maker_from_file, texts
 
 FORMAT = "npTRPO run"
 FORMAT_VERSION = 1
@@ -40,6 +41,10 @@ class RunSettings:
     env_timeout : float, optional
         Seconds that the environments may take for a step; see
         :class:`npTRPO.sampling.environments.StepTimeout`.
+    env_kwargs : dict
+        Keyword arguments for the environment.
+    wrappers : tuple of str
+        Names of what each environment is wrapped in, in order, as "module:callable".
 
     Raises
     ------
@@ -51,6 +56,13 @@ class RunSettings:
     total_timesteps: int
     eval_episodes: int = 10
     env_timeout: float | None = None
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    wrappers: tuple[str, ...] = ()
+
+    @property
+    def maker(self) -> EnvMaker:
+        """What makes the environment."""
+        return EnvMaker(self.env, self.env_kwargs, self.wrappers)
 
     def __post_init__(self) -> None:
         """Check the settings, and replace NumPy's numbers, which JSON doesn't know, by Python's."""
@@ -72,6 +84,8 @@ def write_config(directory: Path, settings: RunSettings, config: TRPOConfig, ent
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "env": settings.env,
+        "env_kwargs": settings.env_kwargs,
+        "wrappers": list(settings.wrappers),
         "eval_episodes": settings.eval_episodes,
         **_changeable(settings),
         "config": config.to_dict(),
@@ -89,15 +103,21 @@ def write_config(directory: Path, settings: RunSettings, config: TRPOConfig, ent
     _write(directory, description)
 
 
-def read_config(directory: Path, env: str | None = None) -> tuple[RunSettings, TRPOConfig, int]:
+def read_config(
+    directory: Path,
+    env: str | None = None,
+    env_kwargs: dict[str, Any] | None = None,
+    wrappers: Sequence[str] | None = None,
+) -> tuple[RunSettings, TRPOConfig, int]:
     """Read the settings, options and entropy of a run from its config.json.
 
     Parameters
     ----------
     directory : pathlib.Path
         The run's.
-    env : str, optional
-        The run's environment, named by someone who trusts its module; see :func:`checked_env_id`.
+    env, env_kwargs, wrappers : optional
+        The run's environment, its keyword arguments and its wrappers, named by someone who trusts their
+        modules; see :meth:`npTRPO.sampling.makers.EnvMaker.trusted`.
 
     Raises
     ------
@@ -112,22 +132,45 @@ def read_config(directory: Path, env: str | None = None) -> tuple[RunSettings, T
         version = found.get("format_version", 1)  # the first files had none
         if version != FORMAT_VERSION:
             raise ValueError(f"its format version is {version!r}, and this is version {FORMAT_VERSION}")
+        maker = maker_from_file(found["env"], found.get("env_kwargs", {}), found.get("wrappers", []))
         settings = RunSettings(
-            found["env"], found["total_timesteps"], found["eval_episodes"], found.get("env_timeout")
+            found["env"],
+            found["total_timesteps"],
+            found["eval_episodes"],
+            found.get("env_timeout"),
+            dict(maker.kwargs),
+            maker.wrapper_names,
         )
         config, entropy = TRPOConfig.from_file(found["config"]), int(found["entropy"])
         if entropy < 0:
             raise ValueError(f"entropy is {entropy}")
-        if env is not None and env != settings.env:
-            raise ValueError(f"its environment is {settings.env!r}, and not {env!r}")
-        if env is None:
-            words = shlex.join(["nptrpo", "train", settings.env, "--resume", str(directory)])
-            checked_env_id(settings.env, f"say {words}")
+        named = {"environment": env, "env_kwargs": env_kwargs, "wrappers": wrappers and tuple(wrappers)}
+        own = settings.env, settings.env_kwargs, settings.wrappers
+        for (what, given), ours in zip(named.items(), own, strict=True):
+            if given is not None and given != ours:
+                raise ValueError(
+                    f"its {what} {'is' if what == 'environment' else 'are'} {ours!r}, and not {given!r}"
+                )
+        way_out = (
+            f"say {shlex.join(['nptrpo', 'train', *named_once_more(settings), '--resume', str(directory)])}"
+        )
+        maker.trusted(env, env_kwargs, wrappers, way_out)
     except FileNotFoundError as error:
         raise UnreadableFileError(f"{directory} isn't a run directory: it has no config.json") from error
     except Exception as error:  # whatever a foreign or damaged file leads to, of which there is no list
         raise UnreadableFileError(f"{file} can't be read: {reason(error)}") from error
     return settings, config, entropy
+
+
+def named_once_more(settings: RunSettings, flag: str = "") -> list[str]:
+    """Return what a command is told again that goes on with a run, or plays in its environment.
+
+    An id that names a module, with ``flag`` before it; keyword arguments that may name one; wrappers.
+    """
+    words = [f"{flag}{settings.env}"] if ":" in settings.env else []
+    if ":" in "".join(texts(settings.env_kwargs)):
+        words.append(f"--env-kwargs={json.dumps(settings.env_kwargs)}")
+    return words + [f"--wrapper={name}" for name in settings.wrappers]
 
 
 def read_options(directory: Path) -> dict[str, Any]:
@@ -141,7 +184,8 @@ def read_options(directory: Path) -> dict[str, Any]:
         Whatever a foreign or damaged file leads to.
     """
     found = json.loads(read_text(directory / "config.json"))
-    options = {"env": found["env"], **found["config"]}
+    more = {name: found[name] for name in ("env_kwargs", "wrappers") if found.get(name)}
+    options = {"env": found["env"], **more, **found["config"]}
     if not isinstance(options["env"], str) or len(json.dumps(options)) > _LONGEST_OPTIONS:
         raise ValueError("its config.json isn't that of a run")
     return {name: value for name, value in options.items() if name not in ("seed", "checkpoint_interval")}

@@ -8,6 +8,7 @@ from npTRPO.files.tables import column_until
 from npTRPO.policies.mlp import MLP
 from npTRPO.policies.policy import Policy
 from npTRPO.sampling.environments import make_vector_env
+from npTRPO.sampling.makers import EnvMaker
 
 # Parameters of an agent that is made anew, as no checkpoint shows yet how many it has.
 _MOST_PARAMETERS = 2**20
@@ -28,9 +29,9 @@ def check_tables(directory: Path, n_updates: int) -> None:
         column_until(directory / name, column, "n_updates", n_updates)
 
 
-def check_size(directory: Path, env: str, config: TRPOConfig) -> None:
+def check_size(directory: Path, maker: EnvMaker, config: TRPOConfig) -> None:
     """Raise an error if a run that broke off before its first checkpoint asks for too large an agent."""
-    envs = make_vector_env(env, 1)
+    envs = make_vector_env(maker, 1)
     try:
         policy = Policy.for_spaces(
             envs.single_observation_space, envs.single_action_space, config.policy_arch

@@ -1,66 +1,45 @@
 """Vector environments, made from an id, an environment or a vector environment."""
 
 import contextlib
-import difflib
 import importlib
 import math
 import re
 import signal
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AsyncVectorEnv, VectorEnv, VectorWrapper
 
 from npTRPO.policies.policy import Policy
+from npTRPO.sampling.makers import EnvMaker
 from npTRPO.sampling.vectors import AsyncVector, SyncVector
 
-
-def checked_env_id(env_id: str, way_out: str) -> str:
-    """Return an environment's id that was read from a file, unless making it would import a module.
-
-    Parameters
-    ----------
-    env_id : str
-        As the file has it: "name", or "module:name".
-    way_out : str
-        What to do, for the error's message, if the module is trusted.
-
-    Raises
-    ------
-    ValueError
-        If it names a module that isn't imported yet.
-    """
-    module = env_id.rpartition(":")[0]
-    if module and module not in sys.modules:
-        raise ValueError(
-            f"the file names {env_id!r}, and no module is imported because a file names it: "
-            f"if you trust it, {way_out}"
-        )
-    return env_id
+EnvLike: TypeAlias = (
+    str | EnvSpec | Callable[..., Any] | EnvMaker | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any]
+)
+"""What environments are made of; see :func:`make_vector_env`."""
 
 
 def make_vector_env(
-    env: str | gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any],
-    n_envs: int,
-    vectorization_mode: str | None = None,
+    env: EnvLike, n_envs: int, vectorization_mode: str | None = None
 ) -> VectorEnv[Any, Any, Any]:
     """Make a vector environment to train or evaluate on.
 
     Parameters
     ----------
-    env : str, gymnasium.Env or gymnasium.vector.VectorEnv
-        An id, after "module:" where a module registers it, is made ``n_envs`` times; a single
-        environment becomes a vector of one, whatever ``n_envs``; a vector environment is taken as it is.
+    env : str, EnvSpec, callable, EnvMaker, gymnasium.Env or gymnasium.vector.VectorEnv
+        An id, after "module:" where a module registers it, a specification, a class, or another callable that
+        returns a new environment, is made ``n_envs`` times; a single environment becomes a vector of one,
+        whatever ``n_envs``; a vector environment is taken as it is.
     n_envs : int
-        Copies to make of an id.
+        Copies to make.
     vectorization_mode : {"sync", "async", "vector_entry_point", "envpool"}, optional
-        For an id; unless given, the environment's own vectorised form if it has one and there are several
-        copies, and else sync.
+        For copies; unless given, the environment's own vectorised form if it has one and there are several
+        copies, without keyword arguments and wrappers, and else sync.
 
     Raises
     ------
@@ -71,64 +50,42 @@ def make_vector_env(
         return env
     if isinstance(env, gymnasium.Env):
         return SyncVector(lambda: env)
-    if not isinstance(env, str):
+    maker = EnvMaker.of(env)
+    if maker is None:
         raise TypeError(
-            f"env must be the id of an environment, a gymnasium.Env or a gymnasium.vector.VectorEnv, "
-            f"not {type(env).__name__}; make_vec_env's copies are made here too: give the id and n_envs"
+            f"env must be the id of an environment, a class or callable that makes one, a gymnasium.Env or a "
+            f"gymnasium.vector.VectorEnv, not {type(env).__name__}; make_vec_env's copies are made here too: "
+            "give the id and n_envs"
         )
-    spec = env_spec(env)
-    own_form = spec.vector_entry_point is not None
-    if vectorization_mode == "envpool":
-        return _make_envpool(env, n_envs, spec)
+    spec = maker.spec
+    own_form = spec is not None and spec.vector_entry_point is not None
+    own_form = own_form and not maker.wrappers and not maker.kwargs  # which it may not know
     mode = vectorization_mode or ("vector_entry_point" if own_form and n_envs > 1 else "sync")
-    env_id = env
+    if mode in ("vector_entry_point", "envpool") and (maker.wrappers or spec is None):
+        raise ValueError(
+            f"vectorization_mode {mode!r} is for environments with an id, and without wrappers: "
+            "it must be 'sync', 'async' or None"
+        )
     try:
+        if mode == "envpool":
+            return _make_envpool(maker, n_envs)
         if mode == "sync":
-            return SyncVector(*[lambda: gymnasium.make(env_id)] * n_envs)
+            return SyncVector(*[maker] * n_envs)
         if mode == "async":
             with interrupts_blocked():
-                return AsyncVector(env, n_envs)
-        return gymnasium.make_vec(env, n_envs, vectorization_mode=mode)
+                return AsyncVector(maker, n_envs)
+        return maker.vectorized(n_envs, mode)
     except gymnasium.error.DependencyNotInstalled as error:
-        raise missing_package_error(f"{env} needs a package that isn't installed", error) from error
+        raise missing_package_error(f"{maker} needs a package that isn't installed", error) from error
 
 
-def env_spec(env: str) -> EnvSpec:
-    """Return the specification of an environment's id, after its module, if it names one, is imported."""
-    module, _, name = env.rpartition(":")
-    near = difflib.get_close_matches(name, gymnasium.registry, n=3)
-    matches = f"; near matches are {', '.join(near)}" if near else ""
-    if module:
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-                raise  # the module is there, and needs another
-            raise ValueError(f"there is no environment {env!r}: {error}{matches}") from error
-    try:
-        return gymnasium.spec(name)
-    except gymnasium.error.Error as error:
-        way_out = "" if module else "; one that a package registers when it is imported is named as module:id"
-        raise ValueError(f"there is no environment {env!r}{matches or f': {error}'}{way_out}") from error
-
-
-def register_again(env: str, spec: EnvSpec) -> None:
-    """Have an id in the registry of this process as it is in that of another, where the spec was found."""
-    modules = [env.rpartition(":")[0]]
-    if isinstance(spec.entry_point, str):
-        modules.append(spec.entry_point.partition(":")[0])
-    for module in modules:
-        if module and spec.id not in gymnasium.registry:  # where the module may put it by itself
-            importlib.import_module(module)
-    gymnasium.registry.setdefault(spec.id, spec)
-
-
-def longest_episode(env: str | None) -> int:
+def longest_episode(maker: EnvMaker) -> int:
     """Return the largest number of steps of an episode that the environment's specification states, or 0."""
     try:
-        return 0 if env is None else env_spec(env).max_episode_steps or 0
+        stated = maker.spec.max_episode_steps if maker.spec is not None else 0
     except ValueError:  # there is none, as making it will say
         return 0
+    return int(maker.kwargs.get("max_episode_steps") or stated or 0)
 
 
 def missing_package_error(what: str, error: gymnasium.error.DependencyNotInstalled) -> ModuleNotFoundError:
@@ -226,7 +183,7 @@ class StepTimeout(VectorWrapper):
         raise TimeoutError(f"an environment took longer than {self.seconds:g} s")
 
 
-def _make_envpool(env: str, n_envs: int, spec: EnvSpec) -> VectorEnv[Any, Any, Any]:
+def _make_envpool(maker: EnvMaker, n_envs: int) -> VectorEnv[Any, Any, Any]:
     """Make EnvPool's form of an environment, which steps in threads of C++."""
     try:
         envpool: Any = importlib.import_module("envpool")
@@ -234,7 +191,9 @@ def _make_envpool(env: str, n_envs: int, spec: EnvSpec) -> VectorEnv[Any, Any, A
         raise ModuleNotFoundError(
             'vectorization_mode "envpool" needs EnvPool: pip install "npTRPO[envpool]"'
         ) from error
-    if env not in envpool.list_all_envs():
+    env, spec = str(maker), maker.spec
+    if maker.kwargs or env not in envpool.list_all_envs():
+        env = f"{env} with env_kwargs" if maker.kwargs else env
         raise ValueError(f"EnvPool has no environment {env!r}: choose another vectorization_mode")
 
     def make(seed: int) -> VectorEnv[Any, Any, Any]:
@@ -250,12 +209,12 @@ def _make_envpool(env: str, n_envs: int, spec: EnvSpec) -> VectorEnv[Any, Any, A
 class _Reseeded(VectorWrapper):
     """Make EnvPool's environments anew for each seed, as it takes one only when it makes them."""
 
-    def __init__(self, make: Callable[[int], VectorEnv[Any, Any, Any]], spec: EnvSpec) -> None:
+    def __init__(self, make: Callable[[int], VectorEnv[Any, Any, Any]], spec: EnvSpec | None) -> None:
         super().__init__(make(0))
         self._make, self._spec = make, spec
 
     @property
-    def spec(self) -> EnvSpec:  # type: ignore[override]  # as in Gymnasium's own wrapper
+    def spec(self) -> EnvSpec | None:  # type: ignore[override]  # as in Gymnasium's own wrapper
         """Gymnasium's specification of the environment, as EnvPool's own has no id."""
         return self._spec
 

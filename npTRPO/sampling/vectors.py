@@ -15,6 +15,7 @@ from gymnasium.vector.utils import create_empty_array
 
 from npTRPO._typing import Array, BoolArray
 from npTRPO.policies.spaces import batch_of_one
+from npTRPO.sampling.makers import EnvMaker
 
 
 class RememberingList(list[Any]):
@@ -191,8 +192,8 @@ class _Copying(gymnasium.Wrapper[Any, Any, Any, Any]):
         return copy.deepcopy(result) if result[2] or result[3] else result
 
 
-def _copying(env_id: str) -> gymnasium.Env[Any, Any]:
-    return _Copying(gymnasium.make(env_id))
+def _copying(maker: EnvMaker) -> gymnasium.Env[Any, Any]:
+    return _Copying(maker())
 
 
 class AsyncVector(_Vector, AsyncVectorEnv):
@@ -200,15 +201,15 @@ class AsyncVector(_Vector, AsyncVectorEnv):
 
     Parameters
     ----------
-    env_id : str
-        Id of the environment.
+    maker : EnvMaker
+        Makes the environment.
     n_envs : int
         Number of processes.
     """
 
-    def __init__(self, env_id: str, n_envs: int) -> None:
-        super().__init__([partial(_copying, env_id)] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP)
-        self.spec = gymnasium.spec(env_id.rpartition(":")[2])
+    def __init__(self, maker: EnvMaker, n_envs: int) -> None:
+        super().__init__([partial(_copying, maker)] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+        self.spec = maker.spec
 
     def reset_async(self, *arguments: Any, **options: Any) -> None:
         """Begin to reset all environments."""
@@ -241,6 +242,11 @@ class SyncVector(_Vector, SyncVectorEnv):
         autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
     ) -> None:
         super().__init__(makers, autoreset_mode=autoreset_mode)
+        if len({id(env.unwrapped) for env in self.envs}) < len(self.envs):
+            raise ValueError(
+                "what is to make the copies of the environment returned the same one again: it must return a "
+                "new one each time, as lambda: MyEnv() does"
+            )
         self.envs: RememberingList = RememberingList(self.envs)
         self.spec = self.envs[0].spec
         self.info_keys: tuple[str, ...] = ()

@@ -46,7 +46,9 @@ class TorchDevice:
 # more than that of any option (test_config.py).
 ACCEPTED = {
     "policy": ["MlpPolicy", "MultiInputPolicy"],
-    "env": [OURS, TwoStates(), vectorized(2 * [TwoStates])],
+    "env": [OURS, TwoStates, TwoStates(), vectorized(2 * [TwoStates])],
+    "env_kwargs": [None, {}],
+    "wrappers": [(), [lambda env: env]],
     "learning_rate": [1e-3, 0.5],
     "batch_size": [1, 64],
     "n_critic_updates": [1, 10],

@@ -157,6 +157,8 @@ WRONG_USE = {
     "train BANDIT --log-interval 0": "--log-interval: must be at least 1, not 0",
     "train BANDIT --env-timeout 0": "--env-timeout: must be a positive number of seconds, not 0.0",
     "train BANDIT --env-timeout nan": "--env-timeout: must be a positive number of seconds, not nan",
+    "train BANDIT --env-kwargs {": "--env-kwargs: must be JSON, such as '{",
+    "train BANDIT --env-kwargs [1]": "must be an object of JSON, such as '{",
     "train BANDIT --out x --resume y": "not allowed with argument",
     "train BANDIT --out MADE": "made0 exists already: it is no run directory, so choose another --out",
     "train BANDIT --out MADE --overwrite": "it is no run directory",
@@ -220,6 +222,9 @@ FAILURES = {
     "train CartPol-v1": "there is no environment 'CartPol-v1'; near matches",
     "train CartPol-v1 --seeds 0-1": "there is no environment 'CartPol-v1'; near matches",
     "train no_module:Some-v0": "No module named 'no_module'",
+    'train CartPole-v1 --no-preset --env-kwargs {"lenght":1}': "can't be made with env_kwargs {'lenght': 1}",
+    "train BANDIT --wrapper no_module:some": "there is no wrapper 'no_module:some': No module named",
+    "train --resume MADE/run --wrapper a:b": "its wrappers are (), and not ('a:b',)",
     "train BANDIT --vectorization-mode vector_entry_point": "vector entry point",
     "train BANDIT --out /proc/no/where": "/proc/no",
     "train --resume MADE/notes": "config.json can't be read: ",
@@ -420,3 +425,34 @@ def test_episodes_longer_than_the_interval_end_and_a_resumed_run_says_what_it_ta
     first = capsys.readouterr().out.splitlines()[0]
     assert first == "resumed at step 75; the 35 from there to step 110 are taken again"
     assert_same_run(Path("parts"), Path("whole"), 30)
+
+
+def doubled(env):
+    return gymnasium.wrappers.TransformReward(env, lambda reward: 2 * reward)
+
+
+def test_keywords_and_wrappers_are_kept_and_used_by_every_command(capsys):
+    """CartPole with sutton_barto_reward pays nothing but -1 at the end; doubled it is -2."""
+    wrapper = f"--wrapper={__name__}:doubled"
+    made = ["--env-kwargs", '{"sutton_barto_reward": true}', wrapper, "--eval-episodes", 2]
+    assert train(*made, "--checkpoint-interval", 1, "--out", "run", steps=64, env="CartPole-v1") == 0
+    assert f"run/agent.npz {wrapper} measures it" in capsys.readouterr().out
+    config = json.loads(Path("run/config.json").read_text())
+    assert config["env_kwargs"] == {"sutton_barto_reward": True}
+    assert config["wrappers"] == [f"{__name__}:doubled"]
+    for command in (["train", "--resume", "run", "--total-timesteps", 96], ["evaluate", "run/agent.npz"]):
+        assert run(*command) == 1  # nothing is imported that only a file names
+        said = capsys.readouterr().err
+        assert ONE_LINE.fullmatch(said)
+        assert f"the file names the wrapper '{__name__}:doubled', and no module is imported" in said
+        assert wrapper in said.replace("--wrapper ", "--wrapper=")
+    assert run("train", "--resume", "run", "--total-timesteps", 96, wrapper) == 0
+    assert {row["mean_return"] for row in table(Path("run/evaluations.csv"))} == {"-2.0"}
+    capsys.readouterr()
+    for words, kept in (
+        ([wrapper], True),
+        (["--env", "CartPole-v1", wrapper], True),
+        ([wrapper, "--env-kwargs", "{}"], False),
+    ):
+        assert run("evaluate", "run/agent.npz", "--episodes", 2, *words) == 0
+        assert capsys.readouterr().out.startswith("return -2.00 ") == kept
