@@ -35,6 +35,7 @@ from npTRPO.policies.spaces import Space
 from npTRPO.sampling.environments import EnvLike, check_spaces
 from npTRPO.sampling.makers import EnvMaker, Wrapper
 from npTRPO.sampling.normalization import Moments
+from npTRPO.sampling.vec_env import FromVecEnv
 from npTRPO.sampling.workers import LostWorkerError
 from npTRPO.trust_region.update import Update
 
@@ -177,9 +178,9 @@ class TRPO(Acting):
         """Number of environments that the agent learns in."""
         return self.config.n_envs if self.env is None else self.env.num_envs
 
-    def get_env(self) -> VectorEnv[Any, Any, Any] | None:
-        """Return the vector environment that the agent learns in, if it has one."""
-        return self.env
+    def get_env(self) -> Any:
+        """Return the vector environment that the agent learns in, if any; a VecEnv, if one was given."""
+        return self.env.venv if isinstance(self.env, FromVecEnv) else self.env
 
     @property
     def env_id(self) -> str | None:

@@ -16,6 +16,7 @@ from gymnasium.vector import AsyncVectorEnv, VectorEnv, VectorWrapper
 
 from npTRPO.policies.policy import Policy
 from npTRPO.sampling.makers import EnvMaker
+from npTRPO.sampling.vec_env import FromVecEnv, is_vec_env
 from npTRPO.sampling.vectors import AsyncVector, SyncVector
 
 EnvLike: TypeAlias = (
@@ -34,7 +35,7 @@ def make_vector_env(
     env : str, EnvSpec, callable, EnvMaker, gymnasium.Env or gymnasium.vector.VectorEnv
         An id, after "module:" where a module registers it, a specification, a class, or another callable that
         returns a new environment, is made ``n_envs`` times; a single environment becomes a vector of one,
-        whatever ``n_envs``; a vector environment is taken as it is.
+        whatever ``n_envs``; a vector environment is taken as it is, one of Stable-Baselines3's too.
     n_envs : int
         Copies to make.
     vectorization_mode : {"sync", "async", "vector_entry_point", "envpool"}, optional
@@ -50,6 +51,8 @@ def make_vector_env(
         return env
     if isinstance(env, gymnasium.Env):
         return SyncVector(lambda: env)
+    if is_vec_env(env):
+        return FromVecEnv(env)
     maker = EnvMaker.of(env)
     if maker is None:
         raise TypeError(
