@@ -20,7 +20,7 @@ ROOT = Path(npTRPO.__file__).parent
 SOURCES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in sorted(ROOT.rglob("*.py"))}
 MODULES = ["npTRPO", *sorted(m.name for m in pkgutil.walk_packages(npTRPO.__path__, "npTRPO."))]
 FRAMEWORKS = {"torch", "tensorflow", "jax", "flax", "mxnet", "paddle", "keras", "theano"}
-EXTRAS = {"matplotlib", "latex2mathml", "rich", "tensorboardX", "moviepy", "ray", "envpool", "onnx"}
+EXTRAS = {"optuna", "matplotlib", "latex2mathml", "rich", "tensorboardX", "moviepy", "ray", "envpool", "onnx"}
 
 # The rooms by floor: imports stay in a room, or point to a floor below. The command's files are one room.
 FLOORS = [

@@ -32,18 +32,21 @@ PROGRAMS = [
 # What makes a command quick; --resume asks for more steps than the run that it goes on with has.
 SHORT = {"train": "--total-timesteps 1024 --checkpoint-interval 1 --eval-episodes 1"}
 SHORT |= {"train --resume": "--total-timesteps 2048"}
+SHORT |= {
+    "tune": "--trials 1 --jobs 1 --total-timesteps 64 --seeds 0 --eval-episodes 1 --n-envs 2 --n-steps 16"
+}
 SHORT |= {"evaluate": "--episodes 1", "verify": "--instances 2"}
 in_short_and_as_printed = pytest.mark.parametrize(
     "short", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["short", "as printed"]
 )
-EXTRAS = {"plot": "matplotlib", "render": "PIL", "--html": "latex2mathml"}
+EXTRAS = {"tune": "optuna", "plot": "matplotlib", "render": "PIL", "--html": "latex2mathml"}
 
 
 def test_the_readme_has_commands_and_programs():
     assert len(COMMANDS) >= 8
     assert len(PROGRAMS) >= 5
     run = {shlex.split(command)[1] for command in COMMANDS}
-    assert run == {"train", "evaluate", "plot", "compare", "render", "presets", "verify"}
+    assert run == {"train", "evaluate", "plot", "compare", "render", "presets", "tune", "verify"}
 
 
 def test_what_else_the_readme_tells_a_shell_is_what_the_gate_runs():

@@ -15,6 +15,7 @@ from npTRPO.cli.plot import add_plot_flags, plot
 from npTRPO.cli.presets import list_presets
 from npTRPO.cli.render import add_render_flags, render
 from npTRPO.cli.train import add_train_flags, train
+from npTRPO.cli.tune import add_tune_flags, tune
 from npTRPO.cli.usage import UsageError, say
 from npTRPO.cli.verify import add_verify_flags, verify
 
@@ -25,6 +26,7 @@ COMMANDS = {
     "render": ("show a saved agent at work, or record it", add_render_flags, render),
     "plot": ("draw runs: returns, KL, improvement, conjugate gradients", add_plot_flags, plot),
     "compare": ("compare groups of runs by their last evaluations", add_compare_flags, compare),
+    "tune": ("search for good options of an environment", add_tune_flags, tune),
     "verify": ("check every equation of the derivation on random problems", add_verify_flags, verify),
 }
 """For each command: what it does, what adds its arguments, and what runs it."""

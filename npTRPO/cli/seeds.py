@@ -44,7 +44,7 @@ def train_seeds(options: argparse.Namespace) -> int:
         if not commands:
             print(f"all runs in {folder} have taken their steps: give more with --total-timesteps")
             return 0
-        _warn_of_crowding(min(jobs, len(commands)), options.workers)
+        warn_of_crowding(min(jobs, len(commands)), options.workers)
         ended: dict[str, Ended] = {}
 
         def said(name: str, line: str) -> None:
@@ -166,7 +166,7 @@ def _others(words: Sequence[str]) -> list[str]:
     return parser.parse_known_args(words)[1]
 
 
-def _warn_of_crowding(jobs: int, workers: int | str | None) -> None:
+def warn_of_crowding(jobs: int, workers: int | str | None) -> None:
     """Warn of more processes than there are cores."""
     from npTRPO._machine import cores
     from npTRPO.agent.shards import checked_workers

@@ -95,13 +95,13 @@ def test_help_lists_the_commands_and_every_command_helps(capsys):
     assert run("--help") == 0
     out, err = capsys.readouterr()
     assert err == ""
-    for command in ("train", "evaluate", "presets", "render", "plot", "compare", "verify"):
+    for command in ("train", "evaluate", "presets", "render", "plot", "compare", "tune", "verify"):
         assert re.search(rf"^    {command} ", out, re.MULTILINE)
         assert run(command, "--help") == 0
         assert f"usage: nptrpo {command}" in capsys.readouterr().out
     assert run("--version") == 0
     assert capsys.readouterr().out == f"npTRPO {__version__}\n"
-    assert len(COMMANDS) == 7
+    assert len(COMMANDS) == 8
 
 
 def test_train_has_a_flag_for_every_option_with_its_meaning_and_default(capsys):
