@@ -106,6 +106,8 @@ class Workers:
     ------
     TypeError
         If a maker, or later an argument, can't be sent to a process.
+    RuntimeError
+        In a daemonic process, which can't start others.
     LostWorkerError
         If a process ends before it has begun, or later by itself.
     Exception
@@ -118,6 +120,11 @@ class Workers:
         self._names, self._begun = names, False
         self._processes: list[Any] = []
         self._pipes: list[connection.Connection[Any, Any]] = []
+        if multiprocessing.current_process().daemon:
+            raise RuntimeError(
+                "this process is one of multiprocessing's daemons, as a Pool's are, which start no others: "
+                "train without workers here, or in a process with daemon=False"
+            )
         context = multiprocessing.get_context("spawn")
         try:
             with _one_thread_each(), interrupts_blocked():

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import multiprocessing
 import os
 import re
 import signal
@@ -429,6 +430,12 @@ def test_a_process_that_ends_by_itself_after_it_has_begun_is_no_fault_of_the_scr
         workers.each("leave")
     workers.close()
     assert re.fullmatch(r"worker 0 \(process \d+\), which has it, ended with status 1", str(raised.value))
+
+
+def test_a_daemonic_process_is_told_that_it_starts_no_workers(monkeypatch):
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
+    with pytest.raises(RuntimeError, match="train without workers here"):
+        made("Discrete", workers=1).learn(1)
 
 
 def test_a_module_that_registers_environments_is_imported_in_workers_before_they_are_made(
