@@ -13,7 +13,6 @@ from gymnasium.vector import VectorEnv
 
 from npTRPO._checks import whole_number
 from npTRPO._typing import Array
-from npTRPO.agent.acting import Acting
 from npTRPO.agent.attributes import part_of
 from npTRPO.agent.checkpoint import Checkpoint, checkpoint_file, read_checkpoint, write_checkpoint
 from npTRPO.agent.collection import Collector, before_loss
@@ -23,6 +22,7 @@ from npTRPO.agent.learner import Learner, learn
 from npTRPO.agent.logging import listeners
 from npTRPO.agent.model import Model
 from npTRPO.agent.options import LoadArguments, TRPOArguments
+from npTRPO.agent.parameters import Parametrised
 from npTRPO.agent.record import Callback, Record, mean_of, stops
 from npTRPO.agent.resets import Resets
 from npTRPO.agent.sb3 import changed, checked_options, config_and_code, own_update
@@ -40,7 +40,7 @@ from npTRPO.sampling.workers import LostWorkerError
 from npTRPO.trust_region.update import Update
 
 
-class TRPO(Acting):
+class TRPO(Parametrised):
     """Trust Region Policy Optimization on Gymnasium environments.
 
     Parameters
@@ -172,11 +172,6 @@ class TRPO(Acting):
         self.leave_episodes()
 
     # --- environments ---------------------------------------------------------------------------
-
-    @property
-    def n_envs(self) -> int:
-        """Number of environments that the agent learns in."""
-        return self.config.n_envs if self.env is None else self.env.num_envs
 
     def get_env(self) -> Any:
         """Return the vector environment that the agent learns in, if any; a VecEnv, if one was given."""
