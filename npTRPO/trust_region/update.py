@@ -7,6 +7,7 @@ along the solution (E38).
 
 import enum
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -112,7 +113,7 @@ def update(
     *,
     target_kl: float = 0.01,
     solver: ConjugateGradient = SOLVER,
-    search: LineSearch = SEARCH,
+    search: Callable[..., LineSearchResult] = SEARCH,
     damped_step: bool = False,
     **settings: Any,
 ) -> Update:
@@ -136,8 +137,8 @@ def update(
         δ: largest mean KL(old ‖ new), in nats.
     solver : ConjugateGradient
         Solves (F + λI) x = g.
-    search : LineSearch
-        Searches along the full step.
+    search : LineSearch or callable
+        Searches along the full step: ``search(objective, theta, step, at_old, target_kl=…)``.
     damped_step : bool
         Scale the step by xᵀ(F + λI)x in place of xᵀFx in E30: the region of the quadratic model is then
         that of F + λI, and the step shorter.

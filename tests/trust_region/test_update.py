@@ -15,6 +15,7 @@ from npTRPO.trust_region import (
     ConjugateGradient,
     LineSearch,
     LineSearchOutcome,
+    LineSearchResult,
     PolicyObjective,
     Trial,
     Update,
@@ -294,6 +295,23 @@ def test_an_objective_of_ones_own_is_improved_within_the_trust_region():
     assert objective.mean_entropy(result.theta) > max(
         objective.entropy, objective.mean_entropy(run(batch).theta)
     )
+
+
+def test_a_search_of_ones_own_takes_the_place_of_the_line_search():
+    batch = example()
+    objective = PolicyObjective(*batch)
+
+    def full_step(objective, theta, step, surrogate, *, target_kl):
+        assert (surrogate, target_kl) == (objective.at_old, 5.0)
+        new = theta + step
+        return LineSearchResult(new, *objective(new), 1, 1.0, LineSearchOutcome.ACCEPTED)
+
+    result = update(objective, batch.theta, target_kl=5.0, search=full_step)
+    fisher, _ = objective.system()
+    step = result.theta - batch.theta
+    assert fisher.quadratic_form(step) / 2 == pytest.approx(5.0, rel=1e-9)
+    assert (result.outcome, result.kl) == (UpdateOutcome.IMPROVED, objective(result.theta).divergence)
+    assert result.step_norm == pytest.approx(np.linalg.norm(step))
 
 
 def test_settings_of_a_policys_update_are_none_of_an_objectives():
