@@ -195,8 +195,9 @@ def _make_envpool(maker: EnvMaker, n_envs: int) -> VectorEnv[Any, Any, Any]:
             'vectorization_mode "envpool" needs EnvPool: pip install "npTRPO[envpool]"'
         ) from error
     env, spec = str(maker), maker.spec
-    if maker.kwargs or env not in envpool.list_all_envs():
-        env = f"{env} with env_kwargs" if maker.kwargs else env
+    if maker.kwargs:
+        raise ValueError("EnvPool's environments have no env_kwargs: choose another vectorization_mode")
+    if env not in envpool.list_all_envs():
         raise ValueError(f"EnvPool has no environment {env!r}: choose another vectorization_mode")
 
     def make(seed: int) -> VectorEnv[Any, Any, Any]:
