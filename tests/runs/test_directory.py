@@ -262,6 +262,7 @@ def test_an_agent_that_was_not_saved_at_the_end_is_saved_by_resuming(left, copy,
 
 # --- damage ----------------------------------------------------------------------------------------------
 
+
 def flipped(content):
     """A file with one bit changed in what it says, and not in what ZIP files keep around that."""
     at = content.index(b'"format_version"')

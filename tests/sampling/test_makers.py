@@ -192,7 +192,7 @@ def test_another_keyword_makes_another_environment():
             "without wrappers",
         ),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_makes_no_environment_is_refused(env, options, error, message):
     with pytest.raises(error, match=message):
