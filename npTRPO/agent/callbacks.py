@@ -128,6 +128,7 @@ class EvalCallback:
         )
         mean = float(np.mean(returns))
         self.evaluations.append((record.num_timesteps, mean, float(np.std(returns))))
+        record.evaluations.append(self.evaluations[-1][1:])
         self._episodes.append((returns, lengths))
         if self.log_path is not None:
             self._write_log(Path(self.log_path))

@@ -17,7 +17,16 @@ from npTRPO.files.writing import append_whole
 
 
 def metrics(record: Record) -> dict[str, int | float | str]:
-    """Return the figures of a record by name, as ``progress.csv`` holds them."""
+    """Return the figures of a record by name, as ``progress.csv`` holds them.
+
+    Examples
+    --------
+    >>> from npTRPO import TRPO
+    >>> [record] = TRPO("MlpPolicy", "CartPole-v1", seed=0).updates(2048)
+    >>> figures = metrics(record)
+    >>> figures["num_timesteps"], figures["outcome"], figures["kl"] <= figures["target_kl"]
+    (2048, 'IMPROVED', True)
+    """
     update = record.update
     cg, search = update.cg, update.line_search
     of_record = ("n_updates", "num_timesteps", "time_elapsed", "steps_per_second")
@@ -65,8 +74,16 @@ def format_metrics(figures: dict[str, Any]) -> str:
     return "".join(f" {figures[key]:{form}}".rjust(width) for _, width, key, form in _COLUMNS)
 
 
+def evaluated(record: Record) -> list[str]:
+    """Return mean ± standard deviation of the returns in each evaluation after an update."""
+    return [f"{mean:.1f} ± {std:.1f}" for mean, std in record.evaluations]
+
+
 def printer(log_interval: int = 1) -> Callback:
-    """Return a callback that prints the header, and then a line every ``log_interval`` updates."""
+    """Return a callback that prints the header, and then a line every ``log_interval`` updates.
+
+    Evaluations have lines of their own.
+    """
     if log_interval < 1:
         raise ValueError(f"log_interval must be at least 1, not {log_interval}")
     started = False
@@ -78,12 +95,16 @@ def printer(log_interval: int = 1) -> Callback:
             started = True
         if record.n_updates % log_interval == 0:
             print(format_metrics(metrics(record)), flush=True)
+        for evaluation in evaluated(record):
+            print(f"{'eval':>11} {evaluation}", flush=True)
 
     return show
 
 
 class ProgressBar:
-    """Show a bar with return, KL against δ, speed and time left, or plain lines where there is no terminal.
+    """Show a bar with return, last evaluation, KL against δ, speed and time left; or plain lines without one.
+
+    The lines are those of :func:`printer`, where output is no terminal.
 
     Use as a context manager and as a callback.
 
@@ -116,11 +137,14 @@ class ProgressBar:
         self._bar = progress.Progress(
             progress.TextColumn("{task.completed:,.0f}/{task.total:,.0f} steps"),
             progress.BarColumn(),
-            progress.TextColumn("return {task.fields[reward]}  KL {task.fields[kl]}"),
+            progress.TextColumn(
+                "return {task.fields[reward]}  {task.fields[evaluation]}KL {task.fields[kl]}"
+            ),
             progress.TextColumn("{task.fields[speed]} steps/s"),
             progress.TimeRemainingColumn(),
         )
         none_yet: dict[str, Any] = dict.fromkeys(("reward", "kl", "speed"), "–")
+        none_yet["evaluation"] = ""
         self._task = self._bar.add_task("", total=total_timesteps, completed=done, **none_yet)
 
     @property
@@ -145,6 +169,8 @@ class ProgressBar:
             self._line(record)
             return
         figures = metrics(record)
+        for evaluation in evaluated(record):
+            self._bar.update(self._task, evaluation=f"eval {evaluation}  ")
         self._bar.update(
             self._task,
             completed=record.num_timesteps,
@@ -229,6 +255,7 @@ class TensorBoardWriter:
         figures, step = metrics(record), record.num_timesteps
         named = {name: figures[key] for name, key in _TENSORBOARD_NAMES.items()}
         there = [self._scalar(name, x) for name, x in named.items() if x == x]  # NaN stands for "none yet"
+        there += [self._scalar("eval/mean_reward", mean) for mean, _ in record.evaluations]
         return self._records(*({"step": step, "summary": scalar} for scalar in there))
 
     def append(self, records: bytes) -> None:

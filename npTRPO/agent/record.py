@@ -3,7 +3,7 @@
 import inspect
 import os
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -74,6 +74,9 @@ class Record:
         Seconds since ``learn`` began.
     update : Update
         What the policy update did.
+    evaluations : list of (mean, std)
+        Of the returns in evaluations after this update, which callbacks append: those that are called later
+        see it.
     """
 
     agent: Agent
@@ -84,6 +87,7 @@ class Record:
     steps_per_second: float
     time_elapsed: float
     update: Update
+    evaluations: list[tuple[float, float]] = field(default_factory=list)
 
     @property
     def explained_variance(self) -> float:

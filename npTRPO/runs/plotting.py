@@ -7,7 +7,7 @@ import json
 import os
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -69,11 +69,14 @@ class LoadedRun:
         Options other than the seed, with the environment, as :func:`read_options` gives them.
     columns : dict of arrays
         The numeric columns of progress.csv, each with a row per update.
+    evaluations : dict of arrays
+        Those of evaluations.csv, with a row per evaluation; empty if there are none.
     """
 
     path: Path
     config: dict[str, Any]
     columns: dict[str, Array]
+    evaluations: dict[str, Array]
 
 
 Groups: TypeAlias = dict[str, list[LoadedRun]]
@@ -95,6 +98,10 @@ def read_run(path: str | os.PathLike[str]) -> LoadedRun:
         config = read_options(directory)
         progress = directory / "progress.csv"
         columns = _columns(progress) if progress.exists() else {}
+        evaluations = directory / "evaluations.csv"
+        evaluated = _columns(evaluations) if evaluations.exists() else {}
+        if evaluated and not {"num_timesteps", "mean_return"} <= set(evaluated):
+            raise ValueError("evaluations.csv has other columns")
     except Exception as error:  # whatever a foreign or damaged file leads to, of which there is no list
         raise UnreadableFileError(
             f"{directory} isn't a run directory that can be read: {reason(error)}"
@@ -109,7 +116,7 @@ def read_run(path: str | os.PathLike[str]) -> LoadedRun:
             raise UnreadableFileError(
                 f"{directory} isn't a run directory that can be read: {name} is out of range"
             )
-    return LoadedRun(directory, config, columns)
+    return LoadedRun(directory, config, columns, evaluated)
 
 
 def _columns(path: Path) -> dict[str, Array]:
@@ -220,6 +227,10 @@ def _environment(figure: Figure | SubFigure, groups: Groups, colours: dict[str, 
             shown = _shown(label) + count if axes is panels[0] else None
             for y, style in columns.items():
                 _curves(axes, runs, x, y, colours[label], shown, style)
+            evaluated = [replace(run, columns=run.evaluations) for run in runs if run.evaluations]
+            if axes is panels[0] and evaluated:
+                axes.set_title(f"{title} (dashed: evaluations)")
+                _curves(axes, evaluated, x, "mean_return", colours[label], None, "--")
     _, _, kl, improvement, residual, explained = panels
     owners: dict[float, set[str]] = {}
     for label, runs in groups.items():
@@ -277,7 +288,7 @@ def _curves(
     """Draw thin lines for single runs, and over them what they have in common."""
     lines = [line for line in (_known(run.columns[x], run.columns[y]) for run in runs) if line[0].size]
     # The return is a mean over episodes already.
-    calm = lines if y == "episode_return" else [_medians(*line) for line in lines]
+    calm = lines if y in ("episode_return", "mean_return") else [_medians(*line) for line in lines]
     for line, smooth in zip(lines, calm, strict=True):
         if len(runs) > 1 or len(smooth[0]) < len(line[0]):
             axes.plot(*line, style, color=colour, linewidth=0.6, alpha=0.35)

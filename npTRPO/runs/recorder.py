@@ -168,12 +168,12 @@ class Recorder:
         figures = metrics(record)
         figures["time_elapsed"] = record.time_elapsed + self.time_before
         self._rows.add(lambda: self.progress.write(figures))
-        if self.tensorboard is not None:
-            writer, events = self.tensorboard, self.tensorboard.encoded(record)
-            self._events.add(lambda: writer.append(events))
         boundary = self.agent.resets.due(record.n_updates, self.agent.config.checkpoint_interval)
         if boundary and self.evaluates:
             self._evaluate(record)
+        if self.tensorboard is not None:
+            writer, events = self.tensorboard, self.tensorboard.encoded(record)
+            self._events.add(lambda: writer.append(events))
         written = self.flush(record.n_updates)
         if boundary and written:  # a checkpoint never gets ahead of its rows
             self.failures.attempt("the checkpoint", record.n_updates, lambda: self._save(record))

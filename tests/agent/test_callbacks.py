@@ -43,7 +43,7 @@ def scripted(monkeypatch, means):
 
 
 def record_at(steps, agent=None, **figures):
-    return SimpleNamespace(num_timesteps=steps, agent=agent, **figures)
+    return SimpleNamespace(num_timesteps=steps, agent=agent, evaluations=[], **figures)
 
 
 # --- one, several, and their answers ---------------------------------------------------------------------

@@ -1,14 +1,20 @@
 import io
 import math
+import re
 import struct
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from npTRPO import TRPO
+from npTRPO.agent.callbacks import EvalCallback
 from npTRPO.agent.logging import ProgressBar, TensorBoardWriter, format_metrics, header, metrics, printer
 from tests.environments import Counter
+
+README = Path(__file__).parents[2] / "README.md"
 
 
 def small(env=None, **options):
@@ -118,6 +124,22 @@ def test_training_prints_nothing_unless_asked(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_an_evaluation_has_a_line_of_its_own_whatever_the_interval(records, capsys):
+    show = printer(100)
+    show(replace(records[0], evaluations=[(487.26, 4.12)]))
+    show(replace(records[1], evaluations=[]))
+    assert capsys.readouterr().out == f"{header()}\n       eval 487.3 ± 4.1\n"
+
+
+def test_an_evaluation_callback_tells_those_after_it(capsys):
+    evaluation = EvalCallback(Counter(lengths=(10,)), eval_freq=16, n_eval_episodes=2)
+    small(verbose=1).learn(24, callback=evaluation)
+    lines = capsys.readouterr().out.splitlines()
+    [(_, mean, std)] = evaluation.evaluations
+    assert [line.split()[0] for line in lines] == ["steps", "8", "16", "eval", "24"]
+    assert lines[3].split()[1:] == [f"{mean:.1f}", "±", f"{std:.1f}"]
+
+
 # --- the bar ---------------------------------------------------------------------------------------------
 
 
@@ -129,6 +151,16 @@ def test_a_bar_counts_on_from_the_steps_taken_before(records, monkeypatch):
             assert bar._bar.tasks[0].completed == 7
             bar(records[-1])
             assert (bar._bar.tasks[0].completed, bar._bar.tasks[0].total) == (24, 100)
+
+
+def test_the_bar_keeps_the_last_evaluation(records, monkeypatch):
+    pytest.importorskip("rich")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", Terminal())
+        with ProgressBar(100) as bar:
+            for evaluations in ([], [(487.26, 4.12)], []):
+                bar(replace(records[-1], evaluations=evaluations))
+            assert bar._bar.tasks[0].fields["evaluation"] == "eval 487.3 ± 4.1  "
 
 
 @pytest.mark.parametrize(
@@ -175,6 +207,73 @@ def masked(data):
             crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
     crc ^= 0xFFFFFFFF
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def test_tensorboard_gets_evaluations(tmp_path):
+    pytest.importorskip("tensorboardX")
+    evaluation = EvalCallback(Counter(lengths=(10,)), eval_freq=16, n_eval_episodes=2)
+    small(tensorboard_log=tmp_path).learn(24, callback=evaluation)
+    [path] = (tmp_path / "TRPO_1").iterdir()
+    found = [(part.tag, e.step, part.simple_value) for e in events(path) for part in e.summary.value]
+    [(_, mean, _)] = evaluation.evaluations
+    assert [each for each in found if each[0].startswith("eval/")] == [
+        ("eval/mean_reward", 16, np.float32(mean))
+    ]
+
+
+# --- other trackers --------------------------------------------------------------------------------------
+
+
+class Tracker:
+    """The parts of wandb's and mlflow's interfaces that the README's recipes use."""
+
+    def __init__(self):
+        self.logged, self.config, self.open = [], None, False
+
+    def init(self, *, project, config):
+        assert isinstance(project, str)
+        self.config = config
+        return self
+
+    def start_run(self):
+        return self
+
+    def __enter__(self):
+        self.open = True
+        return self
+
+    def __exit__(self, *_):
+        self.open = False
+
+    def log(self, data, step):
+        assert self.open
+        assert all(isinstance(value, (int, float, str)) for value in data.values())
+        self.logged.append((step, data))
+
+    def log_params(self, params):
+        assert self.open
+        self.config = params
+
+    def log_metrics(self, metrics, step):
+        assert all(isinstance(float(value), float) for value in metrics.values())
+        self.log(metrics, step)
+
+
+@pytest.mark.parametrize(("package", "recipe"), [("wandb", "to_wandb"), ("mlflow", "to_mlflow")])
+def test_the_readmes_recipes_log_every_update(package, recipe, monkeypatch):
+    [program] = [
+        block
+        for block in re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
+        if recipe in block
+    ]
+    tracker, names = Tracker(), {}
+    monkeypatch.setitem(sys.modules, package, tracker)
+    exec(compile(program.replace("10_000", "24"), "recipe", "exec"), names)
+    names[recipe](small())
+    assert [step for step, _ in tracker.logged] == [8, 16, 24]
+    assert {"kl", "episode_return", "improvement"} <= set(tracker.logged[-1][1])
+    assert tracker.config["n_steps"] == 8
+    assert not tracker.open
 
 
 def test_tensorboard_gets_the_figures_of_each_update_but_those_that_are_not_there_yet(tmp_path):

@@ -391,3 +391,22 @@ def test_a_folder_of_runs_is_drawn_and_one_without_progress_yet_is_named(tmp_pat
         assert err.startswith(f"nptrpo: warning: {runs[1]} has no progress to draw yet")
     assert cli.main(["plot", str(runs[1]), "--out", str(tmp_path / "other.svg")]) == 1
     assert "has no progress to draw yet" in capsys.readouterr().err
+
+
+def test_evaluations_are_a_dashed_curve_over_steps(tmp_path, draw):
+    first, second = make_run(tmp_path / "a"), make_run(tmp_path / "b", gamma=0.5)
+    (first / "evaluations.csv").write_text(
+        "n_updates,num_timesteps,mean_return,std_return\n4,4000,10.0,1.0\n8,8000,30.0,2.0\n12,12000,25.5,0.0\n"
+    )
+    figure = draw(first, second)
+    [line] = thick(panel(figure, "Return over steps (dashed: evaluations)"), "--")
+    np.testing.assert_array_equal(line.get_xydata(), [[4000, 10], [8000, 30], [12000, 25.5]])
+    assert not thick(panel(figure, "Return over time"), "--")
+    assert panel(draw(second), "Return over steps").get_title() == "Return over steps"
+
+
+def test_evaluations_that_are_none_are_refused(tmp_path):
+    run = make_run(tmp_path / "a")
+    (run / "evaluations.csv").write_text("n_updates,mean\n4,10.0\n")
+    with pytest.raises(ValueError, match=r"evaluations\.csv has other columns"):
+        read_run(run)
