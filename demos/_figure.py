@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from npTRPO.runs.plotting import PALETTE
+from npTRPO.runs.statistics import bootstrap_interval, interquartile_mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,6 +85,17 @@ def describe(axes: Axes, title: str, x: str, y: str, **settings: Any) -> None:
 def write(axes: Axes, x: float, y: float, text: str, colour: str = BLACK, **settings: Any) -> None:
     """Write small text at a point of a panel, in place of a legend; out of the panel it isn't seen."""
     axes.text(x, y, text, color=colour, fontsize="small", clip_on=True, **settings)
+
+
+def bands(axes: Axes, title: str, unit: str, total: int, curves: dict[str, Any], **settings: Any) -> None:
+    """Draw curves (runs, points) over ``total`` steps: interquartile means, and their 95 % intervals."""
+    for (name, each), colour in zip(curves.items(), (BLUE, VERMILION, GREEN, PINK), strict=False):
+        steps = np.linspace(0, total / 1000, np.shape(each)[1] + 1)[1:]
+        low, high = bootstrap_interval(np.asarray(each), np.random.default_rng(0))
+        axes.plot(steps, interquartile_mean(np.asarray(each)), color=colour, label=name)
+        axes.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
+    axes.legend()
+    describe(axes, title, "thousand steps", unit, **settings)
 
 
 def tiles(axes: Axes, title: str, images: Any, cmap: str, per_row: int = 4) -> None:
