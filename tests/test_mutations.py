@@ -25,6 +25,10 @@ def test_at_least_25_wrong_versions_and_all_slips_are_listed():
     assert all(mutation.caught_by for mutation in MUTATIONS)
 
 
+def test_every_piece_of_source_that_is_to_be_wrong_is_there():
+    assert all(mutation.code() for mutation in MUTATIONS)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     hypothesis.__version_info__ < (6, 170), reason="the few examples of earlier versions find less"
