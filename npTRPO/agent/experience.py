@@ -208,10 +208,7 @@ class WholeBatch:
     @property
     def episodes(self) -> Episodes:
         """Episodes that ended, part by part."""
-        ended = [summary.episodes for summary in self.summaries]
-        return Episodes(
-            np.concatenate([some.returns for some in ended]), np.concatenate([some.lengths for some in ended])
-        )
+        return Episodes.concatenate([summary.episodes for summary in self.summaries])
 
     def discounted(self) -> Self:
         """Weigh states by γᵗ."""

@@ -255,6 +255,7 @@ class TensorBoardWriter:
         figures, step = metrics(record), record.num_timesteps
         named = {name: figures[key] for name, key in _TENSORBOARD_NAMES.items()}
         there = [self._scalar(name, x) for name, x in named.items() if x == x]  # NaN stands for "none yet"
+        there += [self._scalar(f"rollout/{name}", x) for name, x in record.metrics.items()]
         there += [self._scalar("eval/mean_reward", mean) for mean, _ in record.evaluations]
         return self._records(*({"step": step, "summary": scalar} for scalar in there))
 

@@ -77,6 +77,9 @@ class Record:
     evaluations : list of (mean, std)
         Of the returns in evaluations after this update, which callbacks append: those that are called later
         see it.
+    metrics : dict
+        Means of the numbers in the last infos of this update's episodes, by name; that of ``is_success`` is
+        ``success_rate``.
     """
 
     agent: Agent
@@ -88,6 +91,7 @@ class Record:
     time_elapsed: float
     update: Update
     evaluations: list[tuple[float, float]] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
 
     @property
     def explained_variance(self) -> float:
@@ -123,3 +127,12 @@ def stops(callback: Callback | None, record: Record) -> bool:
 def mean_of(numbers: Collection[float]) -> float:
     """Return the mean of numbers; NaN of none."""
     return sum(numbers) / len(numbers) if numbers else float("nan")
+
+
+def means_by_name(infos: Collection[dict[str, float]]) -> dict[str, float]:
+    """Return the mean of each number over the infos that have it; that of is_success is success_rate."""
+    names = dict.fromkeys(name for info in infos for name in info)
+    return {
+        "success_rate" if name == "is_success" else name: mean_of([x[name] for x in infos if name in x])
+        for name in names
+    }

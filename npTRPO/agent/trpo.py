@@ -23,7 +23,7 @@ from npTRPO.agent.logging import listeners
 from npTRPO.agent.model import Model
 from npTRPO.agent.options import LoadArguments, TRPOArguments
 from npTRPO.agent.parameters import Parametrised
-from npTRPO.agent.record import Callback, Record, mean_of, stops
+from npTRPO.agent.record import Callback, Record, mean_of, means_by_name, stops
 from npTRPO.agent.resets import Resets
 from npTRPO.agent.sb3 import changed, checked_options, config_and_code, own_update
 from npTRPO.agent.shards import checked_workers, make_env, with_shards
@@ -292,6 +292,7 @@ class TRPO(Parametrised):
                 n_updates=self.n_updates,
                 episode_return=mean_of(self.recent_returns),
                 episode_length=mean_of(self.recent_lengths),
+                metrics=means_by_name(episodes.infos),
                 steps_per_second=n_steps / (now - start),
                 time_elapsed=now - began,
                 update=update,

@@ -22,10 +22,22 @@ class Episodes:
         Undiscounted sums of the environment's own rewards.
     lengths : array, shape (k,)
         Numbers of steps.
+    infos : tuple of dict
+        Numbers in their last infos, by name.
     """
 
     returns: Array
     lengths: Array
+    infos: tuple[dict[str, float], ...] = ()
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Episodes]) -> Episodes:
+        """Return the episodes of all parts, in their order."""
+        return cls(
+            np.concatenate([some.returns for some in parts]),
+            np.concatenate([some.lengths for some in parts]),
+            tuple(info for some in parts for info in some.infos),
+        )
 
 
 @dataclass(frozen=True)
@@ -141,10 +153,7 @@ class Batch:
         numbers = [batch.rewards.shape[1] for batch in batches]
         before = np.repeat(np.cumsum(numbers) - numbers, [len(batch.final_steps) for batch in batches])
         joined["final_steps"][:, 1] += before
-        ended = [batch.episodes for batch in batches]
-        episodes = Episodes(
-            np.concatenate([some.returns for some in ended]), np.concatenate([some.lengths for some in ended])
-        )
+        episodes = Episodes.concatenate([batch.episodes for batch in batches])
         masks = [batch.masks for batch in batches if batch.masks is not None]
         joined["masks"] = np.concatenate(masks, axis=1) if masks else None
         joined["infos"] = {

@@ -1,6 +1,7 @@
 """Sampling: batches of steps to learn from, and the episodes that end in them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,7 @@ class Sampler:
             final_steps=np.array([place for *place, _ in steps.finals], np.int64).reshape(len(finals), 2),
             final_observations=actor.normalized(finals),
             last_observations=steps.observations[-1],
-            episodes=self._episodes(steps.rewards, ended, lengths),
+            episodes=replace(self._episodes(steps.rewards, ended, lengths), infos=tuple(steps.final_infos)),
             moments=moments,
             masks=np.array(steps.masks) if steps.masks else None,
             infos={key: np.array(numbers) for key, numbers in steps.infos.items()},

@@ -18,6 +18,7 @@ from npTRPO.policies.masks import MaskError
 from npTRPO.policies.policy import Policy
 from npTRPO.policies.spaces import batch_of_one
 from npTRPO.sampling.actor import Actor
+from npTRPO.sampling.final_infos import final_numbers
 from npTRPO.sampling.vectors import (
     SyncVector,
     action_masks,
@@ -70,6 +71,7 @@ class Steps:
         self.masks: list[BoolArray] = []
         self.finals: list[tuple[int, int, Array]] = []
         self.infos: dict[str, list[Array]] = {}
+        self.final_infos: list[dict[str, float]] = []
 
 
 class Stepper:
@@ -176,6 +178,9 @@ class Stepper:
             for key in self._info_keys:
                 numbers = info_numbers(key, info, ended & (not next_step), valid[t], self._here)
                 steps.infos.setdefault(key, []).append(numbers)
+            if not self.purpose and True in (ends := ended.tolist()):
+                last = info if next_step else info.get("final_info", {})
+                steps.final_infos += [final_numbers(last, i) for i, end in enumerate(ends) if end]
             if next_step:
                 self._check_resets(rewards[t], ended, info)
                 self._resets = ended
