@@ -69,6 +69,6 @@ if args.out:
     figure = new_figure()
     left, right = figure.subplots(1, 2)
     bands(left, "CartPole, five seeds", "mean return of 50 episodes", total, returns, ylim=(0, 510))
-    bands(right, "Mean KL of an improvement (E19), and δ", "nats", total, kls, ylim=(0, 0.015))
+    bands(right, "Mean KL of an improvement (E19), and δ", "nats", total, kls, ylim=(0, 0.045))
     right.axhline(DELTA, color=BLACK, linestyle="--", linewidth=1)
     save(figure, args.out)
