@@ -9,13 +9,14 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import os
+import signal
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, Protocol
 
@@ -126,6 +127,8 @@ class Workers:
                 "train without workers here, or in a process with daemon=False"
             )
         context = multiprocessing.get_context("spawn")
+        if os.name == "posix":  # if it were started on the way, it would let interrupts through again
+            resource_tracker.ensure_running()
         try:
             with _one_thread_each(), interrupts_blocked():
                 for i, share in enumerate(self._shares):
@@ -197,9 +200,6 @@ class Workers:
             pipe.close()  # at which they end by themselves
         left = _still_there([process for process in self._processes if process.pid is not None], 1)
         for process in left:
-            process.terminate()
-        left = _still_there(left, 1)
-        for process in left:
             process.kill()
         _still_there(left, 60)
         self._pipes, self._processes, self._shares = [], [], []
@@ -251,6 +251,8 @@ def _one_thread_each() -> Iterator[None]:
 
 def _serve(pipe: connection.Connection[Any, Any], makers: Sequence[Maker]) -> None:
     """Make the objects, and answer calls until the other end of the pipe is closed."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # the process that started this one decides when it ends
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     objects: list[Any] = []
 

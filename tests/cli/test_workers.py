@@ -97,6 +97,7 @@ def test_a_signal_leaves_no_process_and_a_run_that_goes_on_without_workers(numbe
     assert not any(map(is_running, pids))
     if number is not signal.SIGKILL:
         assert f"{number.name}: stopped at step" in said
+        assert "is replaced" not in said
     taken = 240 * (1 + max(int(row["n_updates"]) for row in rows(run)))
     assert train("--resume", run, "--total-timesteps", taken) == 0
     assert train("CartPole-v1", *options, taken, "--n-shards", 2, "--out", whole) == 0
