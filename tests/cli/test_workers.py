@@ -77,6 +77,9 @@ def test_a_signal_leaves_no_process_and_a_run_that_goes_on_without_workers(numbe
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # which shells' background jobs ignore
     )
     while not (run / "checkpoints" / "000000004.npz").exists():
         assert process.poll() is None
