@@ -123,6 +123,8 @@ class ShardedEnv(VectorEnv[Any, Any, Any]):
         If the numbers don't fit each other, or a mode other than "sync" is asked for in workers.
     """
 
+    _group: Group | None = None  # also for one that couldn't be made, which Gymnasium closes too
+
     def __init__(
         self,
         env: EnvLike,
@@ -161,7 +163,6 @@ class ShardedEnv(VectorEnv[Any, Any, Any]):
         self.timeout: float | None = None
         self._maker, self._mode = maker, vectorization_mode
         self._sizes = [n_envs // n_shards + (i < n_envs % n_shards) for i in range(n_shards)]
-        self._group: Group | None = None
 
     @property
     def pids(self) -> list[int]:
