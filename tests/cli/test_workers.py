@@ -66,7 +66,7 @@ def test_workers_leave_the_files_that_one_process_leaves(tmp_path, capsys):
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="it reads Linux's /proc")
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda n: n.name)
-def test_a_signal_leaves_no_process_and_a_run_that_goes_on_without_workers(number, tmp_path):
+def test_a_signal_leaves_no_process_and_a_run_that_goes_on_without_workers(number, tmp_path, request):
     """The signal goes to all, as the terminal's Ctrl-C does; SIGKILL to the first process alone."""
     whole, run = tmp_path / "whole", tmp_path / "run"
     options = [*SHORT[2:], "--checkpoint-interval", 2, "--total-timesteps"]
@@ -81,6 +81,7 @@ def test_a_signal_leaves_no_process_and_a_run_that_goes_on_without_workers(numbe
             signal.SIGINT, signal.SIG_DFL
         ),  # which shells' background jobs ignore
     )
+    request.addfinalizer(process.kill)  # so that none goes on for ever if this test fails
     while not (run / "checkpoints" / "000000004.npz").exists():
         assert process.poll() is None
         time.sleep(0.02)
