@@ -6,12 +6,13 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from npTRPO._typing import Array
+from npTRPO._typing import Array, BoolArray
 from npTRPO.agent.export import export
 from npTRPO.agent.learner import Learner, act, seen
 from npTRPO.agent.model import Model
 from npTRPO.policies.distributions import Distribution
 from npTRPO.policies.spaces import as_batch
+from npTRPO.sampling.actor import Actor
 
 
 class Acting:
@@ -98,7 +99,7 @@ class Acting:
         (3,)
         """
         batch, single = as_batch(self.model.policy.observation_space, observation)
-        features, _ = seen(self.model, self.learner, batch)
+        features, _ = self._seen(batch)
         values = self.model.value_network(self.learner.value_theta, features)[:, 0].astype(np.float64)
         values = values * self.learner.reward_scale.moments.scale[0]  # which rewards were divided by
         return float(values[0]) if single else values
@@ -120,7 +121,7 @@ class Acting:
         batch, single = as_batch(self.model.policy.observation_space, observation)
         masks = _one_or_more(action_masks, single)
         policy = self.model.policy
-        return policy(self.learner.theta, policy.rows(*seen(self.model, self.learner, batch, masks)))
+        return policy(self.learner.theta, policy.rows(*self._seen(batch, masks)))
 
     def parameters_by_layer(self) -> dict[str, Array]:
         """Return views of θ by name, in its order; what is written into them changes the agent.
@@ -137,6 +138,11 @@ class Acting:
         {'policy.0.weight': (4, 8), 'policy.0.bias': (8,), 'policy.1.weight': (8, 2), 'policy.1.bias': (2,)}
         """
         return self.model.policy.by_layer(self.learner.theta)
+
+    def _seen(self, batch: Any, action_masks: Any = None) -> tuple[Array, BoolArray | None]:
+        """Return a batch of observations as the networks see it, and masks."""
+        policy, learner = self.model.policy, self.learner
+        return seen(policy, Actor(policy, learner.theta, learner.observation_moments), batch, action_masks)
 
     def export(self, path: str | os.PathLike[str]) -> None:
         """Write the policy to a file that runs without npTRPO, and returns the most probable actions.

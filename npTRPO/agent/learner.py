@@ -13,6 +13,7 @@ from npTRPO.agent.experience import WholeBatch
 from npTRPO.agent.model import Model
 from npTRPO.policies.masks import MaskError
 from npTRPO.policies.mlp import MLP
+from npTRPO.policies.policy import Policy
 from npTRPO.sampling.actor import Actor
 from npTRPO.sampling.batch import Batch
 from npTRPO.sampling.normalization import Moments, RewardScale
@@ -163,16 +164,15 @@ def act(
     ValueError
         For observations of a wrong shape, or not finite; for masks that allow nothing, or of a wrong shape.
     """
-    features, masks = seen(model, learner, observations, action_masks)
-    actor = Actor(model.policy, learner.theta, None, None if deterministic else rng)
-    return model.policy.to_env(actor.act(features, masks))
+    policy = model.policy
+    actor = Actor(policy, learner.theta, learner.observation_moments, None if deterministic else rng)
+    return policy.to_env(actor.act(*seen(policy, actor, observations, action_masks)))
 
 
 def seen(
-    model: Model, learner: Learner, observations: Any, action_masks: Any = None
+    policy: Policy, actor: Actor, observations: Any, action_masks: Any = None
 ) -> tuple[Array, BoolArray | None]:
-    """Return a batch of observations as the networks see it, (N, features), and masks; see :func:`act`."""
-    policy = model.policy
+    """Return a batch of observations as an actor sees it, (N, features), and masks; see :func:`act`."""
     if action_masks is not None and not policy.choices:
         raise ValueError("action_masks are for agents that are made with mask_actions=True")
     try:
@@ -184,7 +184,7 @@ def seen(
         raise ValueError("the observation is not finite")
     if masks is not None and len(masks) != len(rows):
         raise ValueError(f"there are {len(masks)} action_masks for {len(rows)} observations")
-    return Actor(policy, learner.theta, learner.observation_moments).normalized(rows), masks
+    return actor.normalized(rows), masks
 
 
 def learn(
