@@ -15,9 +15,9 @@ from npTRPO.sampling.workers import (
     THREADS,
     LostWorkerError,
     Maker,
-    WorkerTraceback,
     answered,
     called,
+    gathered,
 )
 
 # A cluster without a free core for an actor leaves it waiting for ever.
@@ -87,21 +87,14 @@ class Actors:
         )
 
     def _results(self, asked: Sequence[Any]) -> list[Any]:
-        results: list[Any] = []
-        failure: tuple[Exception, str] | None = None
-        for name, reference in zip(self._names, asked, strict=True):
-            try:
-                answer, trace = self._ray.get(reference)
-            except self._ray.exceptions.RayError as error:
-                reason = str(error).strip().splitlines()[0]
-                raise LostWorkerError(f"the Ray actor that has {name} was lost ({reason})") from error
-            if trace is None:
-                results.append(answer)
-            else:
-                failure = failure or (answer, trace)
-        if failure:
-            raise failure[0] from WorkerTraceback(f"\n{failure[1]}")
-        return results
+        return gathered(map(self._result, self._names, asked))
+
+    def _result(self, name: str, asked: Any) -> Any:
+        try:
+            return self._ray.get(asked)
+        except self._ray.exceptions.RayError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise LostWorkerError(f"the Ray actor that has {name} was lost ({reason})") from error
 
     def close(self) -> None:
         """End the actors."""

@@ -7,13 +7,14 @@ order, with the same results.
 from __future__ import annotations
 
 import copy
+import itertools
 import multiprocessing
 import os
 import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import connection, resource_tracker
@@ -167,21 +168,13 @@ class Workers:
         return self._answers()
 
     def _answers(self) -> list[Any]:
-        results: list[Any] = []
-        failures: list[tuple[Exception, str]] = []
-        for i, pipe in enumerate(self._pipes):
-            try:
-                answer, trace = pipe.recv()
-            except (EOFError, OSError) as error:
-                raise self._lost(i) from error
-            if trace is None:
-                results += answer
-            else:
-                failures.append((answer, trace))
-        if failures:
-            first, trace = failures[0]
-            raise first from WorkerTraceback(f"\n{trace}")
-        return results
+        return list(itertools.chain.from_iterable(gathered(map(self._answer, range(len(self._pipes))))))
+
+    def _answer(self, i: int) -> Any:
+        try:
+            return self._pipes[i].recv()
+        except (EOFError, OSError) as error:
+            raise self._lost(i) from error
 
     def _lost(self, i: int) -> LostWorkerError:
         process = self._processes[i]
@@ -284,6 +277,21 @@ def answered(call: Callable[[], Any]) -> tuple[Any, str | None]:
         return call(), None
     except Exception as error:  # which is raised again in the process that asked
         return _sendable(error), "".join(traceback.format_exception(error))
+
+
+def gathered(answers: Iterable[tuple[Any, str | None]]) -> list[Any]:
+    """Return what all calls returned, in the form of :func:`answered`, when the last answer has come.
+
+    Raises
+    ------
+    Exception
+        The first that was sent, with its traceback as its cause.
+    """
+    pairs = list(answers)
+    for answer, trace in pairs:
+        if trace is not None:
+            raise answer from WorkerTraceback(f"\n{trace}")
+    return [answer for answer, _ in pairs]
 
 
 def _sendable(error: Exception) -> Exception:
